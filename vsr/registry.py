@@ -1,0 +1,72 @@
+"""Maps the ``type:`` of an options file to the class or function that builds the component.
+
+A component's constructor signature is the schema of its options: parameters before ``/`` are supplied by the program
+(a network's channels, an optimiser's parameters), every other parameter is a key of the YAML mapping.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Literal, TypeVar, get_args
+
+Kind = Literal["arch", "memory", "dataset", "trainer", "loss", "metric", "optimizer", "scheduler"]
+Component = TypeVar("Component", bound=Callable[..., object])
+
+_PACKAGES: dict[Kind, str] = {
+    "arch": "vsr.archs",
+    "memory": "vsr.memory",
+    "dataset": "vsr.data",
+    "trainer": "vsr.trainers",
+    "loss": "vsr.losses",
+    "metric": "vsr.metrics",
+    "optimizer": "vsr.trainers",
+    "scheduler": "vsr.trainers",
+}
+_components: dict[Kind, dict[str, Callable[..., object]]] = {kind: {} for kind in get_args(Kind)}
+
+
+def register(kind: Kind, name: str | None = None) -> Callable[[Component], Component]:
+    """Returns a decorator that registers a class or function.
+
+    Args:
+        kind: what the component is.
+        name: the ``type:`` users write; the component's own name by default.
+
+    Raises:
+        ValueError: another component has the name. The registry is left as it was.
+    """
+
+    def decorate(component: Component) -> Component:
+        key = name or component.__name__
+        known = _components[kind].get(key)
+        if known is not None and known.__qualname__ != component.__qualname__:
+            raise ValueError(f"{kind} '{key}' is registered twice: by {known.__module__} and {component.__module__}")
+        _components[kind][key] = component
+        return component
+
+    return decorate
+
+
+def find(kind: Kind, name: str) -> Callable[..., object]:
+    """Returns the component registered as ``name``.
+
+    Raises:
+        ValueError: nothing has that name; the message lists what there is.
+    """
+    import_module(_PACKAGES[kind])
+    if name not in _components[kind]:
+        raise ValueError(f"unknown {kind} '{name}'{did_you_mean(name, _components[kind])}; known: {', '.join(names(kind))}")
+    return _components[kind][name]
+
+
+def names(kind: Kind) -> list[str]:
+    """Returns the registered names of a kind, sorted."""
+    import_module(_PACKAGES[kind])
+    return sorted(_components[kind])
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or an empty string."""
+    folded = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
+    return f"; did you mean '{folded[close[0]]}'?" if close else ""
