@@ -7,10 +7,10 @@ A component's constructor signature is the schema of its options: parameters bef
 import difflib
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Literal, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 Kind = Literal["arch", "memory", "dataset", "trainer", "loss", "metric", "optimizer", "scheduler"]
-Component = TypeVar("Component", bound=Callable[..., object])
+Registered = TypeVar("Registered", bound=Callable[..., object])
 
 _PACKAGES: dict[Kind, str] = {
     "arch": "vsr.archs",
@@ -25,7 +25,17 @@ _PACKAGES: dict[Kind, str] = {
 _components: dict[Kind, dict[str, Callable[..., object]]] = {kind: {} for kind in get_args(Kind)}
 
 
-def register(kind: Kind, name: str | None = None) -> Callable[[Component], Component]:
+class Component(NamedTuple):
+    """Marks a parameter as a component of its own: ``Annotated[Callable[..., nn.Module], Component("memory")]``.
+
+    In YAML it is a mapping with ``type:``; the constructor receives a ``functools.partial`` that waits for what the
+    program supplies.
+    """
+
+    kind: Kind
+
+
+def register(kind: Kind, name: str | None = None) -> Callable[[Registered], Registered]:
     """Returns a decorator that registers a class or function.
 
     Args:
@@ -36,7 +46,7 @@ def register(kind: Kind, name: str | None = None) -> Callable[[Component], Compo
         ValueError: another component has the name. The registry is left as it was.
     """
 
-    def decorate(component: Component) -> Component:
+    def decorate(component: Registered) -> Registered:
         key = name or component.__name__
         known = _components[kind].get(key)
         if known is not None and known.__qualname__ != component.__qualname__:
@@ -55,7 +65,9 @@ def find(kind: Kind, name: str) -> Callable[..., object]:
     """
     import_module(_PACKAGES[kind])
     if name not in _components[kind]:
-        raise ValueError(f"unknown {kind} '{name}'{did_you_mean(name, _components[kind])}; known: {', '.join(names(kind))}")
+        raise ValueError(
+            f"unknown {kind} '{name}'{did_you_mean(name, _components[kind])}; known: {', '.join(names(kind))}"
+        )
     return _components[kind][name]
 
 
