@@ -1,0 +1,46 @@
+"""Layers shared by the networks."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """Adds conv–ReLU–conv to its input; no batch normalisation, the initial branch scaled by 0.1.
+
+    Reference: Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017, figure 2c,
+        https://arxiv.org/abs/1707.02921
+    Differs: the initialisation, which is ESRGAN's: He et al. 2015 (normal, fan-in), times 0.1.
+    """
+
+    def __init__(self, num_feat: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        for conv in (self.conv1, self.conv2):
+            nn.init.kaiming_normal_(conv.weight)
+            nn.init.zeros_(conv.bias)
+            conv.weight.data.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns a feature of the input's shape, (b, c, h, w)."""
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+def residual_blocks(num_blocks: int, num_feat: int) -> nn.Sequential:
+    """Returns ``num_blocks`` residual blocks in a row."""
+    return nn.Sequential(*(ResidualBlock(num_feat) for _ in range(num_blocks)))
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """Returns a 3×3 convolution that keeps the size (stride 1) or halves it, rounding up (stride 2)."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
+
+
+def lrelu(x: Tensor) -> Tensor:
+    """Returns LeakyReLU with slope 0.1, the activation of EDVR."""
+    return F.leaky_relu(x, 0.1)
+
+
+def upsample_x2(x: Tensor) -> Tensor:
+    """Returns ``x`` (b, c, h, w) bilinearly enlarged to (b, c, 2h, 2w)."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
