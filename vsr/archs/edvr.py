@@ -67,6 +67,9 @@ class EDVR(nn.Module):
         self.num_frame = num_frame
         self.center_frame_idx = center_frame_idx
         self.hr_in = hr_in
+        self.with_predeblur = with_predeblur
+        self.with_tsa = with_tsa
+        self.scale = 1 if hr_in else 4
         self.size_multiple = 16 if hr_in else 4  # of the input's height and width: the pyramid has three levels
 
         if with_predeblur:
@@ -107,7 +110,7 @@ class EDVR(nn.Module):
         self.check_input(lq)
         pyramid = self.extract(lq)
         aligned = self.pcd_align(pyramid, self.center_frame_idx)  # (b, t, c, h, w)
-        fused = self.fusion(aligned if isinstance(self.fusion, TSAFusion) else aligned.flatten(1, 2))
+        fused = self.fusion(aligned if self.with_tsa else aligned.flatten(1, 2))
         return self.reconstruct(fused, lq[:, self.center_frame_idx])
 
     def check_input(self, lq: Tensor) -> None:
@@ -122,10 +125,7 @@ class EDVR(nn.Module):
         """Returns the features of every frame at full, half and quarter size, each (b, t, c, h, w)."""
         b, t = lq.shape[:2]
         frames = lq.flatten(0, 1)
-        if hasattr(self, "predeblur"):
-            level1 = self.conv_1x1(self.predeblur(frames))
-        else:
-            level1 = lrelu(self.conv_first(frames))
+        level1 = self.conv_1x1(self.predeblur(frames)) if self.with_predeblur else lrelu(self.conv_first(frames))
         level1 = self.feature_extraction(level1)
         level2 = lrelu(self.conv_l2_2(lrelu(self.conv_l2_1(level1))))
         level3 = lrelu(self.conv_l3_2(lrelu(self.conv_l3_1(level2))))

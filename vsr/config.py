@@ -1,0 +1,251 @@
+"""Reads an options file: YAML → inheritance, overrides, old spellings → checked options, ready to build objects."""
+
+import inspect
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import addict
+import numpy as np
+import torch
+import yaml
+
+from vsr.options import DatasetOptions, GeneralOptions, LoaderOptions, Options
+from vsr.registry import Kind, did_you_mean, find
+from vsr.schema import Report, check_component, check_mapping, describe, options_of
+from vsr.spellings import modernise
+from vsr.utils.errors import UserError
+
+SECTIONS = [field.name for field in fields(GeneralOptions)]
+LOADER_KEYS = [field.name for field in fields(LoaderOptions)]
+
+
+def load(
+    file: str | Path,
+    overrides: Sequence[str] = (),
+    need: Literal["train", "test"] = "train",
+    missing_data: Literal["mistake", "note"] = "mistake",
+) -> Options:
+    """Returns the checked options of a YAML file.
+
+    Args:
+        file: the options file.
+        overrides: ``a.b.c=value``, each value read as YAML.
+        need: ``train`` asks for ``datasets.train`` and ``train:``.
+        missing_data: whether folders and files that do not exist are mistakes, or notes for later.
+
+    Raises:
+        UserError: the file cannot be read or holds mistakes; all of them are listed.
+    """
+    tree = read_tree(file)
+    for override in overrides:
+        _override(tree, override)
+    notes = modernise(tree)
+    report = Report(shared={"scale": tree["scale"]} if isinstance(tree.get("scale"), int) else {})
+    try:
+        options = _check(tree, need, report)
+        absent = _try_out(options, report)
+    except RecursionError:
+        raise UserError(f"{file}: an anchor contains itself") from None
+    if missing_data == "mistake":
+        report.mistakes += absent
+    if report.mistakes:
+        count = f"{len(report.mistakes)} mistake{'s' * (len(report.mistakes) > 1)}"
+        raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in report.mistakes))
+    frozen = addict.Dict(tree)
+    frozen.freeze()
+    return Options(**options, tree=frozen, notes=notes + absent, changes=report.changes)
+
+
+def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Returns a file's mapping, merged into those of the files that its ``_base_`` names.
+
+    Mappings merge key by key; any other value replaces; ``null`` removes what the base says.
+    """
+    path = Path(file).resolve()
+    if path in parents:
+        raise UserError(f"{file}: _base_ leads back to the file itself: {' → '.join(p.name for p in (*parents, path))}")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"options file {file} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"options file {file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{file}: nested too deeply") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{file}: expected a mapping of keys, got {describe(tree)}")
+    bases = tree.pop("_base_", [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        if not isinstance(base, str):
+            raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
+        merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))
+    return _merge(merged, tree)
+
+
+def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:
+    """Returns the keyword arguments of Options, complete when nothing was reported."""
+    trainer_name = tree.get("trainer", "ScratchTrainer")
+    try:
+        trainer = find("trainer", trainer_name if isinstance(trainer_name, str) else describe(trainer_name))
+    except ValueError as error:
+        report.mistake("trainer", str(error))
+        trainer = find("trainer", "ScratchTrainer")
+    for key in tree:
+        if key not in (*SECTIONS, "datasets", "trainer", "train"):
+            report.mistake(str(key), f"unknown key{did_you_mean(key, [*SECTIONS, 'datasets', 'trainer', 'train'])}")
+
+    general = check_mapping({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report) or {}
+    try:
+        GeneralOptions(**general) if general else None
+    except ValueError as error:
+        report.mistake("", str(error))
+
+    train = None
+    if "train" in tree or need == "train":
+        schema = get_type_hints(trainer.__init__ if inspect.isclass(trainer) else trainer)["train"]
+        train = _check_section(tree.get("train"), schema, "train", report)
+    return {**general, "datasets": _check_datasets(tree, need, report), "trainer": trainer, "train": train}
+
+
+def _check_section(value: object, schema: Callable[..., Any], path: str, report: Report) -> Any:  # noqa: ANN401
+    if value is None:
+        report.mistake(path, "missing")
+        return None
+    arguments = check_mapping(value, schema, path, report)
+    try:
+        return None if arguments is None else schema(**arguments)
+    except ValueError as error:
+        report.mistake(path, str(error))
+        return None
+
+
+def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str, DatasetOptions]:
+    sections = tree.get("datasets")
+    if not isinstance(sections, dict) or not sections:
+        report.mistake("datasets", "missing" if not sections else f"expected a mapping, got {describe(sections)}")
+        return {}
+    if need == "train" and "train" not in sections:
+        report.mistake("datasets.train", "missing: there is nothing to train on")
+    datasets = {}
+    for phase, section in sections.items():
+        path = f"datasets.{phase}"
+        if not isinstance(phase, str) or not phase.startswith(("train", "val", "test")):
+            report.mistake(path, "unknown phase; phases are called train, val…, test…")
+        elif not isinstance(section, dict):
+            report.mistake(path, f"expected a mapping of keys, got {describe(section)}")
+        else:
+            own = {k: v for k, v in section.items() if k not in (*LOADER_KEYS, "name")}
+            build = check_component(own, "dataset", path, report)
+            loader = _check_section({k: v for k, v in section.items() if k in LOADER_KEYS}, LoaderOptions, path, report)
+            name = section.get("name", phase)
+            if not isinstance(name, str):
+                report.mistake(f"{path}.name", f"expected text, got {describe(name)}; put it in quotes")
+            elif build is not None and loader is not None:
+                datasets[phase] = DatasetOptions(phase, name, build, loader)
+    return datasets
+
+
+def _try_out(options: dict[str, Any], report: Report) -> list[str]:
+    """Builds every component once and reports what the constructors refuse.
+
+    Returns:
+        Folders and files that do not exist.
+    """
+    absent: list[str] = []
+    networks = []
+    for path, kind, build in report.components:
+        try:
+            result = TRIALS[kind](build) if kind in TRIALS else None
+        except FileNotFoundError as error:
+            absent.append(f"{path}: {error}")
+        except ValueError as error:
+            report.mistake(path, str(error))
+        else:
+            networks += [result] if kind == "arch" else []
+        if kind == "dataset":
+            _compare_windows(report, path, build)
+    scale = options.get("scale", 4)
+    for network in networks:
+        if getattr(network, "scale", scale) != scale:
+            report.mistake(
+                "scale", f"{scale}, but {type(network).__name__} with these options restores ×{network.scale}"
+            )
+    for key in ("pretrain_network_g", "resume_state"):
+        file = getattr(options.get("path"), key, None)
+        if file is not None and not Path(file).is_file():
+            absent.append(f"path.{key}: {file} does not exist")
+    return absent
+
+
+def _on_meta(build: Callable[[], Any]) -> Any:  # noqa: ANN401
+    with torch.device("meta"):
+        return build()
+
+
+def _two_images(build: Callable[..., Any]) -> Any:  # noqa: ANN401
+    return build(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8))
+
+
+# how a component of each kind is tried out: cheaply, and with what the program would supply
+TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
+    "arch": _on_meta,
+    "dataset": lambda build: build(),
+    "loss": lambda build: build(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)),
+    "optimizer": lambda build: build([torch.zeros(1, requires_grad=True)]),
+    "scheduler": lambda build: build(0, 1e-3),
+    "metric": _two_images,
+}
+
+
+def _compare_windows(report: Report, path: str, dataset: Any) -> None:  # noqa: ANN401
+    """Reports a data set whose windows have another length than the network's."""
+    for _, kind, network in report.components:
+        lengths = []
+        for component in (network, dataset) if kind == "arch" else ():
+            option = options_of(component.func).get("num_frame")
+            lengths.append(component.keywords.get("num_frame", option.default if option else None))
+        if lengths and None not in lengths and lengths[0] != lengths[1]:
+            report.mistake(f"{path}.num_frame", f"{lengths[1]}, but network_g.num_frame is {lengths[0]}")
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    keys, equals, text = override.partition("=")
+    if not equals or not keys.strip():
+        raise UserError(f"--set takes a.b.c=value, got '{override}'")
+    *sections, last = keys.strip().split(".")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not valid YAML: {' '.join(str(error).split())}") from None
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"--set {override}: '{section}' is not a mapping of keys")
+    tree[last] = value
+
+
+def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in child.items():
+        if value is None and key in merged:
+            del merged[key]
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without objects; a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for key in {key for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,204 @@
+"""The sections of an options file; each class documents its keys. Components document theirs in their constructors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import addict
+
+from vsr.metrics import calculate_psnr, calculate_ssim
+from vsr.registry import Component
+
+Metric = Annotated[Callable[..., float], Component("metric")]
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How samples become batches; these keys stand beside a data set's own.
+
+    Args:
+        batch_size_per_gpu: samples in a batch of one process.
+        num_worker_per_gpu: processes that prepare samples; 0 prepares them in the training process.
+        use_shuffle: draws samples in random order.
+        dataset_enlarge_ratio: an epoch draws every sample this often; it changes nothing but what is called an epoch.
+        prefetch_mode: ``cuda`` copies the next batch to the GPU while the network works; ``cpu`` and ``null`` let the
+            workers prefetch, which they always do.
+        num_prefetch_queue: batches that each worker prepares ahead.
+        pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
+    """
+
+    batch_size_per_gpu: int = 1
+    num_worker_per_gpu: int = 2
+    use_shuffle: bool = True
+    dataset_enlarge_ratio: int = 1
+    prefetch_mode: Literal["cpu", "cuda"] | None = None
+    num_prefetch_queue: int = 2
+    pin_memory: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size_per_gpu=self.batch_size_per_gpu, dataset_enlarge_ratio=self.dataset_enlarge_ratio)
+        _at_least(1, num_prefetch_queue=self.num_prefetch_queue)
+        _at_least(0, num_worker_per_gpu=self.num_worker_per_gpu)
+
+
+@dataclass(frozen=True)
+class PathOptions:
+    """Weights and states to start from.
+
+    Args:
+        pretrain_network_g: weights (``.pth``) loaded into the network before training, or tested.
+        strict_load_g: every parameter must be in the file and the other way round; ``false`` loads what fits.
+        param_key_g: the entry of the weight file: ``params`` or ``params_ema``; ``null`` takes the EMA weights where
+            the file has them. A file without such entries is read as the parameters themselves.
+        resume_state: a ``.state`` file; training goes on exactly where it was written.
+    """
+
+    pretrain_network_g: str | None = None
+    strict_load_g: bool = True
+    param_key_g: str | None = None
+    resume_state: str | None = None
+
+
+@dataclass(frozen=True)
+class ValOptions:
+    """Validation while training, and testing.
+
+    Args:
+        val_freq: iterations between two validations; ``null`` validates only at the end.
+        save_img: writes every restored frame as PNG.
+        suffix: added to the names of saved frames, ``00000014_SUFFIX.png``.
+        pbar: shows a progress bar.
+        metrics: what is measured; each entry has a ``type:`` and that metric's options.
+    """
+
+    val_freq: int | None = None
+    save_img: bool = False
+    suffix: str | None = None
+    pbar: bool = True
+    metrics: dict[str, Metric] = field(
+        default_factory=lambda: {
+            "psnr": partial(calculate_psnr, crop_border=0),
+            "ssim": partial(calculate_ssim, crop_border=0),
+        }
+    )
+
+    def __post_init__(self) -> None:
+        if self.val_freq is not None:
+            _at_least(1, val_freq=self.val_freq)
+
+
+@dataclass(frozen=True)
+class WandbOptions:
+    """Mirrors TensorBoard's curves to Weights & Biases, when ``project`` is given.
+
+    Args:
+        project: the project's name; ``null`` is off. Needs the package ``wandb``.
+        resume_id: the run to continue.
+    """
+
+    project: str | None = None
+    resume_id: str | None = None
+
+
+@dataclass(frozen=True)
+class LoggerOptions:
+    """What is written while training.
+
+    Args:
+        print_freq: iterations between two lines of the log.
+        save_checkpoint_freq: iterations between two saved weights and states.
+        use_tb_logger: writes TensorBoard curves to ``experiments/NAME/tb_logger``.
+        wandb: see WandbOptions.
+    """
+
+    print_freq: int = 100
+    save_checkpoint_freq: int = 5000
+    use_tb_logger: bool = True
+    wandb: WandbOptions = field(default_factory=WandbOptions)
+
+    def __post_init__(self) -> None:
+        _at_least(1, print_freq=self.print_freq, save_checkpoint_freq=self.save_checkpoint_freq)
+
+
+@dataclass(frozen=True)
+class DistOptions:
+    """Distributed training; started by ``torchrun``, which sets everything these keys do not.
+
+    Args:
+        backend: ``nccl`` or ``gloo``; ``null`` is nccl on GPUs and gloo on CPUs.
+        port: the rendezvous port, where the launcher gives none.
+    """
+
+    backend: Literal["nccl", "gloo"] | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """One entry of ``datasets``: a registered data set waiting to be opened, and how its samples become batches."""
+
+    phase: str
+    name: str
+    open: "partial[Any]"
+    loader: LoaderOptions
+
+
+@dataclass(frozen=True)
+class GeneralOptions:
+    """The keys at the top of a file.
+
+    Args:
+        name: of the experiment; results go to ``experiments/NAME`` and ``results/NAME``.
+        network_g: the network, a mapping with ``type:``.
+        scale: enlargement from LQ to GT, known to every part that needs it.
+        manual_seed: the seed of everything random.
+        num_gpu: ``auto`` takes a GPU if there is one; 0 runs on the CPU; a number asks for that many.
+        find_unused_parameters: accepted for old files; what DDP needs is found out by the trainer.
+    """
+
+    name: str
+    network_g: Annotated[Callable[..., Any], Component("arch")]
+    scale: int = 4
+    manual_seed: int = 0
+    num_gpu: int | Literal["auto"] = "auto"
+    path: PathOptions = field(default_factory=PathOptions)
+    val: ValOptions = field(default_factory=ValOptions)
+    logger: LoggerOptions = field(default_factory=LoggerOptions)
+    dist_params: DistOptions = field(default_factory=DistOptions)
+    find_unused_parameters: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name in (".", "..") or set(self.name) & set('/\\:*?"<>|'):
+            raise ValueError(f"name {self.name!r} has to be usable as the name of a folder")
+        _at_least(1, scale=self.scale)
+        _at_least(0, manual_seed=self.manual_seed)
+        if self.num_gpu != "auto":
+            _at_least(0, num_gpu=self.num_gpu)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(GeneralOptions):
+    """A checked options file.
+
+    Args:
+        datasets: by phase, ``train``, ``val``, ``test_1``…
+        trainer: the registered trainer class.
+        train: the options that the trainer's ``train`` parameter asks for; None in a file that only tests.
+        tree: the resolved file, frozen: inheritance, overrides and old spellings worked in.
+        notes: old spellings that were translated, and data that is not there yet (``--check``).
+        changes: what differs from the defaults, a line each.
+    """
+
+    datasets: dict[str, DatasetOptions]
+    trainer: Callable[..., Any]
+    train: Any
+    tree: addict.Dict
+    notes: list[str]
+    changes: list[str]
+
+
+def _at_least(minimum: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < minimum:
+            raise ValueError(f"{name} has to be at least {minimum}, got {value}")

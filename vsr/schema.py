@@ -1,0 +1,260 @@
+"""Checks a mapping from an options file against the signature of what it configures.
+
+The signature is the schema: parameter names are the keys, annotations the kinds of value, defaults the defaults.
+Parameters before ``/`` are the program's and not keys.
+"""
+
+import dataclasses
+import inspect
+import math
+import re
+import types
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from vsr.registry import Component, Kind, did_you_mean, find
+
+MISSING = inspect.Parameter.empty
+
+
+class Option(NamedTuple):
+    """One key that a mapping may have."""
+
+    annotation: Any
+    default: Any  # MISSING: the key is required
+
+
+class Report:
+    """What checking a file brings to light.
+
+    Args:
+        shared: values for the parameters that a component's mapping leaves out (``scale``).
+
+    Attributes:
+        mistakes: all of them, so that a user sees them at once: ``key path: what is wrong``.
+        changes: what differs from the defaults.
+        components: path, kind and component, for every ``type:`` that was right.
+    """
+
+    def __init__(self, shared: Mapping[str, object] | None = None) -> None:
+        self.shared = shared or {}
+        self.mistakes: list[str] = []
+        self.changes: list[str] = []
+        self.components: list[tuple[str, Kind, partial[Any]]] = []
+
+    def mistake(self, path: str, text: str) -> None:
+        """Adds ``key path: what is wrong``."""
+        self.mistakes.append(f"{path}: {text}" if path else text)
+
+    def absorb(self, other: "Report") -> None:
+        """Adds all that another report found."""
+        self.mistakes += other.mistakes
+        self.changes += other.changes
+        self.components += other.components
+
+
+def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, Option]:
+    """Returns the keys of a function, class or dataclass.
+
+    Args:
+        function: what the options configure.
+        supplied: number of leading parameters that are the program's although no ``/`` says so.
+    """
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
+    return {p.name: Option(hints.get(p.name, Any), p.default) for p in parameters[supplied:]}
+
+
+def check_mapping(
+    value: object, function: Callable[..., object], path: str, report: Report, supplied: int = 0
+) -> dict[str, Any] | None:
+    """Returns the keyword arguments that ``value`` gives ``function``; None after a mistake, which is reported.
+
+    Args:
+        value: what stands in the file.
+        function: what is configured.
+        path: the keys that lead here, ``a.b``.
+        report: receives the mistakes.
+        supplied: see :func:`options_of`.
+    """
+    if not isinstance(value, Mapping):
+        report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
+        return None
+    options = options_of(function, supplied)
+    num_before = len(report.mistakes)
+    arguments: dict[str, Any] = {}
+    for key, item in value.items():
+        if key == "type" and "type" not in options:
+            continue
+        if key not in options:
+            report.mistake(join(path, key), f"unknown key{did_you_mean(key, options)}")
+        elif item is None and not _accepts_none(options[key].annotation) and options[key].default is not MISSING:
+            continue  # `key: ~` asks for the default
+        else:
+            arguments[key] = check_value(item, options[key].annotation, join(path, key), report)
+            if options[key].default is not MISSING and arguments[key] != options[key].default:
+                report.changes.append(f"{join(path, key)}: {item!r} (default {options[key].default!r})")
+    for key, option in options.items():
+        if key in value:
+            continue
+        if key in report.shared and "type" in value:
+            arguments[key] = report.shared[key]
+        elif option.default is MISSING:
+            report.mistake(join(path, key), "missing")
+    return arguments if len(report.mistakes) == num_before else None
+
+
+def check_value(value: object, annotation: Any, path: str, report: Report) -> Any:  # noqa: ANN401
+    """Returns ``value`` as ``annotation`` wants it (``"1e-4"`` becomes a number); None after a mistake."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        kind = next((extra.kind for extra in arguments[1:] if isinstance(extra, Component)), None)
+        if kind is None:
+            return check_value(value, arguments[0], path, report)
+        return check_component(value, kind, path, report)
+    if origin in (Union, types.UnionType):
+        return _check_union(value, arguments, path, report)
+    if dataclasses.is_dataclass(annotation):
+        return _check_dataclass(value, annotation, path, report)
+    if origin in (list, tuple):
+        return _check_sequence(value, annotation, path, report)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
+            return None
+        return {str(key): check_value(item, arguments[1], join(path, key), report) for key, item in value.items()}
+    return _check_scalar(value, annotation, path, report)
+
+
+def check_component(value: object, kind: Kind, path: str, report: Report) -> "partial[Any] | None":
+    """Returns the component a ``type:`` mapping names, waiting for what the program supplies; None after a mistake."""
+    if not isinstance(value, Mapping):
+        report.mistake(path, f"expected a mapping with `type:`, got {describe(value)}")
+        return None
+    if not isinstance(value.get("type"), str):
+        report.mistake(join(path, "type"), "missing" if value.get("type") is None else "expected a name")
+        return None
+    try:
+        component = find(kind, value["type"])
+    except ValueError as error:
+        report.mistake(join(path, "type"), str(error))
+        return None
+    arguments = check_mapping(value, component, path, report, supplied=2 if kind == "metric" else 0)
+    if arguments is None:
+        return None
+    built = partial(component, **arguments)
+    report.components.append((path, kind, built))
+    return built
+
+
+def join(path: str, key: object) -> str:
+    """Returns the key path one level down."""
+    return f"{path}.{key}" if path else str(key)
+
+
+def describe(value: object) -> str:
+    """Returns a value as a message shows it, with its kind."""
+    kinds = {bool: "true/false", int: "a whole number", float: "a number", str: "text", list: "a list"}
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '…'} ({kinds.get(type(value), type(value).__name__)})"
+
+
+def _accepts_none(annotation: Any) -> bool:  # noqa: ANN401
+    if get_origin(annotation) is Annotated:
+        return _accepts_none(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType, Literal):
+        return any(choice in (None, type(None)) for choice in get_args(annotation))
+    return annotation is Any
+
+
+def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Report) -> Any:  # noqa: ANN401
+    if value is None and any(choice is type(None) for choice in choices):
+        return None
+    attempts = []
+    for choice in choices:
+        if choice is type(None):
+            continue
+        attempt = Report(report.shared)
+        result = check_value(value, choice, path, attempt)
+        if not attempt.mistakes:
+            report.absorb(attempt)
+            return result
+        attempts.append(attempt)
+    if len(attempts) == 1:
+        report.absorb(attempts[0])
+    else:
+        names = " or ".join(_name(choice) for choice in choices if choice is not type(None))
+        report.mistake(path, f"expected {names}, got {describe(value)}")
+    return None
+
+
+def _check_dataclass(value: object, annotation: Any, path: str, report: Report) -> Any:  # noqa: ANN401
+    arguments = check_mapping(value, annotation, path, report)
+    if arguments is None:
+        return None
+    try:
+        return annotation(**arguments)
+    except ValueError as error:
+        report.mistake(path, str(error))
+        return None
+
+
+def _check_sequence(value: object, annotation: Any, path: str, report: Report) -> Any:  # noqa: ANN401
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if not isinstance(value, list | tuple):
+        report.mistake(path, f"expected a list, got {describe(value)}")
+        return None
+    kinds = list(arguments) if origin is tuple and arguments[-1] is not Ellipsis else [arguments[0]] * len(value)
+    if len(kinds) != len(value):
+        report.mistake(path, f"expected a list of {len(kinds)}, got {len(value)} entries")
+        return None
+    return origin(
+        check_value(v, kind, f"{path}[{i}]", report) for i, (v, kind) in enumerate(zip(value, kinds, strict=True))
+    )
+
+
+def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> Any:  # noqa: ANN401
+    if annotation is Any:
+        return value
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+        if value is False and "off" in choices:
+            return "off"  # YAML 1.1 reads a bare `off` as false
+        if any(value == choice and type(value) is type(choice) for choice in choices):
+            return value
+        hint = did_you_mean(str(value), [choice for choice in choices if isinstance(choice, str)])
+        report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
+        return None
+    number = _as_number(value)
+    if annotation is int and number is not None and number == int(number):
+        return int(number)
+    if annotation is float and number is not None:
+        return float(number)
+    if annotation in (bool, str) and type(value) is annotation:
+        return value
+    hint = "; put it in quotes" if annotation is str and type(value) in (int, float, bool) else ""
+    report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
+    return None
+
+
+def _as_number(value: object) -> int | float | None:
+    """Returns a finite number; None for anything else. ``1e-4`` counts: YAML 1.1 wants a dot and reads it as text."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
+
+
+def _name(annotation: Any) -> str:  # noqa: ANN401
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"'{c}'" if isinstance(c, str) else str(c) for c in get_args(annotation))
+    if get_origin(annotation) in (list, tuple):
+        return "a list"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(annotation, "a mapping")

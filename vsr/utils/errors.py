@@ -1,0 +1,17 @@
+"""Mistakes of a user, told in one message."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake in options, data or usage; its text says what was got, what was expected and what to do."""
+
+
+def exit_cleanly(main: Callable[[], int | None]) -> None:
+    """Runs an entry point and exits: a ``UserError`` becomes one message and exit code 2, without a traceback."""
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
