@@ -1,0 +1,89 @@
+"""Writes clip lists, lines ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)``.
+
+python scripts/generate_meta_info.py                                   # the REDS lists, into meta_info/
+python scripts/generate_meta_info.py --from FOLDER --to my_meta.txt    # any folder of clips, GT side
+python scripts/generate_meta_info.py --from FOLDER --to FILE --first 10   # the first 10 frames of each clip
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vsr.data.meta_info import ClipInfo, write_meta_info
+from vsr.data.stores import open_store
+
+# REDS (Nah et al., CVPRW 2019): 240 training clips 000-239, and 30 validation clips that regrouping names 240-269.
+REDS_SHAPE = (720, 1280, 3)
+REDS_LISTS = {  # file: (clips, frames of each)
+    "meta_info_REDS_GT.txt": (range(270), 100),
+    "meta_info_REDS4_test_GT.txt": ((0, 11, 15, 20), 100),
+    "meta_info_REDS4_test10_GT.txt": ((0, 11, 15, 20), 10),
+    "meta_info_REDSofficial4_test_GT.txt": ((240, 241, 246, 257), 100),
+    "meta_info_REDSval_official_test_GT.txt": (range(240, 270), 100),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Writes what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="source", type=Path, help="folder of clips; without it, the REDS lists")
+    parser.add_argument("--to", type=Path, help="file to write; for the REDS lists a folder (default: meta_info)")
+    parser.add_argument("--first", type=int, help="list at most so many frames of each clip")
+    parser.add_argument("--dry-run", action="store_true", help="print the lines instead of writing them")
+    options = parser.parse_args(arguments)
+    if options.source is None and options.first is not None:
+        parser.error("--first needs --from: the REDS lists are fixed")
+    if options.source is not None and options.to is None and not options.dry_run:
+        parser.error("--from needs --to FILE (or --dry-run)")
+    try:
+        if options.source is None:
+            lists = {(options.to or Path("meta_info")) / name: reds_clips(*REDS_LISTS[name]) for name in REDS_LISTS}
+        else:
+            lists = {options.to: folder_clips(options.source, options.first)}
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+    for path, clips in lists.items():
+        if options.dry_run:
+            print("\n".join(clip.line() for clip in clips))
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_meta_info(path, clips)
+        print(f"{path}: {len(clips)} clips, {sum(clip.num_frames for clip in clips)} frames")
+
+
+def reds_clips(numbers: range | tuple[int, ...], num_frames: int) -> list[ClipInfo]:
+    """Returns the lines of a REDS list."""
+    return [ClipInfo(f"{number:03d}", num_frames, REDS_SHAPE) for number in numbers]
+
+
+def folder_clips(folder: Path, first: int | None = None) -> list[ClipInfo]:
+    """Returns one line per folder of images below ``folder``, with the size of its first frame.
+
+    Args:
+        folder: root of the GT clips.
+        first: list at most so many frames of each clip.
+
+    Raises:
+        ValueError: no clips, or a clip's name holds a space, which the format cannot express.
+        FileNotFoundError: there is no such folder.
+    """
+    store = open_store(folder)
+    names = store.clips()
+    if not names:
+        raise ValueError(f"'{folder}' holds no folders of images")
+    clips = []
+    for name in tqdm(names, unit="clip"):
+        if any(character.isspace() for character in name):
+            raise ValueError(
+                f"clip '{name}' in '{folder}': a meta file separates its columns by spaces; rename the folder"
+            )
+        frames = store.frames(name)
+        num_frames = len(frames) if first is None else min(first, len(frames))
+        clips.append(ClipInfo(name, num_frames, (*store.size(f"{name}/{frames[0]}"), 3)))
+    return clips
+
+
+if __name__ == "__main__":
+    main()

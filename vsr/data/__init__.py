@@ -1,0 +1,21 @@
+"""Data sets, frame stores, the sample stream and MATLAB's imresize."""
+
+from vsr.data.imresize import imresize
+from vsr.data.reds import REDSDataset
+from vsr.data.sampler import SampleKey, TrainSampler
+from vsr.data.stores import FrameStore, IOBackend, open_store
+from vsr.data.video_test import Clip, VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
+
+__all__ = [
+    "Clip",
+    "FrameStore",
+    "IOBackend",
+    "REDSDataset",
+    "SampleKey",
+    "TrainSampler",
+    "VideoTestDataset",
+    "VideoTestVimeo90KDataset",
+    "generate_frame_indices",
+    "imresize",
+    "open_store",
+]

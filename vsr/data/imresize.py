@@ -1,0 +1,114 @@
+"""MATLAB's ``imresize(image, scale, 'bicubic')``: the filter that made the low-resolution side of most VSR datasets.
+
+OpenCV's and PyTorch's bicubic filters differ from it (a = -0.75; no antialiasing in OpenCV): frames made with those
+cost whole decibels against published numbers.
+
+Each axis is one matrix product. The matrix is banded, so it is applied in blocks of rows that touch only the input
+rows they need: dense products, without multiplying the zeros.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ROWS_PER_BLOCK = 16  # a 720p float frame x 1/4 takes 9 ms; with 64 rows 13 ms, with one block for all rows more
+
+
+class _Block(NamedTuple):
+    """Output rows [row, row + len(weights)) are ``weights`` @ input rows [start, stop)."""
+
+    start: int
+    stop: int
+    weights: Tensor  # (rows, stop - start) float64
+
+
+@overload
+def imresize(image: np.ndarray, scale: float, antialiasing: bool = True) -> np.ndarray: ...
+@overload
+def imresize(image: Tensor, scale: float, antialiasing: bool = True) -> Tensor: ...
+def imresize(image: np.ndarray | Tensor, scale: float, antialiasing: bool = True) -> np.ndarray | Tensor:
+    """Returns ``image`` resized by ``scale`` with MATLAB's bicubic filter; sizes become ceil(size * scale).
+
+    A uint8 image gives a uint8 image, rounded half up after the vertical and again after the horizontal pass, as
+    MATLAB does. Floats stay floats, are not clipped, and are differentiable if they are tensors.
+
+    Args:
+        image: numpy (h, w) or (h, w, c), uint8 or float, of any range; or a float tensor (..., h, w).
+        scale: output size / input size, for both axes; 0.25 makes the LQ side of a x4 dataset.
+        antialiasing: widens the filter when shrinking, MATLAB's default. False samples four pixels per axis.
+
+    Raises:
+        ValueError: ``scale`` is not positive, or the image has the wrong number of axes or the wrong type.
+    """
+    if not scale > 0:
+        raise ValueError(f"imresize: scale {scale} is not positive")
+    if isinstance(image, Tensor):
+        if image.ndim < 2 or not image.is_floating_point():
+            raise ValueError(f"imresize: a tensor must be floating point (..., h, w), got {image.dtype} {image.shape}")
+        rows_done = _resize_rows(image, scale, antialiasing)
+        return _resize_rows(rows_done.mT, scale, antialiasing).mT
+    if image.ndim not in (2, 3) or image.dtype not in (np.uint8, np.float32, np.float64):
+        raise ValueError(
+            f"imresize: an array must be uint8 or float (h, w) or (h, w, c), got {image.dtype} {image.shape}"
+        )
+    pixels = torch.from_numpy(np.ascontiguousarray(image))
+    for _ in range(2):  # vertical pass, transpose, horizontal pass, transpose
+        rows = _resize_rows(pixels.reshape(len(pixels), -1), scale, antialiasing)
+        pixels = rows.reshape(-1, *pixels.shape[1:]).transpose(0, 1)
+    return pixels.contiguous().numpy()
+
+
+def _resize_rows(x: Tensor, scale: float, antialiasing: bool) -> Tensor:
+    """Returns ``x`` (..., h, w) with its rows resized: (..., ceil(h * scale), w); uint8 in, uint8 out."""
+    is_uint8 = x.dtype == torch.uint8
+    if is_uint8:
+        x = x.double()  # so that sums which are exact halves in MATLAB are exact halves here
+    blocks = _blocks(x.shape[-2], scale, antialiasing)
+    resized = torch.cat([block.weights.to(x) @ x[..., block.start : block.stop, :] for block in blocks], dim=-2)
+    if is_uint8:
+        resized = resized.add_(0.5).clamp_(0, 255).to(torch.uint8)  # the conversion truncates: rounds half up
+    return resized
+
+
+@lru_cache(maxsize=64)
+def _blocks(in_length: int, scale: float, antialiasing: bool) -> list[_Block]:
+    """Returns the resizing matrix of one axis as its non-zero blocks."""
+    weights, indices = _weights_and_indices(in_length, scale, antialiasing)
+    blocks = []
+    for row in range(0, len(weights), _ROWS_PER_BLOCK):
+        block_weights, block_indices = weights[row : row + _ROWS_PER_BLOCK], indices[row : row + _ROWS_PER_BLOCK]
+        start, stop = int(block_indices.min()), int(block_indices.max()) + 1
+        matrix = np.zeros((len(block_weights), stop - start))
+        # Mirrored borders name an input pixel twice: add, don't assign.
+        np.add.at(matrix, (np.arange(len(block_weights))[:, None], block_indices - start), block_weights)
+        blocks.append(_Block(start, stop, torch.from_numpy(matrix)))
+    return blocks
+
+
+def _weights_and_indices(in_length: int, scale: float, antialiasing: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns for each output pixel the weights of its taps and the input pixels they read, (out, taps) each."""
+    stretch = min(scale, 1.0) if antialiasing else 1.0  # < 1 widens the cubic, which makes it a low-pass filter
+    width = 4 / stretch
+    out_length = int(np.ceil(in_length * scale))
+    # Pixel centres lie at 0.5, 1.5, …; both images cover the same extent.
+    centre = (np.arange(out_length) + 0.5) / scale - 0.5
+    first = np.floor(centre - width / 2)
+    taps = first[:, None] + np.arange(int(np.ceil(width)) + 2)
+    weights = _cubic((centre[:, None] - taps) * stretch)
+    weights /= weights.sum(axis=1, keepdims=True)
+    mirrored = taps.astype(np.int64) % (2 * in_length)  # … 1 0 | 0 1 … n-1 | n-1 … 0 | 0 …
+    return weights, np.minimum(mirrored, 2 * in_length - 1 - mirrored)
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Returns the cubic convolution kernel with a = -0.5.
+
+    Reference: Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 1981, equation 15.
+    """
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x**2 + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))

@@ -1,0 +1,69 @@
+"""Reads and writes clip lists: one line ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)`` per clip."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+_LINE = re.compile(
+    r"(?P<name>\S+)\s+(?P<frames>\d+)(\s+\((?P<shape>\s*\d+\s*(,\s*\d+\s*){1,2})\))?(\s+(?P<start>\d+))?"
+)
+
+
+class ClipInfo(NamedTuple):
+    """One line of a clip list."""
+
+    name: str
+    num_frames: int  # the clip's first frames that are used
+    shape: tuple[int, ...] | None = None  # (h, w, c) of a GT frame
+    start: int = 0  # number in the first frame's name; KAIR's fourth column
+
+    def line(self) -> str:
+        """Returns the line BasicSR's files hold, without the line end."""
+        shape = f" ({','.join(map(str, self.shape))})" if self.shape else ""
+        return f"{self.name} {self.num_frames}{shape}"
+
+
+def read_meta_info(path: str | Path) -> list[ClipInfo]:
+    """Returns the clips of a meta file, in its order. Empty lines are skipped.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is malformed, a clip is listed twice, or the file lists nothing; the line is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"meta_info_file '{path}' does not exist; `python scripts/generate_meta_info.py --from FOLDER --to FILE` "
+            "lists the clips of a folder"
+        )
+    clips: dict[str, ClipInfo] = {}
+    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not text.strip():
+            continue
+        clip = _parse(text.strip())
+        if clip is None:
+            raise ValueError(
+                f"{path}, line {number}: expected 'CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)' like '000 100 (720,1280,3)', "
+                f"got '{text.strip()[:80]}'"
+            )
+        if clip.name in clips:
+            raise ValueError(f"{path}, line {number}: clip '{clip.name}' is listed twice")
+        clips[clip.name] = clip
+    if not clips:
+        raise ValueError(f"{path} lists no clips")
+    return list(clips.values())
+
+
+def write_meta_info(path: str | Path, clips: Iterable[ClipInfo]) -> None:
+    """Writes a meta file: one line per clip, each ended by a line feed on every platform."""
+    Path(path).write_bytes("".join(f"{clip.line()}\n" for clip in clips).encode())
+
+
+def _parse(text: str) -> ClipInfo | None:
+    """Returns the clip of one line, or None where the line is none."""
+    match = _LINE.fullmatch(text)
+    if match is None or int(match["frames"]) < 1:
+        return None
+    shape = tuple(int(length) for length in match["shape"].split(",")) if match["shape"] else None
+    return ClipInfo(match["name"], int(match["frames"]), shape, int(match["start"] or 0))

@@ -1,0 +1,163 @@
+"""REDS for training: random crops of windows of frames, with the centre frame as ground truth."""
+
+import logging
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vsr.data.meta_info import ClipInfo, read_meta_info
+from vsr.data.pairs import check_pair, open_lq_root, open_root
+from vsr.data.sampler import SampleKey
+from vsr.data.stores import DISK, IOBackend
+from vsr.data.transforms import draw_augmentation, draw_crop, to_tensor
+from vsr.registry import register
+
+HELP = (
+    "REDS is at https://seungjunnah.github.io/Datasets/reds.html (train_sharp, train_sharp_bicubic, val_sharp, "
+    "val_sharp_bicubic); `python scripts/prepare_reds.py` puts its parts where they belong"
+)
+# Clips kept for validation. "REDS4" are those of the EDVR paper (4 of the training clips); "official" is the
+# challenge's validation set, which regrouping renames from 000-029 to 240-269.
+VAL_PARTITIONS = {"REDS4": {"000", "011", "015", "020"}, "official": {f"{clip:03d}" for clip in range(240, 270)}}
+
+_log = logging.getLogger(__name__)
+
+
+@register("dataset")
+class REDSDataset(Dataset[dict[str, Tensor | str]]):
+    """Training samples from clips of numbered frames: ROOT/000/00000000.png, …; REDS or any set in its layout.
+
+    A sample is a dict: ``lq`` (num_frame, 3, gt_size / scale, gt_size / scale) and ``gt`` (3, gt_size, gt_size), the
+    same place in the centre frame, both RGB in [0, 1]; ``key`` names the centre frame, "000/00000014".
+
+    Args:
+        dataroot_gt: folder (or LMDB) of the ground truth clips.
+        dataroot_lq: folder (or LMDB) of the low-resolution clips. If they are in its sub-folder X4 they are found.
+        meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``; the second column is the number of frames.
+        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+        num_frame: frames in a window, odd.
+        gt_size: side of the GT crop in pixels, a multiple of ``scale``.
+        interval_list: distances between neighbouring frames of a window, one drawn per sample. ~ is [1].
+        random_reverse: plays half of the windows backwards.
+        use_hflip: mirrors half of the samples.
+        use_rot: flips half of the samples vertically and transposes half of them.
+        val_partition: clips left out because they validate: REDS4 (000, 011, 015, 020), official (240 to 269), or ~
+            for none.
+        io_backend: how both roots are stored.
+        dataroot_flow: not supported; ~.
+
+    Raises:
+        FileNotFoundError: a root, a clip or its last frame is missing.
+        ValueError: options that contradict each other or the frames.
+    """
+
+    def __init__(
+        self,
+        dataroot_gt: str,
+        dataroot_lq: str,
+        meta_info_file: str,
+        scale: int = 4,
+        num_frame: int = 5,
+        gt_size: int = 256,
+        interval_list: list[int] | None = None,
+        random_reverse: bool = False,
+        use_hflip: bool = False,
+        use_rot: bool = False,
+        val_partition: Literal["REDS4", "official"] | None = "REDS4",
+        io_backend: IOBackend = DISK,
+        dataroot_flow: str | None = None,
+    ) -> None:
+        if dataroot_flow is not None:
+            raise ValueError("dataroot_flow is not supported: no network here reads stored flow; set it to ~")
+        if num_frame < 1 or num_frame % 2 == 0:
+            raise ValueError(
+                f"num_frame {num_frame} is not odd: the centre frame needs as many neighbours on each side"
+            )
+        if gt_size < scale or gt_size % scale:
+            raise ValueError(
+                f"gt_size {gt_size} is not a multiple of scale {scale}; nearest: {max(gt_size // scale, 1) * scale}"
+            )
+        self.intervals = interval_list or [1]
+        if min(self.intervals) < 1:
+            raise ValueError(f"interval_list {self.intervals} holds a distance less than 1")
+        if val_partition is not None and val_partition not in VAL_PARTITIONS:
+            raise ValueError(f"val_partition '{val_partition}' is unknown; known: {', '.join(VAL_PARTITIONS)}, ~")
+        self.scale, self.num_frame, self.gt_size = scale, num_frame, gt_size
+        self.random_reverse, self.use_hflip, self.use_rot = random_reverse, use_hflip, use_rot
+
+        listed = read_meta_info(meta_info_file)
+        left_out = VAL_PARTITIONS[val_partition] if val_partition else set()
+        self.clips = [clip for clip in listed if clip.name not in left_out]
+        if not self.clips:
+            raise ValueError(
+                f"every clip of '{meta_info_file}' is in val_partition {val_partition}, none is left to train on; "
+                "set val_partition: ~ if they are not REDS's"
+            )
+        self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, HELP)
+        self.lq = open_lq_root(dataroot_lq, io_backend, self.clips[0].name, scale, HELP)
+        self.lq_sizes = [self._check(clip) for clip in self.clips]
+        self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
+        _log.info(
+            "REDSDataset: %d clips of %d, %d frames, from '%s'",
+            len(self.clips), len(listed), len(self), self.gt.root,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        """Returns the number of frames of the training clips."""
+        return int(self._first_item[-1])
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Tensor | str]:
+        """Returns a sample; its random choices depend on the key alone."""
+        key = key if isinstance(key, SampleKey) else SampleKey(key)
+        rng = key.rng()
+        item = key.draw % len(self)
+        clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
+        clip = self.clips[clip_index]
+
+        frames = self._draw_window(rng, clip, item - int(self._first_item[clip_index]))
+        centre = frames[self.num_frame // 2]
+        crop = draw_crop(rng, self.lq_sizes[clip_index], self.gt_size // self.scale)
+        augment = draw_augmentation(rng, self.use_hflip, self.use_rot)
+
+        lq = np.stack([self.lq.read(_frame_key(clip, frame), crop) for frame in frames])  # (t, h, w, 3)
+        gt = self.gt.read(_frame_key(clip, centre), crop.scaled(self.scale))
+        return {"lq": to_tensor(augment(lq)), "gt": to_tensor(augment(gt)), "key": _frame_key(clip, centre)}
+
+    def _draw_window(self, rng: np.random.Generator, clip: ClipInfo, centre: int) -> list[int]:
+        """Returns the frames of a window around ``centre``, or around another frame if it would leave the clip."""
+        interval = int(rng.choice(self.intervals))
+        reach = self.num_frame // 2 * interval
+        if not reach <= centre < clip.num_frames - reach:
+            centre = int(rng.integers(reach, clip.num_frames - reach))
+        frames = list(range(centre - reach, centre + reach + 1, interval))
+        return frames[::-1] if self.random_reverse and rng.random() < 0.5 else frames
+
+    def _check(self, clip: ClipInfo) -> tuple[int, int]:
+        """Returns the LQ frame size of a clip after checking what can be checked without reading every frame."""
+        longest = (self.num_frame - 1) * max(self.intervals) + 1
+        if clip.num_frames < longest:
+            raise ValueError(
+                f"clip '{clip.name}' has {clip.num_frames} frames, but num_frame {self.num_frame} at interval "
+                f"{max(self.intervals)} needs {longest}"
+            )
+        for store in (self.gt, self.lq):
+            last = _frame_key(clip, clip.num_frames - 1)
+            if not store.has(last):
+                raise FileNotFoundError(
+                    f"'{store.root}' has no frame '{last}', but the meta file lists {clip.num_frames} frames of clip "
+                    f"'{clip.name}'. {HELP}"
+                )
+        size = check_pair(self.gt, self.lq, _frame_key(clip, 0), _frame_key(clip, 0), self.scale)
+        if self.gt_size > min(size) * self.scale:
+            raise ValueError(
+                f"gt_size {self.gt_size} is larger than the frames of clip '{clip.name}', "
+                f"{size[0] * self.scale} x {size[1] * self.scale}"
+            )
+        return size
+
+
+def _frame_key(clip: ClipInfo, frame: int) -> str:
+    """Returns the store's key of a clip's frame; REDS's names have 8 digits."""
+    return f"{clip.name}/{clip.start + frame:08d}"

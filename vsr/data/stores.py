@@ -1,0 +1,245 @@
+"""Where frames come from: a folder of clips, or an LMDB. A data set sees no difference.
+
+A frame's key is its clip and its name without suffix: "000/00000014".
+"""
+
+import os
+import re
+import struct
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Protocol
+
+import cv2
+import lmdb
+import numpy as np
+
+from vsr.data.transforms import Crop
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True)
+class IOBackend:
+    """How a data root is stored.
+
+    Args:
+        type: ``disk``, a folder of clips; or ``lmdb``, a database as BasicSR or mmagic makes it.
+    """
+
+    type: Literal["disk", "lmdb"] = "disk"
+
+
+DISK = IOBackend()
+
+
+class FrameStore(Protocol):
+    """Reads frames by key. Pickles cheaply and opens what it needs in the process that reads."""
+
+    root: Path
+
+    def clips(self) -> list[str]:
+        """Returns the names of all clips, sorted."""
+        ...
+
+    def frames(self, clip: str) -> list[str]:
+        """Returns the names of a clip's frames in order; empty if there is no such clip."""
+        ...
+
+    def has(self, key: str) -> bool:
+        """Returns whether there is a frame of this key."""
+        ...
+
+    def size(self, key: str) -> tuple[int, int]:
+        """Returns a frame's height and width, if possible without decoding it."""
+        ...
+
+    def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
+        """Returns a frame, or a rectangle of it: (h, w, 3) uint8 RGB.
+
+        Raises:
+            FileNotFoundError: there is no such frame.
+            ValueError: it cannot be decoded, or the crop does not lie inside it.
+        """
+        ...
+
+
+def open_store(root: str | Path, io_backend: IOBackend = DISK) -> FrameStore:
+    """Returns the store of a data root.
+
+    Raises:
+        FileNotFoundError: the root does not exist.
+        ValueError: the root holds something other than ``io_backend`` says.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"folder '{root}' does not exist")
+    is_lmdb = (root / "data.mdb").is_file()
+    if io_backend.type == "lmdb":
+        if not is_lmdb:
+            raise ValueError(
+                f"'{root}' is not an LMDB (it holds no data.mdb); for a folder set io_backend: {{type: disk}}"
+            )
+        return LmdbStore(root)
+    if is_lmdb:
+        raise ValueError(f"'{root}' is an LMDB, not a folder of frames; set io_backend: {{type: lmdb}}")
+    return FolderStore(root)
+
+
+class FolderStore:
+    """Frames as image files: ROOT/CLIP/FRAME.png. A clip's name may hold slashes, as Vimeo-90K's do."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def clips(self) -> list[str]:
+        """Returns the folders that hold images, at any depth, sorted."""
+        found = []
+        for folder, subfolders, files in os.walk(self.root, followlinks=True):
+            subfolders.sort()
+            if any(name.lower().endswith(IMAGE_SUFFIXES) for name in files):
+                found.append(Path(folder).relative_to(self.root).as_posix())
+        return sorted((clip for clip in found if clip != "."), key=natural_order)
+
+    def frames(self, clip: str) -> list[str]:
+        """Returns the names of a clip's images without suffix, numbers in numeric order."""
+        folder = self.root / clip
+        if not folder.is_dir():
+            return []
+        names = (Path(entry.name) for entry in os.scandir(folder))
+        return sorted((name.stem for name in names if name.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
+
+    def has(self, key: str) -> bool:
+        """Returns whether there is a file for this key."""
+        return self._find(key) is not None
+
+    def size(self, key: str) -> tuple[int, int]:
+        """Returns a frame's height and width; of a PNG, from its first bytes."""
+        path = self._path(key)
+        with path.open("rb") as file:
+            return png_size(file.read(24)) or self.read(key).shape[:2]
+
+    def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
+        """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
+        path = self._path(key)
+        return decode(path.read_bytes(), str(path), crop)
+
+    def _path(self, key: str) -> Path:
+        path = self._find(key)
+        if path is None:
+            raise FileNotFoundError(f"frame '{self.root / key}.png' does not exist")
+        return path
+
+    def _find(self, key: str) -> Path | None:
+        candidates = (self.root / f"{key}{suffix}" for suffix in IMAGE_SUFFIXES)  # PNG first: one look-up
+        return next((path for path in candidates if path.is_file()), None)
+
+
+class LmdbStore:
+    """Frames as encoded images in an LMDB, keys "000/00000014" (BasicSR) or "000_00000014" (mmagic)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # "000/00000014": b"000_00000014"; the file names of meta_info.txt, else the keys themselves
+        self._keys = {_slashed(key): key.encode() for key in _listed_keys(root)}
+        self._clips: dict[str, list[str]] = defaultdict(list)
+        for key in sorted(self._keys, key=natural_order):
+            clip, _, frame = key.rpartition("/")
+            self._clips[clip].append(frame)
+
+    def clips(self) -> list[str]:
+        """Returns the clips of meta_info.txt, sorted."""
+        return list(self._clips)
+
+    def frames(self, clip: str) -> list[str]:
+        """Returns the names of a clip's frames, numbers in numeric order."""
+        return self._clips.get(clip, [])
+
+    def has(self, key: str) -> bool:
+        """Returns whether there is a value for this key."""
+        return key in self._keys
+
+    def size(self, key: str) -> tuple[int, int]:
+        """Returns a frame's height and width; of a PNG, from its first bytes."""
+        with _environment(self.root, os.getpid()).begin(buffers=True) as transaction:
+            start = bytes(self._value(transaction, key)[:24])
+        return png_size(start) or self.read(key).shape[:2]
+
+    def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
+        """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
+        with _environment(self.root, os.getpid()).begin(buffers=True) as transaction:
+            return decode(self._value(transaction, key), f"{self.root}, key {key}", crop)
+
+    def _value(self, transaction: lmdb.Transaction, key: str) -> memoryview:
+        value = transaction.get(self._keys.get(key, key.encode()))
+        if value is None:
+            raise FileNotFoundError(f"LMDB '{self.root}' has no frame '{key}'")
+        return value
+
+
+def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> np.ndarray:
+    """Returns the (h, w, 3) uint8 RGB pixels of an encoded image, or a rectangle of them.
+
+    Args:
+        data: the bytes of a PNG, JPEG, …
+        source: what the bytes are, for messages.
+        crop: the rectangle; only it is converted to RGB and kept.
+
+    Raises:
+        ValueError: the image is empty, truncated or not an image, or the crop does not lie inside it.
+    """
+    if len(data) == 0:
+        raise ValueError(f"{source} is empty (0 bytes); copy or extract it again")
+    if bytes(data[:8]) == _PNG_START and _PNG_END not in bytes(data[-64:]) and _PNG_END not in bytes(data):
+        # Older OpenCV decodes what is there and leaves the rest of the frame black.
+        raise ValueError(f"{source} is truncated: a PNG of {len(data)} bytes without its end; copy or extract it again")
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are no readable image")
+    if crop is not None:
+        h, w = pixels.shape[:2]
+        if crop.top < 0 or crop.left < 0 or crop.top + crop.height > h or crop.left + crop.width > w:
+            raise ValueError(f"{source} is {h} x {w}, too small for {crop}; all frames of a clip must have one size")
+        pixels = pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def png_size(start: bytes) -> tuple[int, int] | None:
+    """Returns height and width from a PNG's first 24 bytes; None if they are not a PNG's."""
+    if len(start) < 24 or not start.startswith(_PNG_START):
+        return None
+    w, h = struct.unpack(">II", start[16:24])
+    return h, w
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Returns a sort key under which frame2 comes before frame10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+@lru_cache(maxsize=16)
+def _environment(root: Path, process: int) -> lmdb.Environment:
+    """Returns the open database; one per process, since LMDB forbids its use across a fork."""
+    try:
+        return lmdb.open(str(root), readonly=True, lock=False, readahead=False, meminit=False)
+    except lmdb.Error as error:
+        raise ValueError(f"LMDB '{root}' cannot be read: {error}") from error
+
+
+def _listed_keys(root: Path) -> list[str]:
+    """Returns an LMDB's keys as they are stored: from meta_info.txt, or from the database where there is none."""
+    meta_info = root / "meta_info.txt"
+    if meta_info.is_file():
+        lines = meta_info.read_text().splitlines()
+        return [os.path.splitext(line.split(" ")[0])[0] for line in lines if line.strip()]
+    with _environment(root, os.getpid()).begin() as transaction:
+        return [key.decode() for key in transaction.cursor().iternext(values=False)]
+
+
+def _slashed(key: str) -> str:
+    """Returns BasicSR's spelling of a key: "000/00000014" for mmagic's "000_00000014"."""
+    return key if "/" in key else "/".join(key.rsplit("_", 1))

@@ -1,0 +1,54 @@
+"""Crops, flips and the conversion to tensors. Frames stay uint8 (…, h, w, c) until the very end."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Crop(NamedTuple):
+    """A rectangle of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def scaled(self, scale: int) -> "Crop":
+        """Returns the same rectangle in a frame ``scale`` times as large."""
+        return Crop(self.top * scale, self.left * scale, self.height * scale, self.width * scale)
+
+
+class Augmentation(NamedTuple):
+    """Mirrors frames horizontally, then vertically, then swaps their axes."""
+
+    hflip: bool = False
+    vflip: bool = False
+    transpose: bool = False
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Returns a view of ``frames`` (…, h, w, c), augmented."""
+        if self.hflip:
+            frames = frames[..., ::-1, :]
+        if self.vflip:
+            frames = frames[..., ::-1, :, :]
+        return frames.swapaxes(-3, -2) if self.transpose else frames
+
+
+def draw_crop(rng: np.random.Generator, frame_size: tuple[int, int], crop_size: int) -> Crop:
+    """Returns a square of ``crop_size`` pixels, anywhere inside a frame of ``frame_size`` (h, w)."""
+    top, left = (int(rng.integers(length - crop_size + 1)) for length in frame_size)
+    return Crop(top, left, crop_size, crop_size)
+
+
+def draw_augmentation(rng: np.random.Generator, use_hflip: bool, use_rot: bool) -> Augmentation:
+    """Returns a random augmentation: ``use_rot`` allows the vertical flip and the transposition, half the time each."""
+    hflip, vflip, transpose = (bool(heads) for heads in rng.integers(2, size=3))
+    return Augmentation(use_hflip and hflip, use_rot and vflip, use_rot and transpose)
+
+
+def to_tensor(frames: np.ndarray) -> Tensor:
+    """Returns uint8 frames (…, h, w, c) as float32 (…, c, h, w) in [0, 1]."""
+    channels_first = np.ascontiguousarray(np.moveaxis(frames, -1, -3))
+    return torch.from_numpy(channels_first).float().div_(255)

@@ -1,0 +1,259 @@
+"""Test sets: every frame of every clip with its neighbours, and its ground truth where there is one."""
+
+import logging
+from typing import Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vsr.data.meta_info import read_meta_info
+from vsr.data.pairs import check_pair, open_lq_root, open_root
+from vsr.data.stores import DISK, FrameStore, IOBackend
+from vsr.data.transforms import to_tensor
+from vsr.registry import register
+
+Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
+PADDINGS = ("replicate", "reflection", "reflection_circle", "circle")
+_REMEDY = "Give the folder that holds one folder of frames per clip"
+
+_log = logging.getLogger(__name__)
+
+
+class Clip(NamedTuple):
+    """One clip of a test set. Frames are named by their file's stem."""
+
+    name: str
+    num_frames: int  # frames that are restored and measured
+    lq_frames: tuple[str, ...]
+    gt_frames: tuple[str, ...]  # empty without ground truth
+
+
+@register("dataset")
+class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
+    """Every frame of a folder of clips, in order: ROOT/CLIP/FRAME.png; any names and sizes, with or without GT.
+
+    A sample is a dict: ``lq`` (num_frame, 3, h, w) and, if there is GT, ``gt`` (3, scale * h, scale * w), RGB in
+    [0, 1]; ``clip`` "000", ``frame`` "00000014", ``key`` "000/00000014".
+
+    Args:
+        dataroot_lq: folder (or LMDB) of the low-resolution clips. If they are in its sub-folder X4 they are found.
+        dataroot_gt: folder (or LMDB) of the ground truth clips, ~ for none.
+        meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``: the second column takes the first so many
+            frames. ~ takes every frame of every clip.
+        num_frame: frames in a window, odd.
+        padding: frames that stand in for those before the first and after the last; for frame 0 of a window of 5:
+            replicate 0 0 0 1 2, reflection 2 1 0 1 2, reflection_circle 4 3 0 1 2, circle 3 4 0 1 2. A clip shorter
+            than the window uses replicate.
+        cache_data: keeps every decoded frame in memory.
+        io_backend: how both roots are stored.
+        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+
+    Raises:
+        FileNotFoundError: a root or a clip is missing.
+        ValueError: options that contradict each other or the frames, or LQ and GT that do not match.
+    """
+
+    def __init__(
+        self,
+        dataroot_lq: str,
+        dataroot_gt: str | None = None,
+        meta_info_file: str | None = None,
+        num_frame: int = 5,
+        padding: Padding = "reflection_circle",
+        cache_data: bool = False,
+        io_backend: IOBackend = DISK,
+        scale: int = 4,
+    ) -> None:
+        _check_window(num_frame, padding)
+        self.num_frame, self.padding, self.scale = num_frame, padding, scale
+        listed = {clip.name: clip.num_frames for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
+        self.lq = open_lq_root(dataroot_lq, io_backend, next(iter(listed), "*"), scale, _REMEDY)
+        self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY) if dataroot_gt else None
+        names = listed or self.lq.clips()
+        if not names:
+            raise ValueError(f"dataroot_lq: '{self.lq.root}' holds no clips. {_REMEDY}")
+        self.clips = [self._find_clip(name, listed.get(name)) for name in names]
+        self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
+        # Neighbouring samples share all frames but one, so the last window is kept even without cache_data.
+        self._read_lq = _FrameCache(self.lq, None if cache_data else num_frame)
+        self._read_gt = _FrameCache(self.gt, None if cache_data else 1) if self.gt else None
+        _log.info("VideoTestDataset: %d clips, %d frames, from '%s'", len(self.clips), len(self), self.lq.root)
+
+    def __len__(self) -> int:
+        """Returns the number of frames of all clips."""
+        return int(self._first_item[-1])
+
+    def __getitem__(self, item: int) -> dict[str, Tensor | str]:
+        """Returns the sample of one frame."""
+        if not 0 <= item < len(self):
+            raise IndexError(f"frame {item} of a test set of {len(self)}")
+        clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
+        clip, centre = self.clips[clip_index], item - int(self._first_item[clip_index])
+        padding = self.padding if clip.num_frames >= self.num_frame else "replicate"
+        window = generate_frame_indices(centre, clip.num_frames, self.num_frame, padding)
+        lq = np.stack([self._read_lq(f"{clip.name}/{clip.lq_frames[index]}") for index in window])  # (t, h, w, 3)
+        frame = clip.lq_frames[centre]
+        sample: dict[str, Tensor | str] = {"clip": clip.name, "frame": frame, "key": f"{clip.name}/{frame}"}
+        sample["lq"] = to_tensor(lq)
+        if self._read_gt:
+            gt = self._read_gt(f"{clip.name}/{clip.gt_frames[centre]}")
+            _check_sizes(gt, lq[0], self.scale, f"{clip.name}/{frame}")
+            sample["gt"] = to_tensor(gt)
+        return sample
+
+    def _find_clip(self, name: str, num_frames: int | None) -> Clip:
+        """Returns a clip of the stores, its first ``num_frames`` frames or all."""
+        lq_frames = _clip_frames(self.lq, name, num_frames)
+        if self.gt is None:
+            return Clip(name, len(lq_frames), lq_frames, ())
+        gt_frames = _clip_frames(self.gt, name, num_frames)
+        # Two naming schemes pair by order; one scheme with different frames missing must not.
+        unpaired = set(gt_frames) ^ set(lq_frames)
+        if len(gt_frames) != len(lq_frames) or 0 < len(unpaired) < 2 * len(gt_frames):
+            raise ValueError(
+                f"clip '{name}' has {len(gt_frames)} GT frames in '{self.gt.root}' and {len(lq_frames)} LQ frames in "
+                f"'{self.lq.root}' that do not match; only one side has {', '.join(sorted(unpaired)[:3])}"
+            )
+        check_pair(self.gt, self.lq, f"{name}/{gt_frames[0]}", f"{name}/{lq_frames[0]}", self.scale)
+        return Clip(name, len(lq_frames), lq_frames, gt_frames)
+
+
+@register("dataset")
+class VideoTestVimeo90KDataset(Dataset[dict[str, Tensor | str]]):
+    """The centre frames of Vimeo-90K's septuplets: ROOT/00001/0001/im1.png to im7.png, im4 is restored.
+
+    Samples are those of ``VideoTestDataset``; a clip is a septuplet, ``clip`` "00001/0001", ``frame`` "im4".
+
+    Args:
+        dataroot_gt: folder (or LMDB) of the ground truth sequences.
+        dataroot_lq: folder (or LMDB) of the low-resolution sequences.
+        meta_info_file: list of the septuplets, lines ``00001/0001 7 (256,448,3)``.
+        num_frame: frames in a window, odd: 7 reads all, 5 reads im2 to im6.
+        padding: no effect, the window never leaves the septuplet; BasicSR's files hold the key.
+        cache_data: keeps every decoded frame in memory.
+        io_backend: how both roots are stored.
+        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+
+    Raises:
+        FileNotFoundError: a root or a septuplet is missing.
+        ValueError: options that contradict each other or the frames.
+    """
+
+    def __init__(
+        self,
+        dataroot_gt: str,
+        dataroot_lq: str,
+        meta_info_file: str,
+        num_frame: int = 7,
+        padding: Padding = "reflection_circle",
+        cache_data: bool = False,
+        io_backend: IOBackend = DISK,
+        scale: int = 4,
+    ) -> None:
+        _check_window(num_frame, padding)
+        if num_frame > 7:
+            raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
+        self.num_frame, self.padding, self.scale = num_frame, padding, scale
+        self.names = [clip.name for clip in read_meta_info(meta_info_file)]
+        self.lq = open_lq_root(dataroot_lq, io_backend, self.names[0], scale, _REMEDY)
+        self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY)
+        for name in self.names:
+            for store in (self.gt, self.lq):
+                if not store.has(f"{name}/im4"):
+                    raise FileNotFoundError(f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists")
+        check_pair(self.gt, self.lq, f"{self.names[0]}/im4", f"{self.names[0]}/im4", scale)
+        self.clips = [Clip(name, 1, ("im4",), ("im4",)) for name in self.names]
+        self._read_lq = _FrameCache(self.lq, None if cache_data else num_frame)
+        self._read_gt = _FrameCache(self.gt, None if cache_data else 1)
+
+    def __len__(self) -> int:
+        """Returns the number of septuplets."""
+        return len(self.names)
+
+    def __getitem__(self, item: int) -> dict[str, Tensor | str]:
+        """Returns the sample of one septuplet."""
+        key = f"{self.names[item]}/im4"
+        lq = np.stack([self._read_lq(f"{self.names[item]}/im{number}") for number in septuplet_window(self.num_frame)])
+        gt = self._read_gt(key)
+        _check_sizes(gt, lq[0], self.scale, key)
+        return {"lq": to_tensor(lq), "gt": to_tensor(gt), "clip": self.names[item], "frame": "im4", "key": key}
+
+
+def septuplet_window(num_frame: int) -> list[int]:
+    """Returns the numbers of the frames around im4: [2, 3, 4, 5, 6] of 5."""
+    return list(range(4 - num_frame // 2, 4 + num_frame // 2 + 1))
+
+
+def generate_frame_indices(
+    crt_idx: int, max_frame_num: int, num_frames: int, padding: Padding = "reflection"
+) -> list[int]:
+    """Returns the window of ``num_frames`` frame indices around ``crt_idx``.
+
+    Args:
+        crt_idx: the centre frame, from 0.
+        max_frame_num: number of frames in the clip.
+        num_frames: window size, odd.
+        padding: what replaces indices outside the clip; for frame 0 of a window of 5: replicate 0 0 0 1 2,
+            reflection 2 1 0 1 2, reflection_circle 4 3 0 1 2 (the unused neighbours of the other side), circle
+            3 4 0 1 2. All but replicate need a clip at least as long as the window.
+
+    Raises:
+        ValueError: ``num_frames`` is even or ``padding`` unknown.
+    """
+    _check_window(num_frames, padding)
+    last, reach = max_frame_num - 1, num_frames // 2
+
+    def replacement(index: int) -> int:
+        if 0 <= index <= last:
+            return index
+        if padding == "replicate":
+            return 0 if index < 0 else last
+        if padding == "reflection":
+            return -index if index < 0 else 2 * last - index
+        if padding == "reflection_circle":
+            return crt_idx + reach - index if index < 0 else crt_idx - reach + last - index
+        return num_frames + index if index < 0 else index - num_frames
+
+    return [replacement(index) for index in range(crt_idx - reach, crt_idx + reach + 1)]
+
+
+class _FrameCache:
+    """Reads frames of a store and keeps the last ``limit``, or all."""
+
+    def __init__(self, store: FrameStore, limit: int | None) -> None:
+        self.store = store
+        self.limit = limit
+        self.frames: dict[str, np.ndarray] = {}  # in the order they were read
+
+    def __call__(self, key: str) -> np.ndarray:
+        if key not in self.frames:
+            if self.limit is not None and len(self.frames) >= self.limit:
+                del self.frames[next(iter(self.frames))]
+            self.frames[key] = self.store.read(key)
+        return self.frames[key]
+
+
+def _clip_frames(store: FrameStore, clip: str, num_frames: int | None) -> tuple[str, ...]:
+    """Returns the first ``num_frames`` frames of a clip, or all."""
+    frames = store.frames(clip)
+    if not frames:
+        raise FileNotFoundError(f"clip '{clip}' has no frames in '{store.root}'. {_REMEDY}")
+    if num_frames is not None and len(frames) < num_frames:
+        raise ValueError(
+            f"clip '{clip}' has {len(frames)} frames in '{store.root}', but the meta file lists {num_frames}"
+        )
+    return tuple(frames[:num_frames])
+
+
+def _check_window(num_frame: int, padding: str) -> None:
+    if num_frame < 1 or num_frame % 2 == 0:
+        raise ValueError(f"num_frame {num_frame} is not odd: the centre frame needs as many neighbours on each side")
+    if padding not in PADDINGS:
+        raise ValueError(f"padding '{padding}' is unknown; known: {', '.join(PADDINGS)}")
+
+
+def _check_sizes(gt: np.ndarray, lq: np.ndarray, scale: int, key: str) -> None:
+    (gt_h, gt_w, _), (lq_h, lq_w, _) = gt.shape, lq.shape
+    if (gt_h, gt_w) != (lq_h * scale, lq_w * scale):
+        raise ValueError(f"GT is not {scale} x LQ in frame '{key}': {gt_h} x {gt_w} and {lq_h} x {lq_w}")

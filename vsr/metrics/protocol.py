@@ -1,0 +1,65 @@
+"""Names how a PSNR or SSIM was measured, so that two numbers are compared only if they may be.
+
+Published numbers differ by more than a decibel with the channel (RGB or Y), by 0.1 dB with the cropped border, and
+with the frames counted. A result therefore carries the name of a published protocol only if every setting is that
+protocol's; otherwise the name lists what differs.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+Channel = Literal["rgb", "y"]
+
+
+class Protocol(NamedTuple):
+    """How frames are compared. The settings below that are the same in every protocol are recorded all the same."""
+
+    name: str  # "reds4-rgb", "reds4-rgb+crop8+replicate", "mydata-y"
+    channel: Channel
+    crop_border: int
+    padding: str  # which frames stand in for those before the first and after the last
+    clips: int
+    frames: int  # over all clips; every frame counts, the first and the last too
+    version: int = 1
+    rounding: str = "clamped to [0, 255], rounded to uint8"
+    mean: str = "frames of a clip, then clips"
+    bicubic: tuple[float, float] | None = None  # published PSNR and SSIM of bicubic x4: if ours differ, the data does
+
+
+_REFLECTION = "reflection_circle"
+# Frames of clips: VRT table 1 for the bicubic rows; mmagic's and BasicSR's option files for the settings.
+_PUBLISHED = (
+    Protocol("reds4-rgb", "rgb", 0, _REFLECTION, clips=4, frames=400, bicubic=(26.14, 0.7292)),
+    Protocol("redsofficial4-rgb", "rgb", 0, _REFLECTION, clips=4, frames=400),
+    Protocol("redsofficial-rgb", "rgb", 0, _REFLECTION, clips=30, frames=3000),
+    Protocol("vid4-y", "y", 0, _REFLECTION, clips=4, frames=171, bicubic=(23.78, 0.6347)),
+    Protocol("vid4-rgb", "rgb", 0, _REFLECTION, clips=4, frames=171),
+)
+
+
+def protocol_for(
+    dataset: str, frames_per_clip: Sequence[int], padding: str, crop_border: int = 0, test_y_channel: bool = False
+) -> Protocol:
+    """Returns the protocol of one test: a published one if all settings are its own, else one that names them.
+
+    Args:
+        dataset: the test set's ``name`` in the options file, "REDS4".
+        frames_per_clip: how many frames of each clip are measured.
+        padding: the test set's ``padding``.
+        crop_border: of the metric.
+        test_y_channel: of the metric.
+    """
+    channel: Channel = "y" if test_y_channel else "rgb"
+    name = f"{dataset.lower()}-{channel}"
+    clips, frames = len(frames_per_clip), sum(frames_per_clip)
+    published = next((protocol for protocol in _PUBLISHED if protocol.name == name), None)
+    differences = []
+    if published and (clips, frames) != (published.clips, published.frames):
+        differences.append(f"{clips}clips{frames}frames")
+    if crop_border:
+        differences.append(f"crop{crop_border}")
+    if padding != _REFLECTION:
+        differences.append(padding)
+    if published and not differences:
+        return published
+    return Protocol("+".join([name, *differences]), channel, crop_border, padding, clips, frames)
