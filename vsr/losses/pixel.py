@@ -1,0 +1,57 @@
+"""Pixel losses: a distance between the restored frame and the ground truth, pixel by pixel."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vsr.registry import register
+
+Reduction = Literal["mean", "sum"]
+
+
+@register("loss", "CharbonnierLoss")
+def charbonnier_loss(
+    sr: Tensor, gt: Tensor, /, loss_weight: float = 1.0, reduction: Reduction = "mean", eps: float = 1e-12
+) -> Tensor:
+    """Returns the Charbonnier loss, √((sr − gt)² + eps): an L1 loss that is smooth at zero.
+
+    Args:
+        sr: the restored frame, any shape.
+        gt: the ground truth, the same shape.
+        loss_weight: factor of the loss.
+        reduction: over all values: ``mean``, or ``sum`` as EDVR was trained (the gradient then grows with the patch).
+        eps: the square of the width of the smooth part, in squared units of the frame's range [0, 1].
+
+    Raises:
+        ValueError: the shapes differ, or eps is not positive.
+
+    Reference: Lai et al., "Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolution", CVPR 2017,
+        equation 1, https://arxiv.org/abs/1704.03915
+    Differs: eps stands for ε², as in the released EDVR.
+    """
+    if eps <= 0:
+        raise ValueError(f"eps has to be positive, got {eps}: the gradient at zero error would not be finite")
+    return loss_weight * _reduce(torch.sqrt(_difference(sr, gt).square() + eps), reduction)
+
+
+@register("loss", "L1Loss")
+def l1_loss(sr: Tensor, gt: Tensor, /, loss_weight: float = 1.0, reduction: Reduction = "mean") -> Tensor:
+    """Returns the mean or sum of the absolute difference; arguments as :func:`charbonnier_loss`."""
+    return loss_weight * _reduce(_difference(sr, gt).abs(), reduction)
+
+
+@register("loss", "MSELoss")
+def mse_loss(sr: Tensor, gt: Tensor, /, loss_weight: float = 1.0, reduction: Reduction = "mean") -> Tensor:
+    """Returns the mean or sum of (sr − gt)²; arguments as :func:`charbonnier_loss`."""
+    return loss_weight * _reduce(_difference(sr, gt).square(), reduction)
+
+
+def _difference(sr: Tensor, gt: Tensor) -> Tensor:
+    if sr.shape != gt.shape:
+        raise ValueError(f"the restored frame is {tuple(sr.shape)}, the ground truth {tuple(gt.shape)}: check `scale`")
+    return sr - gt
+
+
+def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
+    return values.sum() if reduction == "sum" else values.mean()

@@ -1,0 +1,123 @@
+"""Weights and training states on disk: plain tensors, written atomically, read with ``weights_only=True``."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vsr.utils.errors import UserError
+from vsr.utils.files import write_atomically
+
+PARAMETER_KEYS = ("params_ema", "params")
+
+
+class Match(NamedTuple):
+    """How the names in a weight file fit a network's."""
+
+    matched: list[str]
+    missing: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        return f"{len(self.matched)} matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected"
+
+
+def save(file: Path, content: Mapping[str, Any]) -> None:
+    """Writes tensors and plain values.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to; the former file, if any, is untouched.
+    """
+    try:
+        write_atomically(file, lambda stream: torch.save(dict(content), stream))
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise UserError(f"{file} could not be written: {error}. Nothing already there was lost.") from error
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Returns what :func:`save` wrote, on the CPU.
+
+    Raises:
+        UserError: the file does not exist, or is not such a file.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise UserError(f"{file} is not a file of weights that torch can read, or is damaged: {reason}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a dictionary of tensors, got {type(content).__name__}")
+    return content
+
+
+def read_weights(file: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Returns the parameters in a weight file by name.
+
+    Args:
+        file: BasicSR's form (``params``, ``params_ema``), or the parameters themselves.
+        key: the entry to take; None takes EMA weights where there are some.
+
+    Raises:
+        UserError: it is no such file, or lacks the entry.
+    """
+    content = read(file)
+    entries = [entry for entry in PARAMETER_KEYS if isinstance(content.get(entry), dict)]
+    if entries:
+        if key is not None and key not in entries:
+            raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {', '.join(entries)}")
+        content = content[key or entries[0]]
+    weights = {re.sub(r"^module\.", "", name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise UserError(f"{file} holds no parameters; a weight file is a dictionary of tensors, maybe under 'params'")
+    return weights
+
+
+def load_weights(network: nn.Module, file: Path, strict: bool = True, key: str | None = None) -> Match:
+    """Loads a weight file into a network and returns how the names fit.
+
+    Args:
+        network: receives the weights whose names and shapes it has.
+        file: see :func:`read_weights`.
+        strict: every name and shape has to fit, in both directions.
+        key: see :func:`read_weights`.
+
+    Raises:
+        UserError: nothing fits, or with ``strict`` something does not.
+    """
+    weights = read_weights(file, key)
+    own = network.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    match = Match(
+        matched=list(fitting),
+        missing=[name for name in own if name not in fitting],
+        unexpected=[name for name in weights if name not in fitting],
+    )
+    if not fitting:
+        raise UserError(f"{file} matches nothing in {type(network).__name__} ({match}); is it another network's?")
+    if strict and (match.missing or match.unexpected):
+        examples = ", ".join((match.missing + match.unexpected)[:4])
+        raise UserError(
+            f"{file} does not fit {type(network).__name__}: {match} (such as {examples}); "
+            "check network_g, or load what fits with path.strict_load_g: false"
+        )
+    network.load_state_dict(fitting, strict=False)
+    return match
+
+
+def states(folder: Path) -> list[Path]:
+    """Returns an experiment's training states, newest first."""
+    found = [file for file in (folder / "training_states").glob("*.state") if file.stem.isdigit()]
+    return sorted(found, key=lambda file: int(file.stem), reverse=True)
+
+
+def newest_weights(folder: Path) -> Path | None:
+    """Returns an experiment's weights of the highest iteration, None if there are none."""
+    found = {file: re.fullmatch(r"net_g_(\d+)", file.stem) for file in (folder / "models").glob("net_g_*.pth")}
+    numbered = {file: int(match[1]) for file, match in found.items() if match}
+    return max(numbered, key=numbered.__getitem__) if numbered else None

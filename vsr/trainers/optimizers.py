@@ -1,0 +1,64 @@
+"""Optimisers, registered under the names that option files use."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from vsr.registry import register
+
+
+@register("optimizer", "Adam")
+def adam(
+    groups: Iterable[Any],
+    /,
+    lr: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> Optimizer:
+    """Returns Adam.
+
+    Args:
+        groups: parameters or parameter groups.
+        lr: the learning rate.
+        weight_decay: L2 penalty added to the gradient.
+        betas: decay of the running means of the gradient and of its square; EDVR was trained with (0.9, 0.99).
+        eps: added to the denominator.
+
+    Reference: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, https://arxiv.org/abs/1412.6980
+    """
+    return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
+
+
+@register("optimizer", "AdamW")
+def adamw(
+    groups: Iterable[Any],
+    /,
+    lr: float,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> Optimizer:
+    """Returns AdamW, Adam with decoupled weight decay; arguments as :func:`adam`.
+
+    Reference: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019,
+        https://arxiv.org/abs/1711.05101
+    """
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
+
+
+def parameter_groups(network: nn.Module, lr: float, dcn_lr_mul: float) -> list[dict[str, Any]]:
+    """Returns the network's parameters, those of deformable convolutions with their own learning rate.
+
+    Args:
+        network: its deformable convolutions have ``dcn`` in their names.
+        lr: the learning rate of the others.
+        dcn_lr_mul: what the deformable convolutions' rate is multiplied with.
+    """
+    named = list(network.named_parameters())
+    groups = [{"params": [p for name, p in named if "dcn" not in name], "lr": lr}]
+    deformable = [p for name, p in named if "dcn" in name]
+    return [*groups, {"params": deformable, "lr": lr * dcn_lr_mul}] if deformable else groups

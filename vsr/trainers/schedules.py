@@ -1,0 +1,94 @@
+"""Learning-rate schedules: pure functions of the iteration, so that resuming cannot lose their place.
+
+Each takes the iteration, counted from 0, and a group's base rate, and returns the rate of that iteration. The values
+are those of EDVR's schedulers, which options files know by these names.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+
+from vsr.registry import register
+
+
+@register("scheduler", "CosineAnnealingRestartLR")
+def cosine_annealing_restart(
+    iteration: int,
+    base_lr: float,
+    /,
+    periods: list[int],
+    restart_weights: list[float] = [1.0],  # noqa: B006 (read only)
+    eta_min: float = 0.0,
+) -> float:
+    """Returns a rate that falls as half a cosine from ``base_lr`` to ``eta_min`` in each period, then restarts.
+
+    Args:
+        iteration: counted from 0.
+        base_lr: the rate at the start.
+        periods: iterations of each period. After the last one the rate stays at its end.
+        restart_weights: factor of the rate in each period; one for all, or one per period.
+        eta_min: the rate at the end of a period.
+
+    Raises:
+        ValueError: periods and weights do not fit.
+
+    Reference: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5,
+        https://arxiv.org/abs/1608.03983
+    Differs: the last iteration of a period still has the period's end rate.
+    """
+    weights = restart_weights * len(periods) if len(restart_weights) == 1 else restart_weights
+    if not periods or min(periods) < 1:
+        raise ValueError(f"periods have to be numbers of iterations above 0, got {periods}")
+    if len(weights) != len(periods):
+        raise ValueError(f"{len(periods)} periods and {len(weights)} restart_weights; give as many, or one weight")
+    ends = list(accumulate(periods))
+    index = min(bisect_left(ends, iteration), len(periods) - 1)
+    progress = min(1.0, (iteration - (ends[index] - periods[index])) / periods[index])
+    return eta_min + weights[index] * 0.5 * (base_lr - eta_min) * (1 + math.cos(math.pi * progress))
+
+
+@register("scheduler", "MultiStepRestartLR")
+def multi_step_restart(
+    iteration: int,
+    base_lr: float,
+    /,
+    milestones: list[int],
+    gamma: float = 0.1,
+    restarts: list[int] = [0],  # noqa: B006 (read only)
+    restart_weights: list[float] = [1.0],  # noqa: B006 (read only)
+) -> float:
+    """Returns a rate that is multiplied with ``gamma`` at each milestone and set anew at each restart.
+
+    Args:
+        iteration: counted from 0.
+        base_lr: the rate at the start.
+        milestones: iterations at which the rate falls.
+        gamma: what it is multiplied with.
+        restarts: iterations at which the rate is ``base_lr`` times the restart's weight again.
+        restart_weights: as many as restarts.
+
+    Raises:
+        ValueError: restarts and weights do not fit.
+    """
+    if len(restarts) != len(restart_weights):
+        raise ValueError(f"{len(restarts)} restarts and {len(restart_weights)} restart_weights; give as many")
+    last = bisect_right(sorted(restarts), iteration) - 1
+    start, weight = (sorted(zip(restarts, restart_weights, strict=True))[last]) if last >= 0 else (-1, 1.0)
+    return base_lr * weight * gamma ** sum(start < milestone <= iteration for milestone in milestones)
+
+
+def learning_rate(
+    iteration: int, base_lr: float, schedule: Callable[[int, float], float] | None, warmup_iter: int
+) -> float:
+    """Returns the rate of an iteration: a line from 0 to ``base_lr`` up to ``warmup_iter``, then the schedule's.
+
+    Args:
+        iteration: counted from 0.
+        base_lr: the rate of the options.
+        schedule: one of this file; None keeps the base rate.
+        warmup_iter: iterations of warm-up; below 1 there is none.
+    """
+    if iteration + 1 < warmup_iter:
+        return base_lr * (iteration + 1) / warmup_iter
+    return schedule(iteration, base_lr) if schedule else base_lr

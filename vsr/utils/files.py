@@ -1,0 +1,35 @@
+"""Writes that are whole or not there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file so that a crash at any moment leaves the old one, or the new one, whole.
+
+    Args:
+        file: what appears under this name.
+        write: receives a temporary file beside it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the rename, too, survives a power cut
+    finally:
+        os.close(directory)
+
+
+def write_text_atomically(file: Path, text: str) -> None:
+    """Writes UTF-8 text; see :func:`write_atomically`."""
+    write_atomically(file, lambda stream: stream.write(text.encode()))
