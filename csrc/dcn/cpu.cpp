@@ -1,0 +1,389 @@
+// CPU deformable convolution: packs the tensors, shares blocks of positions among the threads, and picks the kernels for this machine.
+//
+// Everything is computed in fp32 (fp64 for fp64). The forward pass shares (image, block); the backward pass shares (image, slab of
+// channels), which own disjoint parts of every gradient, so that no atomics are needed and results do not depend on timing. Where
+// there are fewer slabs than threads, an image's positions are split into parts with gradients of their own, summed in order.
+#include <torch/csrc/stable/library.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <tuple>
+
+#include "cpu_problem.h"
+
+#if defined(__x86_64__)
+#define VSR_HAS_X86 1
+#endif
+
+namespace vsr {
+
+namespace portable {  // SSE2 on x86-64, NEON on aarch64
+#define VSR_VECTOR_BYTES 16
+#define VSR_ROWS 4
+#include "cpu_tile.h"
+#undef VSR_VECTOR_BYTES
+#undef VSR_ROWS
+}  // namespace portable
+
+#ifdef VSR_HAS_X86
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace avx2 {
+#define VSR_VECTOR_BYTES 32
+#define VSR_ROWS 6
+#include "cpu_tile.h"
+#undef VSR_VECTOR_BYTES
+#undef VSR_ROWS
+}  // namespace avx2
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx2,fma")
+#endif
+namespace avx512 {
+#define VSR_VECTOR_BYTES 64
+#define VSR_ROWS 12
+#include "cpu_tile.h"
+#undef VSR_VECTOR_BYTES
+#undef VSR_ROWS
+}  // namespace avx512
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif  // VSR_HAS_X86
+
+namespace {
+
+namespace st = torch::stable;
+
+// The widest instruction set of this machine; VSR_CPU_ISA=portable|avx2|avx512 asks for a narrower one (tests, comparisons).
+template <typename T>
+Kernels<T> choose_kernels() {
+#ifdef VSR_HAS_X86
+  const char* asked = std::getenv("VSR_CPU_ISA");
+  std::string limit = asked == nullptr ? "avx512" : asked;
+  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (has_avx512 && limit == "avx512") return avx512::kernels<T>();
+  if (has_avx2 && limit != "portable") return avx2::kernels<T>();
+#endif
+  return portable::kernels<T>();
+}
+
+int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Calls body(T{}) with the C++ type of a floating-point tensor.
+template <typename F>
+auto with_type(ScalarType dtype, F&& body) {
+  switch (dtype) {
+    case ScalarType::Float: return body(float{});
+    case ScalarType::Double: return body(double{});
+    case ScalarType::Half: return body(torch::headeronly::Half{});
+    case ScalarType::BFloat16: return body(torch::headeronly::BFloat16{});
+    default: STD_TORCH_CHECK(false, "deform_conv2d: float32, float64, float16 or bfloat16 expected");
+  }
+}
+
+template <typename T>
+constexpr ScalarType dtype_of() {
+  return std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+}
+
+template <typename T>
+T* data(const Tensor& x) {
+  return static_cast<T*>(x.data_ptr());
+}
+
+// A tensor whose rows follow one another (plain, channels_last, or slices of them along n and c), copied only if it is none.
+Tensor with_planes(const Tensor& x) {
+  bool lines = x.size(2) <= 1 || x.size(3) <= 1 || x.stride(2) == x.size(3) * x.stride(3);
+  return lines ? x : st::contiguous(x);
+}
+
+template <typename T>
+Planes<T> planes(const Tensor& x) {
+  int64_t position = x.size(3) > 1 ? x.stride(3) : x.stride(2);
+  return {static_cast<T*>(x.data_ptr()), x.stride(0), x.stride(1), position};
+}
+
+// A flat tensor that lives as long as its handle: PyTorch's allocator keeps the memory for the next call, malloc would give it back.
+template <typename T>
+Tensor workspace(int64_t size) {
+  return st::empty({size}, dtype_of<T>());
+}
+
+template <typename T>
+Tensor zero_workspace(int64_t size) {
+  Tensor x = workspace<T>(size);
+  T* to = data<T>(x);
+  st::parallel_for(0, (size + 65535) / 65536, 1, [&](int64_t begin, int64_t end) {
+    int64_t last = std::min(size, end * 65536);
+    std::fill(to + begin * 65536, to + last, T(0));
+  });
+  return x;
+}
+
+// (n, c, h, w) of any floating type to (n, h * w, row) of T; channel i goes to channel_of(i), the rest is zero.
+template <typename T, typename F>
+void pack(const Tensor& x, T* to, int64_t row, F channel_of) {
+  int64_t n = x.size(0), c = x.size(1), pixels = x.size(2) * x.size(3), blocks = (pixels + kPanel - 1) / kPanel;
+  bool padded = row != c;
+  with_type(x.scalar_type(), [&](auto tag) {
+    using From = decltype(tag);
+    Planes<const From> from = planes<const From>(x);
+    st::parallel_for(0, n * blocks, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        int64_t first = i % blocks * kPanel, count = std::min(kPanel, pixels - first);
+        T* out = to + (i / blocks * pixels + first) * row;
+        if (padded) std::fill(out, out + count * row, T(0));
+        for (int64_t k = 0; k < c; k++) {
+          const From* in = from.plane(i / blocks, k) + first * from.position;
+          T* column = out + channel_of(k);
+          for (int64_t t = 0; t < count; t++) column[t * row] = static_cast<T>(in[t * from.position]);
+        }
+      }
+    });
+  });
+}
+
+// One row of a packed gradient, summed over the parts, to a tensor of any layout.
+template <typename T, typename F>
+void unpack(const T* from, int64_t parts, int64_t row, const Tensor& x, F channel_of) {
+  int64_t n = x.size(0), c = x.size(1), pixels = x.size(2) * x.size(3), blocks = (pixels + kPanel - 1) / kPanel;
+  with_type(x.scalar_type(), [&](auto tag) {
+    using To = decltype(tag);
+    Planes<To> to = planes<To>(x);
+    st::parallel_for(0, n * blocks, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        int64_t first = i % blocks * kPanel, count = std::min(kPanel, pixels - first);
+        const T* in = from + (i / blocks * pixels + first) * row;
+        for (int64_t k = 0; k < c; k++) {
+          To* out = to.plane(i / blocks, k) + first * to.position;
+          const T* column = in + channel_of(k);
+          for (int64_t t = 0; t < count; t++) {
+            T sum = column[t * row];
+            for (int64_t part = 1; part < parts; part++) sum += column[(part * n * pixels + t) * row];
+            out[t * to.position] = static_cast<To>(sum);
+          }
+        }
+      }
+    });
+  });
+}
+
+// Element (o, i, tap) of a contiguous (co, c / groups, kh, kw) weight to and from the packed panels. Visit(from, to) gets both indices.
+template <typename T, typename F>
+void visit_weight(const Problem<T>& p, bool forward, F visit) {
+  const Shape& s = p.s;
+  int64_t read = s.c / s.groups, written = s.co / s.groups;
+  for (int64_t o = 0; o < s.co; o++)
+    for (int64_t i = 0; i < read; i++)
+      for (int64_t tap = 0; tap < s.taps(); tap++) {
+        int64_t channel = p.packed(o / written * read + i);
+        int64_t row = forward ? channel : o, column = forward ? o : channel;
+        int64_t rows = forward ? p.channels : p.outputs, columns = forward ? p.outputs : p.channels;
+        visit((o * read + i) * s.taps() + tap, ((tap * (columns / kPanel) + column / kPanel) * rows + row) * kPanel + column % kPanel);
+      }
+}
+
+template <typename T>
+Tensor pack_weight(const Problem<T>& p, const Tensor& weight, bool forward) {
+  Tensor dense = st::contiguous(weight), packed = workspace<T>(p.s.taps() * p.channels * p.outputs);
+  T* to = data<T>(packed);
+  std::fill(to, to + packed.numel(), T(0));
+  with_type(weight.scalar_type(), [&](auto tag) {
+    auto from = data<decltype(tag)>(dense);
+    visit_weight(p, forward, [&](int64_t i, int64_t j) { to[j] = static_cast<T>(from[i]); });
+  });
+  return packed;
+}
+
+// The problem and the tensors it points into.
+template <typename T>
+struct Packed : Problem<T> {
+  Tensor input_, offset_, mask_;
+  Tensor zeros_;
+};
+
+template <typename T>
+Packed<T> make_problem(const Shape& s, const Tensor& input, const Tensor& offset, const std::optional<Tensor>& mask) {
+  Packed<T> p;
+  p.s = s;
+  p.group_channels = s.group_channels() <= 8 ? 8 : round_up(s.group_channels(), kPanel);
+  p.channels = round_up(p.group_channels * s.offset_groups, kPanel);
+  p.outputs = round_up(s.co, kPanel);
+  p.slab_groups = std::max<int64_t>(1, kPanel / p.group_channels);
+  p.slabs = p.channels / p.slab_channels();
+
+  p.zeros_ = zero_workspace<T>(std::max(p.group_channels, p.outputs));
+  p.zeros = data<T>(p.zeros_);
+  bool as_it_is = input.scalar_type() == dtype_of<T>() && p.channels == s.c && is_channels_last(input);
+  if (as_it_is) {
+    p.input_ = input;
+  } else {
+    p.input_ = workspace<T>(s.n * s.pixels() * p.channels);
+    pack(with_planes(input), data<T>(p.input_), p.channels, [&](int64_t c) { return p.packed(c); });
+  }
+  p.input = data<T>(p.input_);
+
+  p.offset_ = with_planes(st::to(offset, dtype_of<T>()));
+  p.offset = planes<const T>(p.offset_);
+  if (mask) {
+    p.mask_ = with_planes(st::to(*mask, dtype_of<T>()));
+    p.mask = planes<const T>(p.mask_);
+  } else {
+    p.mask_ = st::full({kBlock}, 1.0, dtype_of<T>());
+    p.mask = {data<T>(p.mask_) , 0, 0, 0};
+  }
+  return p;
+}
+
+template <typename T>
+Tensor forward(
+    const Shape& s, const Tensor& input, const Tensor& offset, const Tensor& weight, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& mask) {
+  Tensor output = empty_as(input, {s.n, s.co, s.ho, s.wo}, input.scalar_type());
+  if (output.numel() == 0) return output;
+  Packed<T> p = make_problem<T>(s, input, offset, mask);
+  Tensor packed_weight = pack_weight(p, weight, true);
+  p.weight_forward = data<T>(packed_weight);
+  Tensor packed_bias = zero_workspace<T>(p.outputs);
+  p.bias = data<T>(packed_bias);
+  if (bias) {
+    Tensor dense = st::contiguous(st::to(*bias, dtype_of<T>()));
+    std::copy_n(data<T>(dense), s.co, data<T>(packed_bias));
+  }
+  Kernels<T> kernels = choose_kernels<T>();
+  int64_t blocks = (s.positions() + kBlock - 1) / kBlock;
+  with_type(output.scalar_type(), [&](auto tag) {
+    using To = decltype(tag);
+    Planes<To> to = planes<To>(output);
+    st::parallel_for(0, s.n * blocks, 1, [&](int64_t begin, int64_t end) {
+      Scratch<T> scratch(p.channels, p.outputs);
+      for (int64_t i = begin; i < end; i++) {
+        int64_t n = i / blocks, first = i % blocks * kBlock, count = std::min(kBlock, s.positions() - first);
+        kernels.forward(p, n, first, count, scratch);
+        const T* from = scratch.output.get();
+        To* out = to.plane(n, 0) + first * to.position;
+        if (to.position == 1) {
+          for (int64_t o = 0; o < s.co; o++)
+            for (int64_t t = 0; t < count; t++) out[o * to.channel + t] = static_cast<To>(from[t * p.outputs + o]);
+        } else {
+          for (int64_t t = 0; t < count; t++)
+            for (int64_t o = 0; o < s.co; o++) out[t * to.position + o * to.channel] = static_cast<To>(from[t * p.outputs + o]);
+        }
+      }
+    });
+  });
+  return output;
+}
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+// How many parts an image's positions are split into so that every thread has work.
+int64_t count_parts(int64_t tasks, int64_t blocks) {
+  int64_t threads = st::get_num_threads();
+  if (tasks >= threads) return 1;
+  return std::min<int64_t>(blocks, (threads + tasks - 1) / tasks);
+}
+
+template <typename T>
+Gradients backward(
+    const Shape& s, const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight,
+    const std::optional<Tensor>& mask, const std::vector<bool>& needed) {
+  ScalarType dtype = dtype_of<T>();
+  bool need_mask = needed[3] && mask.has_value();
+  Tensor grad_input = needed[0] ? empty_as(input, sizes_of(input), input.scalar_type()) : no_gradient(input);
+  Tensor grad_offset = needed[1] ? empty_as(offset, sizes_of(offset), dtype) : no_gradient(offset);
+  Tensor grad_weight = needed[2] ? st::empty(sizes_of(weight), weight.scalar_type()) : no_gradient(weight);
+  Tensor grad_mask = need_mask ? empty_as(*mask, sizes_of(*mask), dtype) : no_gradient(offset);
+  if (s.n * s.positions() == 0) {
+    for (Tensor* gradient : {&grad_input, &grad_weight}) st::zero_(*gradient);
+    return {grad_input, st::to(grad_offset, offset.scalar_type()), grad_weight, grad_mask};
+  }
+
+  Packed<T> p = make_problem<T>(s, input, offset, mask);
+  Tensor packed_weight = pack_weight(p, weight, false);
+  p.weight_backward = data<T>(packed_weight);
+  Tensor packed_output = workspace<T>(s.n * s.positions() * p.outputs);
+  pack(with_planes(grad_output), data<T>(packed_output), p.outputs, [](int64_t o) { return o; });
+  p.grad_output = data<T>(packed_output);
+  if (needed[1]) p.grad_offset = planes<T>(grad_offset);
+  if (need_mask) p.grad_mask = planes<T>(grad_mask);
+
+  int64_t blocks = (s.positions() + kBlock - 1) / kBlock;
+  int64_t parts = count_parts(s.n * p.slabs, blocks);
+  int64_t weight_size = s.taps() * p.channels * p.outputs;
+  Tensor packed_grad_input = zero_workspace<T>(needed[0] ? parts * s.n * s.pixels() * p.channels : 0);
+  Tensor packed_grad_weight = zero_workspace<T>(needed[2] ? parts * s.n * weight_size : 0);
+  p.grad_input = needed[0] ? data<T>(packed_grad_input) : nullptr;
+  p.grad_weight = needed[2] ? data<T>(packed_grad_weight) : nullptr;
+
+  Kernels<T> kernels = choose_kernels<T>();
+  st::parallel_for(0, parts * s.n * p.slabs, 1, [&](int64_t begin, int64_t end) {
+    Scratch<T> scratch(p.slab_channels(), kPanel);
+    for (int64_t i = begin; i < end; i++) {
+      int64_t slab = i % p.slabs, n = i / p.slabs % s.n, part = i / p.slabs / s.n;
+      for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; block++)
+        kernels.backward(p, part, n, slab, block * kBlock, std::min(kBlock, s.positions() - block * kBlock), scratch);
+    }
+  });
+
+  if (needed[0]) unpack(p.grad_input, parts, p.channels, grad_input, [&](int64_t c) { return p.packed(c); });
+  if (needed[2]) {
+    T* sum = p.grad_weight;
+    st::parallel_for(0, weight_size, 16384, [&](int64_t begin, int64_t end) {
+      for (int64_t k = 1; k < parts * s.n; k++)
+        for (int64_t i = begin; i < end; i++) sum[i] += sum[k * weight_size + i];
+    });
+    with_type(weight.scalar_type(), [&](auto tag) {
+      using To = decltype(tag);
+      To* to = data<To>(grad_weight);
+      visit_weight(p, false, [&](int64_t i, int64_t j) { to[i] = static_cast<To>(sum[j]); });
+    });
+  }
+  if (needed[1]) grad_offset = st::to(grad_offset, offset.scalar_type());
+  if (need_mask) grad_mask = st::to(grad_mask, mask->scalar_type());
+  return {grad_input, grad_offset, grad_weight, grad_mask};
+}
+
+Tensor deform_conv2d(
+    const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> bias, std::optional<Tensor> mask,
+    Pair stride, Pair padding, Pair dilation) {
+  Shape s = make_shape(input, offset, weight, mask, stride, padding, dilation);
+  if (input.scalar_type() == ScalarType::Double) return forward<double>(s, input, offset, weight, bias, mask);
+  return forward<float>(s, input, offset, weight, bias, mask);
+}
+
+Gradients deform_conv2d_backward(
+    const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> mask,
+    Pair stride, Pair padding, Pair dilation, std::vector<bool> needed, bool /* deterministic: it always is */) {
+  Shape s = make_shape(input, offset, weight, mask, stride, padding, dilation);
+  STD_TORCH_CHECK(needed.size() == 4, "needed has 4 entries");
+  STD_TORCH_CHECK(grad_output.dim() == 4 && grad_output.size(0) == s.n && grad_output.size(1) == s.co &&
+                  grad_output.size(2) == s.ho && grad_output.size(3) == s.wo, "grad_output is as large as the output");
+  if (input.scalar_type() == ScalarType::Double) return backward<double>(s, grad_output, input, offset, weight, mask, needed);
+  return backward<float>(s, grad_output, input, offset, weight, mask, needed);
+}
+
+}  // namespace
+}  // namespace vsr
+
+STABLE_TORCH_LIBRARY_IMPL(vsr, CPU, m) {
+  m.impl("deform_conv2d", TORCH_BOX(&vsr::deform_conv2d));
+  m.impl("deform_conv2d_backward", TORCH_BOX(&vsr::deform_conv2d_backward));
+}

@@ -1,0 +1,122 @@
+// What the CPU kernels work on: packed copies of the tensors, and the scratch of one thread.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "shape.h"
+
+namespace vsr {
+
+constexpr int64_t kPanel = 16;   // columns of a matrix product that stay in registers
+constexpr int64_t kBlock = 64;   // output positions handled together: their columns of one tap stay in the L1 cache
+
+// Zeroed memory on cache-line boundaries.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size)
+      : data_(static_cast<T*>(std::aligned_alloc(64, (size * sizeof(T) + 127) / 64 * 64))) {
+    if (data_ == nullptr) throw std::bad_alloc();
+    std::memset(data_, 0, size * sizeof(T));
+  }
+  ~Buffer() { std::free(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* get() const { return data_; }
+
+ private:
+  T* data_;
+};
+
+// A tensor (n, c, h, w) whose rows follow one another: element (n, c, y, x) is at n * image + c * channel + (y * w + x) * position.
+template <typename T>
+struct Planes {
+  T* data = nullptr;
+  int64_t image = 0, channel = 0, position = 0;
+  T* plane(int64_t n, int64_t c) const { return data + n * image + c * channel; }
+};
+
+struct Range {
+  int64_t first, last;  // last is not in it
+};
+
+// Channels are packed so that a deformable group starts at a multiple of 8 and a panel holds whole groups or is part of one:
+// group_channels is 8 or a multiple of 16, channels and outputs are multiples of 16, and padding is zero.
+template <typename T>
+struct Problem {
+  Shape s;
+  int64_t group_channels, channels, outputs;
+  int64_t slab_groups, slabs;      // a slab is what one backward task owns: as few groups as fill a panel
+  const T* zeros;                  // a pixel outside the frame, group_channels long
+  const T* input;                  // (n, h * w, channels)
+  Planes<const T> offset, mask;
+  const T* weight_forward;         // (tap, outputs / 16, channels, 16)
+  const T* weight_backward;        // (tap, channels / 16, outputs, 16)
+  const T* bias;                   // (outputs)
+  const T* grad_output;            // (n, ho * wo, outputs)
+  T* grad_input;                   // (part, n, h * w, channels), null when nobody asked
+  Planes<T> grad_offset, grad_mask;
+  T* grad_weight;                  // (part, n, tap, channels / 16, outputs, 16), null when nobody asked
+
+  int64_t slab_channels() const { return slab_groups * group_channels < kPanel ? kPanel : slab_groups * group_channels; }
+
+  // Packed channels that the 16 outputs from `output` on read: fewer than all when the weight has groups.
+  Range channels_read_by(int64_t output) const {
+    int64_t last_output = (output + kPanel < s.co ? output + kPanel : s.co) - 1;
+    int64_t per_group = s.co / s.groups, read = s.c / s.groups;
+    return {packed(output / per_group * read), packed((last_output / per_group + 1) * read - 1) + 1};
+  }
+
+  // Outputs that read the 16 packed channels from `channel` on.
+  Range outputs_reading(int64_t channel) const {
+    int64_t per_group = s.c / s.groups, written = s.co / s.groups;
+    int64_t first = unpacked(channel), last = unpacked(channel + kPanel - 1);
+    return {first / per_group * written, (last / per_group + 1) * written};
+  }
+
+  int64_t packed(int64_t channel) const {
+    return channel / s.group_channels() * group_channels + channel % s.group_channels();
+  }
+
+  // The input's channel at a packed one, or the last channel before a padding one.
+  int64_t unpacked(int64_t channel) const {
+    int64_t group = channel / group_channels, rest = channel % group_channels;
+    if (group >= s.offset_groups) return s.c - 1;
+    return group * s.group_channels() + (rest < s.group_channels() ? rest : s.group_channels() - 1);
+  }
+};
+
+// Where one block of positions reads for one group and tap, bilinear.
+template <typename T>
+struct Samples {
+  int32_t corner[4][kBlock];      // pixel: upper left, upper right, lower left, lower right; -1 outside the frame
+  T weight[4][kBlock];
+  T fraction_y[kBlock], fraction_x[kBlock];
+  T mask[kBlock];
+};
+
+// Memory of one thread.
+template <typename T>
+struct Scratch {
+  Buffer<T> base_y{kBlock}, base_x{kBlock};  // where the taps of a position stand before padding, dilation and offset
+  Buffer<T> strided{3 * kBlock};             // offsets and masks copied out of a layout with channels innermost
+  Buffer<T> columns, grad_columns, output;   // (positions, channels) twice, (positions, outputs)
+  Samples<T> samples;
+
+  Scratch(int64_t channels, int64_t outputs)
+      : columns(kBlock * channels), grad_columns(kBlock * channels), output(kBlock * outputs) {}
+};
+
+// The kernels compiled for one instruction set.
+template <typename T>
+struct Kernels {
+  // Output of positions first ... first + count of image n, without layout: scratch.output (count, outputs).
+  void (*forward)(const Problem<T>&, int64_t n, int64_t first, int64_t count, Scratch<T>&);
+  // All gradients of those positions and of one slab of channels; grad_input and grad_weight are added to.
+  void (*backward)(const Problem<T>&, int64_t part, int64_t n, int64_t slab, int64_t first, int64_t count, Scratch<T>&);
+};
+
+}  // namespace vsr

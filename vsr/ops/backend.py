@@ -1,0 +1,139 @@
+"""Decides which kernels run a deformable convolution, and keeps the reason for those that cannot.
+
+``compiled`` (``csrc/dcn``, CPU and CUDA) before ``triton`` (CUDA) before ``reference`` (plain PyTorch, everywhere); the
+environment variable ``VSR_OPS`` names one to insist on. Nothing is ever compiled at import, and a missing or broken
+library never stops it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import torch
+
+Backend = Literal["compiled", "triton", "reference"]
+
+PACKAGE = Path(__file__).resolve().parents[1]
+SOURCES = PACKAGE.parent / "csrc" / "dcn"
+LIBRARIES = {"cpu": PACKAGE / "_C.so", "cuda": PACKAGE / "_C_cuda.so"}
+HOW_TO_BUILD = "build it with: pip install -e . --no-build-isolation (scripts/setup.sh does that)"
+_MARK = b"\nVSR-BUILD "
+
+logger = logging.getLogger("vsr.ops")
+
+
+class Library(NamedTuple):
+    """A compiled library after the attempt to load it: ``problem`` is None when its kernels are registered."""
+
+    problem: str | None
+    record: dict[str, str]
+
+
+class Choice(NamedTuple):
+    """The back end for a device, or None with the reason why the one insisted on cannot run there."""
+
+    backend: Backend | None
+    reason: str
+
+
+@cache
+def library(device_type: str) -> Library:
+    """Returns the library with the kernels of ``"cpu"`` or ``"cuda"``, loaded at the first call."""
+    path = LIBRARIES.get(device_type)
+    if path is None:
+        return Library(f"there are no compiled kernels for {device_type}", {})
+    if not path.exists():
+        return Library(f"{path.name} was not built; {HOW_TO_BUILD}", {})
+    content, mark, line = path.read_bytes().rpartition(_MARK)
+    record = _parse(line)
+    if not mark or hashlib.sha256(content).hexdigest() != record.get("sha256"):
+        # Checked first, because the dynamic loader dies with SIGBUS on a truncated file.
+        return Library(f"{path.name} is damaged (its checksum is wrong); {HOW_TO_BUILD}", record)
+    if "cuda" in record and torch.version.cuda is None:
+        return Library(f"{path.name} needs CUDA {record['cuda']}, this PyTorch is a CPU build", record)
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        built = f"built with PyTorch {record.get('torch')}, running {torch.__version__}"
+        return Library(f"{path.name} does not load ({built}): {error}; {HOW_TO_BUILD}", record)
+    return Library(None, record)
+
+
+def _parse(line: bytes) -> dict[str, str]:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return {}
+
+
+def is_stale(record: dict[str, str]) -> bool:
+    """Returns whether the library was built from other sources than those of this checkout."""
+    if not SOURCES.is_dir():
+        return False
+    files = sorted(path for path in SOURCES.iterdir() if path.suffix in {".cpp", ".cu", ".h", ".cuh"})
+    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
+    return record.get("source") != hashlib.sha256(content).hexdigest()[:16]
+
+
+def unavailable(backend: Backend, device_type: str) -> str | None:
+    """Returns why a back end cannot run on a kind of device, None if it can."""
+    if backend == "compiled":
+        return library(device_type).problem
+    if backend == "triton":
+        if device_type != "cuda":
+            return f"Triton kernels run on CUDA, not on {device_type}"
+        if find_spec("triton") is None:
+            return "the package triton is not installed"
+        return None
+    return None
+
+
+@cache
+def choose(device_type: str) -> Choice:
+    """Returns the back end for ``"cpu"`` or ``"cuda"`` tensors: what ``VSR_OPS`` names, or the first that can run."""
+    wanted = os.environ.get("VSR_OPS", "")
+    if wanted and wanted not in get_args(Backend):
+        return Choice(None, f"VSR_OPS={wanted}: expected one of {', '.join(get_args(Backend))}, or nothing")
+    if wanted:
+        problem = unavailable(wanted, device_type)
+        return Choice(None, f"VSR_OPS={wanted}, but {problem}") if problem else Choice(wanted, f"VSR_OPS={wanted}")
+    reasons: list[str] = []
+    for backend in get_args(Backend):
+        problem = unavailable(backend, device_type)
+        if problem is None:
+            return Choice(backend, "; ".join(reasons))
+        reasons.append(f"no {backend} kernels: {problem}")
+    raise AssertionError("the reference runs everywhere")
+
+
+@torch.compiler.assume_constant_result
+def require(device_type: str) -> Backend:
+    """Returns the back end for a kind of device.
+
+    Raises:
+        ValueError: ``VSR_OPS`` insists on one that cannot run there.
+    """
+    choice = choose(device_type)
+    if choice.backend is None:
+        raise ValueError(choice.reason)
+    return choice.backend
+
+
+def announce(device_type: str) -> None:
+    """Logs one line about the back end of a kind of device, as a warning unless it is the compiled one."""
+    backend, reason = choose(device_type)
+    if backend == "compiled":
+        stale = is_stale(library(device_type).record)
+        if stale:
+            logger.warning(
+                "deform_conv2d on %s: the compiled library is older than csrc/dcn; %s", device_type, HOW_TO_BUILD
+            )
+        else:
+            logger.info("deform_conv2d on %s: compiled", device_type)
+    else:
+        logger.warning("deform_conv2d on %s: %s (%s)", device_type, backend or "nothing", reason)
