@@ -112,7 +112,7 @@ def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:
     return {**general, "datasets": _check_datasets(tree, need, report), "trainer": trainer, "train": train}
 
 
-def _check_section(value: object, schema: Callable[..., Any], path: str, report: Report) -> Any:  # noqa: ANN401
+def _check_section(value: object, schema: Callable[..., Any], path: str, report: Report) -> Any:
     if value is None:
         report.mistake(path, "missing")
         return None
@@ -145,6 +145,8 @@ def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str
             name = section.get("name", phase)
             if not isinstance(name, str):
                 report.mistake(f"{path}.name", f"expected text, got {describe(name)}; put it in quotes")
+            elif phase != "train" and any(other.name == name for other in datasets.values() if other.phase != "train"):
+                report.mistake(f"{path}.name", f"another test set is called '{name}'; results need different names")
             elif build is not None and loader is not None:
                 datasets[phase] = DatasetOptions(phase, name, build, loader)
     return datasets
@@ -182,12 +184,12 @@ def _try_out(options: dict[str, Any], report: Report) -> list[str]:
     return absent
 
 
-def _on_meta(build: Callable[[], Any]) -> Any:  # noqa: ANN401
+def _on_meta(build: Callable[[], Any]) -> Any:
     with torch.device("meta"):
         return build()
 
 
-def _two_images(build: Callable[..., Any]) -> Any:  # noqa: ANN401
+def _two_images(build: Callable[..., Any]) -> Any:
     return build(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8))
 
 
@@ -202,7 +204,7 @@ TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
 }
 
 
-def _compare_windows(report: Report, path: str, dataset: Any) -> None:  # noqa: ANN401
+def _compare_windows(report: Report, path: str, dataset: Any) -> None:
     """Reports a data set whose windows have another length than the network's."""
     for _, kind, network in report.components:
         lengths = []

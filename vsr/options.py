@@ -49,8 +49,8 @@ class PathOptions:
     Args:
         pretrain_network_g: weights (``.pth``) loaded into the network before training, or tested.
         strict_load_g: every parameter must be in the file and the other way round; ``false`` loads what fits.
-        param_key_g: the entry of the weight file: ``params`` or ``params_ema``; ``null`` takes the EMA weights where
-            the file has them. A file without such entries is read as the parameters themselves.
+        param_key_g: the entry of the weight file, ``params`` or ``params_ema``; ``null`` is ``params`` to train from
+            and, where the file has it, ``params_ema`` to test. A file without entries holds the parameters themselves.
         resume_state: a ``.state`` file; training goes on exactly where it was written.
     """
 

@@ -105,7 +105,7 @@ def check_mapping(
     return arguments if len(report.mistakes) == num_before else None
 
 
-def check_value(value: object, annotation: Any, path: str, report: Report) -> Any:  # noqa: ANN401
+def check_value(value: object, annotation: Any, path: str, report: Report) -> Any:
     """Returns ``value`` as ``annotation`` wants it (``"1e-4"`` becomes a number); None after a mistake."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -164,7 +164,7 @@ def describe(value: object) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '…'} ({kinds.get(type(value), type(value).__name__)})"
 
 
-def _accepts_none(annotation: Any) -> bool:  # noqa: ANN401
+def _accepts_none(annotation: Any) -> bool:
     if get_origin(annotation) is Annotated:
         return _accepts_none(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType, Literal):
@@ -172,7 +172,7 @@ def _accepts_none(annotation: Any) -> bool:  # noqa: ANN401
     return annotation is Any
 
 
-def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Report) -> Any:  # noqa: ANN401
+def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Report) -> Any:
     if value is None and any(choice is type(None) for choice in choices):
         return None
     attempts = []
@@ -193,7 +193,7 @@ def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Rep
     return None
 
 
-def _check_dataclass(value: object, annotation: Any, path: str, report: Report) -> Any:  # noqa: ANN401
+def _check_dataclass(value: object, annotation: Any, path: str, report: Report) -> Any:
     arguments = check_mapping(value, annotation, path, report)
     if arguments is None:
         return None
@@ -204,7 +204,7 @@ def _check_dataclass(value: object, annotation: Any, path: str, report: Report) 
         return None
 
 
-def _check_sequence(value: object, annotation: Any, path: str, report: Report) -> Any:  # noqa: ANN401
+def _check_sequence(value: object, annotation: Any, path: str, report: Report) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if not isinstance(value, list | tuple):
         report.mistake(path, f"expected a list, got {describe(value)}")
@@ -218,7 +218,7 @@ def _check_sequence(value: object, annotation: Any, path: str, report: Report) -
     )
 
 
-def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> Any:  # noqa: ANN401
+def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> Any:
     if annotation is Any:
         return value
     if get_origin(annotation) is Literal:
@@ -251,7 +251,7 @@ def _as_number(value: object) -> int | float | None:
     return value
 
 
-def _name(annotation: Any) -> str:  # noqa: ANN401
+def _name(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"'{c}'" if isinstance(c, str) else str(c) for c in get_args(annotation))
     if get_origin(annotation) in (list, tuple):

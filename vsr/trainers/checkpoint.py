@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
 
-PARAMETER_KEYS = ("params_ema", "params")
+PARAMETER_KEYS = ("params", "params_ema")
 
 
 class Match(NamedTuple):
@@ -56,12 +56,13 @@ def read(file: Path) -> dict[str, Any]:
     return content
 
 
-def read_weights(file: Path, key: str | None = None) -> dict[str, Tensor]:
+def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> dict[str, Tensor]:
     """Returns the parameters in a weight file by name.
 
     Args:
         file: BasicSR's form (``params``, ``params_ema``), or the parameters themselves.
-        key: the entry to take; None takes EMA weights where there are some.
+        key: the entry to take; None takes what there is.
+        prefer: the entry taken if there are several and ``key`` does not say.
 
     Raises:
         UserError: it is no such file, or lacks the entry.
@@ -71,26 +72,25 @@ def read_weights(file: Path, key: str | None = None) -> dict[str, Tensor]:
     if entries:
         if key is not None and key not in entries:
             raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {', '.join(entries)}")
-        content = content[key or entries[0]]
+        content = content[key or (prefer if prefer in entries else entries[0])]
     weights = {re.sub(r"^module\.", "", name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not weights:
         raise UserError(f"{file} holds no parameters; a weight file is a dictionary of tensors, maybe under 'params'")
     return weights
 
 
-def load_weights(network: nn.Module, file: Path, strict: bool = True, key: str | None = None) -> Match:
-    """Loads a weight file into a network and returns how the names fit.
+def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, strict: bool = True) -> Match:
+    """Loads parameters into a network and returns how the names fit.
 
     Args:
         network: receives the weights whose names and shapes it has.
-        file: see :func:`read_weights`.
+        weights: by name.
+        file: where they come from, for messages.
         strict: every name and shape has to fit, in both directions.
-        key: see :func:`read_weights`.
 
     Raises:
         UserError: nothing fits, or with ``strict`` something does not.
     """
-    weights = read_weights(file, key)
     own = network.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     match = Match(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vsr.options import LoggerOptions
 from vsr.trainers import checkpoint
@@ -284,7 +285,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Moves ``average``'s parameters towards ``network``'s by ``1 − decay``; buffers are copied."""
     with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+        get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), 0)
         for own, theirs in zip(average.buffers(), network.buffers(), strict=True):
             own.copy_(theirs)
 

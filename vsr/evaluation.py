@@ -1,0 +1,156 @@
+"""Restores every frame of a test set and measures it; training validates with the same code."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vsr.data.imresize import imresize
+from vsr.data.loader import batches
+from vsr.utils.errors import UserError
+
+Restore = Callable[[Tensor], Tensor]  # window (t, 3, h, w) in [0, 1] → frame (3, s·h, s·w)
+Metrics = dict[str, Callable[..., float]]
+
+
+class FrameScore(NamedTuple):
+    """What one method reached on one frame."""
+
+    method: str
+    clip: str
+    frame: str
+    values: dict[str, float]
+
+
+class Restored(NamedTuple):
+    """A frame and what the methods made of it, all (h, w, 3) uint8 BGR; ``gt`` is None where there is none."""
+
+    clip: str
+    frame: str
+    lq: np.ndarray
+    gt: np.ndarray | None
+    by_method: dict[str, np.ndarray]
+
+
+def network_restorer(network: nn.Module, scale: int, device: torch.device) -> Restore:
+    """Returns a function that restores a window with a network; sizes it cannot take are padded, then cropped.
+
+    Args:
+        network: takes (1, t, 3, h, w); ``size_multiple``, if it has one, is what h and w have to be multiples of.
+        scale: of the output.
+        device: the network's.
+    """
+    multiple = getattr(network, "size_multiple", 1)
+
+    @torch.inference_mode()
+    def restore(lq: Tensor) -> Tensor:
+        h, w = lq.shape[-2:]
+        padding = (0, -w % multiple, 0, -h % multiple)
+        # replicate: unlike reflection it has no smallest size
+        padded = F.pad(lq.to(device), padding, mode="replicate") if any(padding) else lq.to(device)
+        return network(padded.unsqueeze(0))[0, :, : h * scale, : w * scale].float().cpu()
+
+    return restore
+
+
+def baselines(scale: int) -> dict[str, Restore]:
+    """Returns what every network is compared with: MATLAB's bicubic, and bilinear, which is EDVR's own base.
+
+    At scale 1 it is the input itself.
+    """
+    if scale == 1:
+        return {"input": lambda lq: lq[len(lq) // 2]}
+
+    def bilinear(lq: Tensor) -> Tensor:
+        center = lq[len(lq) // 2].unsqueeze(0)
+        return F.interpolate(center, scale_factor=scale, mode="bilinear", align_corners=False)[0]
+
+    return {"bicubic": lambda lq: imresize(lq[len(lq) // 2], scale), "bilinear": bilinear}
+
+
+def restore_all(
+    methods: dict[str, Restore],
+    dataset: Any,
+    num_workers: int,
+    title: str | None,
+) -> Iterator[Restored]:
+    """Yields every frame of a test set as each method restores it.
+
+    Args:
+        methods: by name.
+        dataset: a test set; see VideoTestDataset.
+        num_workers: processes that read frames ahead.
+        title: of the progress bar; None shows none.
+    """
+    samples = batches(dataset, num_workers=num_workers)
+    for sample in tqdm(
+        samples, total=len(dataset), unit="frame", desc=title, disable=None if title else True, leave=False
+    ):
+        lq, gt = sample["lq"], sample.get("gt")
+        by_method = {name: to_image(restore(lq)) for name, restore in methods.items()}
+        yield Restored(
+            sample["clip"],
+            sample["frame"],
+            to_image(lq[len(lq) // 2]),
+            None if gt is None else to_image(gt),
+            by_method,
+        )
+
+
+def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
+    """Returns a frame's scores, one entry per method; none without ground truth.
+
+    Raises:
+        UserError: a method's frame and the ground truth differ in size.
+    """
+    if restored.gt is None:
+        return []
+    scores = []
+    for method, image in restored.by_method.items():
+        if image.shape != restored.gt.shape:
+            raise UserError(
+                f"{restored.clip}/{restored.frame}: {method} restored {image.shape[0]}×{image.shape[1]} pixels, "
+                f"the ground truth has {restored.gt.shape[0]}×{restored.gt.shape[1]}: check `scale` and the folders"
+            )
+        values = {name: metric(image, restored.gt) for name, metric in metrics.items()}
+        scores.append(FrameScore(method, restored.clip, restored.frame, values))
+    return scores
+
+
+def average(scores: list[FrameScore]) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns means over frames by method, clip and metric; the clip ``mean`` is the mean of the clips."""
+    frames: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for score in scores:
+        frames.setdefault(score.method, {}).setdefault(score.clip, []).append(score.values)
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for method, clips in frames.items():
+        result[method] = {clip: _mean(values) for clip, values in clips.items()}
+        result[method]["mean"] = _mean(list(result[method].values()))
+    return result
+
+
+def to_image(frame: Tensor) -> np.ndarray:
+    """Returns a frame (3, h, w), RGB in [0, 1], as (h, w, 3) uint8 BGR, clamped and rounded."""
+    image = (frame.float().clamp(0, 1) * 255).round().byte()
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
+
+
+def write_image(file: Path, image: np.ndarray) -> None:
+    """Writes a PNG.
+
+    Raises:
+        UserError: it could not be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(file), image):
+        raise UserError(f"{file} could not be written; is the disk full?")
+
+
+def _mean(values: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
