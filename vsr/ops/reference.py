@@ -1,7 +1,8 @@
 """Deformable convolution in plain PyTorch: the specification of the compiled and Triton kernels, and the last resort.
 
 It samples the input at every tap of every position (the columns), then multiplies the columns by the weight. Any
-device, any floating-point type, differentiable by autograd. It stores the columns: several times kh * kw times the input.
+device, any floating-point type, differentiable by autograd. It stores the columns, kh * kw times the input, several
+times over.
 """
 
 import torch
