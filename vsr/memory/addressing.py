@@ -1,0 +1,171 @@
+"""What is compared with what: the embedded maps as they are, reduced (``flat2d``), flattened (``fc``), or normalised.
+
+Only *addressing*, the scores, sees these maps; the read sums the sentences themselves.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Normalize = Literal["none", "cosine", "concat"]
+Embedding = Literal["conv", "fc"]
+
+# A fully connected embedding has e·h·w·e weights; beyond 2^27 (0.5 GiB, as much again for each gradient moment) it is
+# surely a mistake: 128 channels fit up to 90 × 90.
+_MAX_FC_WEIGHTS = 2**27
+
+
+@dataclass(frozen=True)
+class Flat2d:
+    """Reduces the maps used for addressing by a strided convolution of (2·pad + 1)² taps.
+
+    Args:
+        stride: 1 or 2: the reduced maps, and the weight maps, have 1/stride of the rows and columns.
+        pad: taps on each side.
+    """
+
+    stride: int = 1
+    pad: int = 3
+
+    def __post_init__(self) -> None:
+        if self.stride not in (1, 2):
+            raise ValueError(f"flat2d.stride is {self.stride}; choose 1 or 2")
+        if self.pad < 0:
+            raise ValueError(f"flat2d.pad is {self.pad}; it must be 0 or more")
+
+
+def checked_window(crop: int, map_size: tuple[int, int], embedding: Embedding, flat2d: Flat2d | None) -> int:
+    """Returns the window R that ``crop`` asks for: an odd number, 1 for no search around a position.
+
+    Raises:
+        ValueError: no window has that size, or some of its rows and columns are outside the map at every position.
+    """
+    if crop < 0 or (crop % 2 == 0 and crop != 0):
+        raise ValueError(f"crop is {crop}; the window needs a middle: choose 0 (no search), or an odd number")
+    window = max(crop, 1)
+    if embedding == "fc" and window > 1:
+        raise ValueError(f"crop is {crop}, but embedding: fc compares whole maps; choose crop: 0 or embedding: conv")
+    stride = 1 if flat2d is None else flat2d.stride
+    height, width = (-(-size // stride) for size in map_size)
+    largest = 2 * max(height, width) - 1
+    if window > largest:
+        raise ValueError(f"crop is {crop}, larger than the map: on {height}×{width} a window of {largest} covers all")
+    return window
+
+
+class Addressing(nn.Module):
+    """Turns the query's embedding and the sentences into the pair of maps whose inner products are the scores.
+
+    Where keys are just 1×1 embeddings, they are never computed: ⟨u, A s⟩ = ⟨Aᵀu, s⟩, so Aᵀu is compared with the
+    sentences as they are. That saves t maps, their gradients and t convolutions, and gives the same scores.
+
+    Args:
+        channels: e, of the embeddings.
+        map_size: (h, w), what ``fc`` is made for.
+        embedding: ``conv`` compares maps; ``fc`` one vector a map.
+        flat2d: reduction of the maps.
+        normalize: ``cosine`` compares directions: the inner product of L2-normalised channels times a learned
+            temperature, √e at first, where unrelated vectors score as widely as without normalisation.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        map_size: tuple[int, int],
+        embedding: Embedding,
+        flat2d: Flat2d | None,
+        normalize: Normalize,
+    ) -> None:
+        super().__init__()
+        if embedding == "fc" and flat2d is not None:
+            raise ValueError("embedding: fc already reduces the whole map to one vector; remove flat2d")
+        self.scale = channels**-0.5
+        self.reduction: nn.Module | None = None
+        if embedding == "fc":
+            self.reduction = Flatten(channels, map_size)
+        elif flat2d is not None:
+            taps = 2 * flat2d.pad + 1
+            self.reduction = nn.Conv2d(channels, channels, taps, flat2d.stride, flat2d.pad, bias=False)
+        self.temperature = nn.Parameter(torch.tensor(channels**0.5)) if normalize == "cosine" else None
+
+    def forward(self, query: Tensor, sentences: Tensor, embedding: nn.Conv2d) -> tuple[Tensor, Tensor]:
+        """Returns (query map, key maps); the keys are the sentences themselves where that gives the same scores.
+
+        Args:
+            query: (b, e, h, w), the query's embedding u.
+            sentences: (b, t, c, h, w).
+            embedding: A, the 1×1 convolution from c to e.
+        """
+        if self.reduction is None and self.temperature is None:
+            transposed = embedding.weight.transpose(0, 1)  # (c, e, 1, 1)
+            return F.conv2d(query * self.scale, transposed), sentences
+        reduce = self.reduction or nn.Identity()
+        keys = reduce(embedding(sentences.flatten(0, 1)))
+        query = reduce(query)
+        if self.temperature is None:
+            query = query * self.scale
+        else:
+            query, keys = F.normalize(query, dim=1) * self.temperature, F.normalize(keys, dim=1)
+        return query, keys.unflatten(0, sentences.shape[:2])
+
+
+class Flatten(nn.Module):
+    """Maps (b, e, h, w) of one size to (b, e, 1, 1) by a fully connected layer."""
+
+    def __init__(self, channels: int, map_size: tuple[int, int]) -> None:
+        super().__init__()
+        height, width = map_size
+        inputs = channels * height * width
+        if inputs * channels > _MAX_FC_WEIGHTS:
+            raise ValueError(
+                f"embedding: fc on {channels} channels of {height}×{width} needs {inputs * channels:,} weights; "
+                "use embedding: conv, fewer embed_channels or a smaller map"
+            )
+        self.map_size = (height, width)
+        self.linear = nn.Linear(inputs, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns (b, e, 1, 1)."""
+        if tuple(x.shape[-2:]) != self.map_size:
+            raise ValueError(
+                f"embedding: fc was made for maps of {self.map_size[0]}×{self.map_size[1]} and got "
+                f"{x.shape[-2]}×{x.shape[-1]}; test at the size of training, or use embedding: conv"
+            )
+        return self.linear(x.flatten(1))[..., None, None]
+
+
+def by_phase(
+    read: Callable[[Tensor], tuple[Tensor, Tensor | None]], values: Tensor, stride: int
+) -> tuple[Tensor, Tensor | None]:
+    """Reads full-size values with the weights of maps reduced by ``stride``.
+
+    Position x has the weights of the reduced position ⌊x / stride⌋ (nearest upsampling), and a shift of one reduced
+    position is a shift of ``stride`` positions: so the positions with equal x mod stride never meet the others, and
+    each such phase is a read of its own.
+
+    Args:
+        read: takes the values of one phase, (b, t, c, ⌈h/stride⌉ or less, …), and returns maps of their size
+            (b, …, ·, ·): the read and, or None, the weights.
+        values: (b, t, c, h, w).
+        stride: of the reduced maps.
+
+    Returns:
+        The reads and the weights put together to (b, …, h, w).
+    """
+    if stride == 1:
+        return read(values)
+    whole: list[Tensor | None] = [None, None]
+    for row in range(min(stride, values.shape[-2])):
+        for column in range(min(stride, values.shape[-1])):
+            phase = (..., slice(row, None, stride), slice(column, None, stride))
+            for i, part in enumerate(read(values[phase])):
+                if part is None:
+                    continue
+                if whole[i] is None:
+                    whole[i] = part.new_empty(*part.shape[:-2], *values.shape[-2:])
+                whole[i][phase] = part
+    return whole[0], whole[1]

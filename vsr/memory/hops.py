@@ -1,0 +1,124 @@
+"""The embeddings of a memory network, and its hops."""
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vsr.memory.addressing import Addressing, Embedding, Flat2d, Normalize
+
+Tying = Literal["adjacent", "layer"]
+# (query map, key maps, values, valid) -> (weighted sum of the values, weights or None); values None: the keys are read.
+Search = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor | None]]
+
+
+class MemoryRead(NamedTuple):
+    """What a memory returns, of the last hop."""
+
+    query: Tensor  # u (b, e, h, w)
+    read: Tensor  # o (b, e, h, w)
+    weights: Tensor | None  # p, as the memory defines it; None unless asked for
+
+
+class Hops(nn.Module):
+    """Embeds query and sentences, searches once a hop, and hands each hop's answer to the next.
+
+    With u = B q, k_i = A s_i, v_i = C s_i (1×1 convolutions without bias), p = softmax(⟨u, k_i⟩ / √e), o = Σ p_i v_i:
+    ``adjacent``: u ← u + o and A of a hop is C of the hop before; ``layer``: u ← H u + o with the same A and C.
+    The sum is taken over the sentences and C applied to it, Σ p_i C s_i = C Σ p_i s_i: one convolution instead of t.
+
+    Args:
+        channels: c, of query and sentences.
+        map_size: (h, w) of the training feature maps.
+        embed_channels: e; None is c.
+        num_hops: K ≥ 1.
+        tying: what hops share.
+        normalize: see ``Addressing``; ``concat`` is a group norm over the 2e channels of u and o together.
+        embedding: see ``Addressing``.
+        memory_size: sentences kept, the newest; None keeps all.
+        flat2d: see ``Addressing``.
+
+    Reference:
+        Sukhbaatar et al., End-To-End Memory Networks, NeurIPS 2015, section 2 and 2.2, https://arxiv.org/abs/1503.08895
+    Differs:
+        Maps instead of vectors; scores divided by √e; B is not tied to the first A, nor the output to the last C.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        map_size: tuple[int, int],
+        embed_channels: int | None,
+        num_hops: int,
+        tying: Tying,
+        normalize: Normalize,
+        embedding: Embedding,
+        memory_size: int | None,
+        flat2d: Flat2d | None,
+    ) -> None:
+        super().__init__()
+        self.embed_channels = e = channels if embed_channels is None else embed_channels
+        for name, value in {
+            "channels": channels,
+            "embed_channels": e,
+            "hops": num_hops,
+            "memory_size": memory_size,
+        }.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.num_hops = num_hops
+        self.tying = tying
+        self.memory_size = memory_size
+        self.query_embedding = nn.Conv2d(channels, e, 1, bias=False)  # B
+        num_embeddings = num_hops + 1 if tying == "adjacent" else 2
+        self.embeddings = nn.ModuleList(nn.Conv2d(channels, e, 1, bias=False) for _ in range(num_embeddings))  # A, C, …
+        hop_projection = tying == "layer" and num_hops > 1
+        self.hop_projection = nn.Conv2d(e, e, 1, bias=False) if hop_projection else nn.Identity()  # H
+        self.addressing = Addressing(e, map_size, embedding, flat2d, normalize)
+        self.norm = nn.GroupNorm(math.gcd(32, 2 * e), 2 * e) if normalize == "concat" else None
+
+    def forward(self, query: Tensor, sentences: Tensor, valid: Tensor | None, search: Search) -> MemoryRead:
+        """Returns the last hop's query, read and weights.
+
+        Args:
+            query: q (b, c, h, w).
+            sentences: s (b, t, c, h, w), oldest first.
+            valid: (b, t), true for the sentences to use; None uses all. Where all are invalid the read is 0.
+            search: how weights are found and applied.
+        """
+        sentences, valid = self._kept(query, sentences, valid)
+        u, read, weights = self.query_embedding(query), None, None
+        for hop in range(self.num_hops):
+            if read is not None:
+                u = self.hop_projection(u) + read
+            first = hop if self.tying == "adjacent" else 0
+            key_embedding, value_embedding = self.embeddings[first], self.embeddings[first + 1]
+            address, keys = self.addressing(u, sentences, key_embedding)
+            weighted_sum, weights = search(address, keys, None if keys is sentences else sentences, valid)
+            read = value_embedding(weighted_sum)
+        if self.norm is not None:
+            u, read = self.norm(torch.cat([u, read], 1)).chunk(2, 1)
+        return MemoryRead(u, read, weights)
+
+    def _kept(self, query: Tensor, sentences: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        channels = self.query_embedding.in_channels
+        if query.ndim != 4 or query.shape[1] != channels:
+            raise ValueError(f"the query is {tuple(query.shape)}; expected (b, {channels}, h, w)")
+        b, c, h, w = query.shape
+        if sentences.ndim != 5 or sentences.shape[1] < 1 or sentences[:, 0].shape != query.shape:
+            raise ValueError(
+                f"the sentences are {tuple(sentences.shape)}; the query asks for ({b}, at least 1, {c}, {h}, {w})"
+            )
+        if valid is not None and (valid.dtype != torch.bool or valid.shape != sentences.shape[:2]):
+            raise ValueError(
+                f"valid is {valid.dtype} {tuple(valid.shape)}; expected torch.bool {tuple(sentences.shape[:2])}"
+            )
+        if self.memory_size is not None:
+            sentences = sentences[:, -self.memory_size :]
+            valid = None if valid is None else valid[:, -self.memory_size :]
+        if valid is not None:
+            # An empty slot may hold anything, NaN included, and 0 · NaN is NaN.
+            sentences = sentences.masked_fill(~valid[:, :, None, None, None], 0)
+        return sentences, valid

@@ -1,0 +1,119 @@
+"""Whole-space search: every position looks for its answer in all positions of all memory frames."""
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase
+from vsr.memory.hops import Hops, MemoryRead, Search, Tying
+from vsr.memory.pixsim import single_weight_search
+from vsr.memory.whole_space import frame_weights, position_weights, whole_space_read
+from vsr.registry import register
+
+
+@register("memory", "pixsentence")
+class PixSentence(nn.Module):
+    """Reads a memory with a weight per pair of positions: score ⟨u(x), k_i(y)⟩ / √e, softmax over frames i and all y.
+
+    Args:
+        channels: c, of query and sentences.
+        map_size: (h, w) of the training feature maps.
+        crop: 0 or 1: the search has no window.
+        embed_channels: e, of the embeddings; null is the features' own number.
+        hops: K; the read of a hop is added to the next hop's query.
+        tying: adjacent (A of a hop is C of the hop before) or layer (A and C shared, u ← H u + o).
+        normalize: none; cosine (normalised embeddings, learned temperature); concat (group norm over u and o together).
+        embedding: conv (1×1); fc compares one fully connected vector a map, so that a frame has one weight.
+        memory_size: sentences kept, the newest; null keeps all.
+        flat2d: {stride: 1|2, pad: 3}, a convolution that reduces the maps that are compared; stride 2 is 16 times
+            cheaper a score map, 4 times over all.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        map_size: tuple[int, int],
+        /,
+        crop: int = 0,
+        embed_channels: int | None = None,
+        hops: int = 1,
+        tying: Tying = "adjacent",
+        normalize: Normalize = "none",
+        embedding: Embedding = "conv",
+        memory_size: int | None = None,
+        flat2d: Flat2d | None = None,
+    ) -> None:
+        super().__init__()
+        if crop not in (0, 1):
+            raise ValueError(f"crop is {crop}, but pixsentence searches the whole frame; remove crop, or use pixwise")
+        self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
+        self.stride = 1 if flat2d is None else flat2d.stride
+        self.is_fc = embedding == "fc"
+
+    def forward(
+        self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
+    ) -> MemoryRead:
+        """Reads the sentences.
+
+        Args:
+            query: (b, c, h, w).
+            sentences: (b, t, c, h, w), oldest first.
+            valid: (b, t), false for empty slots.
+            return_weights: also return the weights, summed over each frame's positions: (b, t, h, w); with
+                ``embedding: fc`` (b, t).
+        """
+        search: Search = partial(whole_space_search, stride=self.stride, return_weights=return_weights)
+        u, read, weights = self.hops(query, sentences, valid, single_weight_search if self.is_fc else search)
+        return MemoryRead(u, read, weights if return_weights else None)
+
+    def weights_at(self, query: Tensor, sentences: Tensor, positions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Returns where a few positions of the query look: (b, n, t, h', w'), h' = h, or of the reduced maps.
+
+        Args:
+            query: (b, c, h, w).
+            sentences: (b, t, c, h, w), oldest first.
+            positions: (n, 2), rows and columns of the query.
+            valid: (b, t), false for empty slots.
+        """
+        if self.is_fc:
+            raise ValueError("embedding: fc has one weight a frame and none of single positions")
+        search = partial(whole_space_search, stride=self.stride, positions=positions)
+        weights = self.hops(query, sentences, valid, search).weights
+        assert weights is not None, "the search returns weights when positions are given"
+        return weights
+
+
+def whole_space_search(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor | None,
+    valid: Tensor | None,
+    stride: int = 1,
+    return_weights: bool = False,
+    positions: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Weighs, at every position, all positions of all frames.
+
+    Args:
+        query: (b, e, h', w').
+        keys: (b, t, e, h', w').
+        values: (b, t, c, h, w), h' = ⌈h / stride⌉; None reads the keys.
+        valid: (b, t) or None.
+        stride: of the keys.
+        return_weights: also return the weights, summed over each frame's positions.
+        positions: (n, 2); also return the weights of these positions instead.
+
+    Returns:
+        The read (b, c, h, w) and the weights: (b, t, h, w), (b, n, t, h', w') or None.
+    """
+
+    def read(phase: Tensor) -> tuple[Tensor, Tensor | None]:
+        inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
+        q, k = query[inside], keys[inside]
+        weights = frame_weights(q, k, valid) if return_weights else None
+        return whole_space_read(q, k, None if values is None else phase, valid), weights
+
+    total, weights = by_phase(read, keys if values is None else values, stride)
+    if positions is not None:
+        weights = position_weights(query, keys, positions // stride, valid)
+    return total, weights

@@ -1,0 +1,115 @@
+"""Single-weight synthesis: one weight per memory frame (and shift), the same at all positions."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase, checked_window
+from vsr.memory.hops import Hops, MemoryRead, Tying
+from vsr.memory.local_window import allowed_candidates, masked_softmax
+from vsr.memory.shifts import inside_window, window_scores, window_sum
+from vsr.registry import register
+
+
+@register("memory", "pixsim")
+class PixSim(nn.Module):
+    """Reads a memory with one weight per candidate: score τ · mean over x of ⟨u(x), k_i(x + δ)⟩ / √e.
+
+    The mean runs over the positions x whose x + δ is inside the frame. At the border, where a shift leads outside, the
+    remaining candidates' weights are scaled to sum to 1. τ is learned and starts at √(h·w): the mean of h·w unrelated
+    products is that much smaller than one of them.
+
+    Args:
+        channels: c, of query and sentences.
+        map_size: (h, w) of the training feature maps.
+        crop: R, side of the neighbouring region searched in each frame, odd; 0 and 1 compare equal positions only.
+        embed_channels: e, of the embeddings; null is the features' own number.
+        hops: K; the read of a hop is added to the next hop's query.
+        tying: adjacent (A of a hop is C of the hop before) or layer (A and C shared, u ← H u + o).
+        normalize: none; cosine (normalised embeddings, learned temperature); concat (group norm over u and o together).
+        embedding: conv (1×1); fc compares one fully connected vector a map: fixed map size, no crop.
+        memory_size: sentences kept, the newest; null keeps all.
+        flat2d: {stride: 1|2, pad: 3}, a convolution that reduces the maps that are compared; crop counts reduced
+            positions.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        map_size: tuple[int, int],
+        /,
+        crop: int = 0,
+        embed_channels: int | None = None,
+        hops: int = 1,
+        tying: Tying = "adjacent",
+        normalize: Normalize = "none",
+        embedding: Embedding = "conv",
+        memory_size: int | None = None,
+        flat2d: Flat2d | None = None,
+    ) -> None:
+        super().__init__()
+        self.window = checked_window(crop, map_size, embedding, flat2d)
+        self.stride = 1 if flat2d is None else flat2d.stride
+        self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
+        height, width = (1, 1) if embedding == "fc" else (-(-size // self.stride) for size in map_size)
+        self.tau = nn.Parameter(torch.tensor(float(height * width) ** 0.5))
+
+    def forward(
+        self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
+    ) -> MemoryRead:
+        """Reads the sentences.
+
+        Args:
+            query: (b, c, h, w).
+            sentences: (b, t, c, h, w), oldest first.
+            valid: (b, t), false for empty slots.
+            return_weights: also return the weights (b, t·R²), numbered (frame, row shift, column shift).
+        """
+        search = partial(single_weight_search, window=self.window, stride=self.stride, tau=self.tau)
+        u, read, weights = self.hops(query, sentences, valid, search)
+        return MemoryRead(u, read, weights if return_weights else None)
+
+
+def single_weight_search(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor | None,
+    valid: Tensor | None,
+    window: int = 1,
+    stride: int = 1,
+    tau: Tensor | float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Weighs whole frames (shifted by each δ of the window) by the mean inner product.
+
+    Args:
+        query: (b, e, h', w').
+        keys: (b, t, e, h', w').
+        values: (b, t, c, h, w), h' = ⌈h / stride⌉ (any size when the window is 1); None reads the keys.
+        valid: (b, t) or None.
+        window: R, counted in positions of the keys.
+        stride: of the keys.
+        tau: factor of the mean.
+
+    Returns:
+        The read (b, c, h, w) and the weights (b, t·R²).
+    """
+    b, t = keys.shape[:2]
+    values = keys if values is None else values
+    inside = inside_window(*keys.shape[-2:], window, keys.device).flatten(1).sum(1)  # positions in the mean, (R²,)
+    scores = window_scores(query, keys, window).flatten(2).sum(2)  # (b, t·R²)
+    scores = tau * scores / inside.clamp(min=1).repeat(t)
+    allowed = (inside > 0).expand(b, t, -1)
+    if valid is not None:
+        allowed = allowed & valid[:, :, None]
+    weights = masked_softmax(scores, allowed.flatten(1))
+
+    def read(phase: Tensor) -> tuple[Tensor, None]:
+        if window == 1:
+            shape = (b, t, *phase.shape[-2:])
+            return window_sum(weights[..., None, None].expand(shape), phase, 1), None
+        at_border = allowed_candidates(phase, window, valid)
+        local = masked_softmax(scores[..., None, None].expand(-1, -1, *phase.shape[-2:]), at_border)
+        return window_sum(local, phase, window), None
+
+    return by_phase(read, values, stride)[0], weights

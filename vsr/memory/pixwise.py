@@ -1,0 +1,93 @@
+"""Spatial-weight synthesis: a weight map per memory frame (and shift)."""
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase, checked_window
+from vsr.memory.hops import Hops, MemoryRead, Search, Tying
+from vsr.memory.local_window import local_window_read
+from vsr.memory.pixsim import single_weight_search
+from vsr.registry import register
+
+
+@register("memory", "pixwise")
+class PixWise(nn.Module):
+    """Reads a memory with a weight per position and candidate: score ⟨u(x), k_i(x + δ)⟩ / √e.
+
+    Args:
+        channels: c, of query and sentences.
+        map_size: (h, w) of the training feature maps.
+        crop: R, side of the neighbouring region searched in each frame, odd; 0 and 1 compare equal positions only.
+        embed_channels: e, of the embeddings; null is the features' own number.
+        hops: K; the read of a hop is added to the next hop's query.
+        tying: adjacent (A of a hop is C of the hop before) or layer (A and C shared, u ← H u + o).
+        normalize: none; cosine (normalised embeddings, learned temperature); concat (group norm over u and o together).
+        embedding: conv (1×1); fc compares one fully connected vector a map, so that a frame has one weight.
+        memory_size: sentences kept, the newest; null keeps all.
+        flat2d: {stride: 1|2, pad: 3}, a convolution that reduces the maps that are compared; crop counts reduced
+            positions.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        map_size: tuple[int, int],
+        /,
+        crop: int = 0,
+        embed_channels: int | None = None,
+        hops: int = 1,
+        tying: Tying = "adjacent",
+        normalize: Normalize = "none",
+        embedding: Embedding = "conv",
+        memory_size: int | None = None,
+        flat2d: Flat2d | None = None,
+    ) -> None:
+        super().__init__()
+        window = checked_window(crop, map_size, embedding, flat2d)
+        self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
+        stride = 1 if flat2d is None else flat2d.stride
+        self.search: Search = single_weight_search
+        if embedding == "conv":
+            self.search = partial(spatial_weight_search, window=window, stride=stride)
+
+    def forward(
+        self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
+    ) -> MemoryRead:
+        """Reads the sentences.
+
+        Args:
+            query: (b, c, h, w).
+            sentences: (b, t, c, h, w), oldest first.
+            valid: (b, t), false for empty slots.
+            return_weights: also return the weights (b, t·R², h, w), numbered (frame, row shift, column shift); with
+                ``embedding: fc`` (b, t).
+        """
+        u, read, weights = self.hops(query, sentences, valid, self.search)
+        return MemoryRead(u, read, weights if return_weights else None)
+
+
+def spatial_weight_search(
+    query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, window: int, stride: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Weighs, at every position, the candidates of its window.
+
+    Args:
+        query: (b, e, h', w').
+        keys: (b, t, e, h', w').
+        values: (b, t, c, h, w), h' = ⌈h / stride⌉; None reads the keys.
+        valid: (b, t) or None.
+        window: R, counted in positions of the keys.
+        stride: of the keys.
+
+    Returns:
+        The read (b, c, h, w) and the weights (b, t·R², h, w).
+    """
+    if values is None:
+        return local_window_read(query, keys, None, window, valid)
+
+    def read(phase: Tensor) -> tuple[Tensor, Tensor]:
+        inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
+        return local_window_read(query[inside], keys[inside], phase, window, valid)
+
+    return by_phase(read, values, stride)
