@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             lists = {options.to: folder_clips(options.source, options.first)}
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{parser.prog}: {error}")
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
     for path, clips in lists.items():
         if options.dry_run:
             print("\n".join(clip.line() for clip in clips))

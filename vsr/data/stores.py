@@ -20,7 +20,7 @@ from vsr.data.transforms import Crop
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
+_END_MARKS = {_PNG_START: b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # of PNG and JPEG, by how they start
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class FolderStore:
         found = []
         for folder, subfolders, files in os.walk(self.root, followlinks=True):
             subfolders.sort()
-            if any(name.lower().endswith(IMAGE_SUFFIXES) for name in files):
+            if any(_is_image(Path(name)) for name in files):
                 found.append(Path(folder).relative_to(self.root).as_posix())
         return sorted((clip for clip in found if clip != "."), key=natural_order)
 
@@ -110,8 +110,7 @@ class FolderStore:
         folder = self.root / clip
         if not folder.is_dir():
             return []
-        names = (Path(entry.name) for entry in os.scandir(folder))
-        return sorted((name.stem for name in names if name.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
+        return sorted((file.stem for file in folder.iterdir() if _is_image(file)), key=natural_order)
 
     def has(self, key: str) -> bool:
         """Returns whether there is a file for this key."""
@@ -135,8 +134,11 @@ class FolderStore:
         return path
 
     def _find(self, key: str) -> Path | None:
-        candidates = (self.root / f"{key}{suffix}" for suffix in IMAGE_SUFFIXES)  # PNG first: one look-up
-        return next((path for path in candidates if path.is_file()), None)
+        path = self.root / f"{key}.png"
+        if path.is_file():
+            return path
+        siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+        return next((file for file in siblings if file.stem == path.stem and _is_image(file)), None)
 
 
 class LmdbStore:
@@ -165,13 +167,13 @@ class LmdbStore:
 
     def size(self, key: str) -> tuple[int, int]:
         """Returns a frame's height and width; of a PNG, from its first bytes."""
-        with _environment(self.root, os.getpid()).begin(buffers=True) as transaction:
+        with _environment(self.root).begin(buffers=True) as transaction:
             start = bytes(self._value(transaction, key)[:24])
         return png_size(start) or self.read(key).shape[:2]
 
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
-        with _environment(self.root, os.getpid()).begin(buffers=True) as transaction:
+        with _environment(self.root).begin(buffers=True) as transaction:
             return decode(self._value(transaction, key), f"{self.root}, key {key}", crop)
 
     def _value(self, transaction: lmdb.Transaction, key: str) -> memoryview:
@@ -194,9 +196,10 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
     """
     if len(data) == 0:
         raise ValueError(f"{source} is empty (0 bytes); copy or extract it again")
-    if bytes(data[:8]) == _PNG_START and _PNG_END not in bytes(data[-64:]) and _PNG_END not in bytes(data):
-        # Older OpenCV decodes what is there and leaves the rest of the frame black.
-        raise ValueError(f"{source} is truncated: a PNG of {len(data)} bytes without its end; copy or extract it again")
+    for start, end in _END_MARKS.items():
+        # Older OpenCV decodes what is there and leaves the rest of the frame black or grey.
+        if bytes(data[: len(start)]) == start and end not in bytes(data[-64:]) and end not in bytes(data):
+            raise ValueError(f"{source} is truncated: the image ends after {len(data)} bytes; copy or extract it again")
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are no readable image")
@@ -222,12 +225,17 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 
 
 @lru_cache(maxsize=16)
-def _environment(root: Path, process: int) -> lmdb.Environment:
-    """Returns the open database; one per process, since LMDB forbids its use across a fork."""
+def _environment(root: Path) -> lmdb.Environment:
+    """Returns the open database; LMDB allows each process to open it once."""
     try:
         return lmdb.open(str(root), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
         raise ValueError(f"LMDB '{root}' cannot be read: {error}") from error
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked worker must not use its parent's handle, and cannot open its own before that one is gone.
+    os.register_at_fork(after_in_child=_environment.cache_clear)
 
 
 def _listed_keys(root: Path) -> list[str]:
@@ -236,8 +244,12 @@ def _listed_keys(root: Path) -> list[str]:
     if meta_info.is_file():
         lines = meta_info.read_text().splitlines()
         return [os.path.splitext(line.split(" ")[0])[0] for line in lines if line.strip()]
-    with _environment(root, os.getpid()).begin() as transaction:
+    with _environment(root).begin() as transaction:
         return [key.decode() for key in transaction.cursor().iternext(values=False)]
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 
 
 def _slashed(key: str) -> str:

@@ -224,13 +224,12 @@ class _FrameCache:
     def __init__(self, store: FrameStore, limit: int | None) -> None:
         self.store = store
         self.limit = limit
-        self.frames: dict[str, np.ndarray] = {}  # in the order they were read
+        self.frames: dict[str, np.ndarray] = {}  # the one used longest ago comes first
 
     def __call__(self, key: str) -> np.ndarray:
-        if key not in self.frames:
-            if self.limit is not None and len(self.frames) >= self.limit:
-                del self.frames[next(iter(self.frames))]
-            self.frames[key] = self.store.read(key)
+        if key not in self.frames and self.limit is not None and len(self.frames) >= self.limit:
+            del self.frames[next(iter(self.frames))]
+        self.frames[key] = self.frames.pop(key) if key in self.frames else self.store.read(key)
         return self.frames[key]
 
 

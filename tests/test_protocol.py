@@ -1,0 +1,37 @@
+import pytest
+
+from vsr.metrics import protocol_for
+
+
+def test_reds4_as_published_has_the_published_name_and_canary():
+    protocol = protocol_for("REDS4", [100] * 4, "reflection_circle")
+    assert protocol.name == "reds4-rgb"
+    assert protocol.bicubic == (26.14, 0.7292)
+
+
+def test_vid4_is_measured_on_luma():
+    assert protocol_for("Vid4", [41, 34, 49, 47], "reflection_circle", test_y_channel=True).name == "vid4-y"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"frames_per_clip": [10] * 4}, "reds4-rgb+4clips40frames"),
+        ({"frames_per_clip": [100] * 3}, "reds4-rgb+3clips300frames"),
+        ({"crop_border": 8}, "reds4-rgb+crop8"),
+        ({"padding": "replicate"}, "reds4-rgb+replicate"),
+        ({"crop_border": 2, "padding": "circle", "frames_per_clip": [1]}, "reds4-rgb+1clips1frames+crop2+circle"),
+        ({"test_y_channel": True}, "reds4-y"),
+    ],
+)
+def test_a_setting_that_is_not_the_published_one_shows_in_the_name(settings, name):
+    protocol = protocol_for(
+        **{"dataset": "REDS4", "frames_per_clip": [100] * 4, "padding": "reflection_circle", **settings}
+    )
+    assert protocol.name == name
+    assert protocol.bicubic is None
+
+
+def test_a_set_of_ones_own_is_named_after_itself():
+    protocol = protocol_for("Demo", [10], "reflection_circle")
+    assert (protocol.name, protocol.clips, protocol.frames) == ("demo-rgb", 1, 10)

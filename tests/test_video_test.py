@@ -1,0 +1,223 @@
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from synthetic import make_clips, moving_texture
+
+from vsr.data import VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
+from vsr.data.imresize import imresize
+from vsr.data.meta_info import ClipInfo, write_meta_info
+
+# What BasicSR 1.4.2's function of the same name returns.
+WINDOWS = {
+    ("replicate", 0, 100, 5): [0, 0, 0, 1, 2],
+    ("reflection", 0, 100, 5): [2, 1, 0, 1, 2],
+    ("reflection_circle", 0, 100, 5): [4, 3, 0, 1, 2],
+    ("circle", 0, 100, 5): [3, 4, 0, 1, 2],
+    ("replicate", 1, 100, 7): [0, 0, 0, 1, 2, 3, 4],
+    ("reflection", 1, 100, 7): [2, 1, 0, 1, 2, 3, 4],
+    ("reflection_circle", 1, 100, 7): [6, 5, 0, 1, 2, 3, 4],
+    ("circle", 1, 100, 7): [5, 6, 0, 1, 2, 3, 4],
+    ("replicate", 99, 100, 5): [97, 98, 99, 99, 99],
+    ("reflection", 99, 100, 5): [97, 98, 99, 98, 97],
+    ("reflection_circle", 99, 100, 5): [97, 98, 99, 96, 95],
+    ("circle", 99, 100, 5): [97, 98, 99, 95, 96],
+    ("reflection_circle", 98, 100, 5): [96, 97, 98, 99, 95],
+    ("circle", 50, 100, 5): [48, 49, 50, 51, 52],
+    ("reflection_circle", 4, 5, 1): [4],
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return make_clips(tmp_path_factory.mktemp("test set"), num_clips=2, num_frames=6, gt_size=(32, 48))
+
+
+@pytest.fixture
+def copy(clips, tmp_path):
+    """A set that a test may damage."""
+    shutil.copytree(clips.meta.parent, tmp_path, dirs_exist_ok=True)
+    root = clips.meta.parent
+    return clips._replace(**{name: tmp_path / getattr(clips, name).relative_to(root) for name in ("gt", "lq", "meta")})
+
+
+def frame(root, clip, number):
+    pixels = cv2.imread(str(root / clip / f"{number:08d}.png"))[..., ::-1] / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1).float()
+
+
+@pytest.mark.parametrize(("padding", "centre", "length", "size"), WINDOWS)
+def test_windows_are_basicsr_s(padding, centre, length, size):
+    assert generate_frame_indices(centre, length, size, padding=padding) == WINDOWS[padding, centre, length, size]
+
+
+@pytest.mark.parametrize("padding", ["replicate", "reflection", "reflection_circle", "circle"])
+def test_windows_stay_inside_clips_at_least_as_long(padding):
+    for size in (1, 3, 5, 7):
+        for length in range(size, size + 4):
+            for centre in range(length):
+                window = generate_frame_indices(centre, length, size, padding)
+                assert window[size // 2] == centre
+                assert all(0 <= index < length for index in window)
+
+
+def test_even_windows_and_unknown_paddings_are_refused():
+    with pytest.raises(ValueError, match="num_frame 4 is not odd"):
+        generate_frame_indices(0, 10, 4)
+    with pytest.raises(ValueError, match="padding 'mirror' is unknown; known: replicate"):
+        generate_frame_indices(0, 10, 5, padding="mirror")
+
+
+@pytest.mark.parametrize("cache_data", [False, True])
+def test_every_frame_of_every_clip_in_order(clips, cache_data):
+    dataset = VideoTestDataset(clips.lq, clips.gt, num_frame=5, cache_data=cache_data)
+    assert [(clip.name, clip.num_frames) for clip in dataset.clips] == [("000", 6), ("001", 6)]
+    assert len(dataset) == 12
+    for item in (0, 1, 7, 11, 5, 0):
+        clip, centre = ("000", "001")[item // 6], item % 6
+        sample = dataset[item]
+        assert (sample["clip"], sample["frame"], sample["key"]) == (clip, f"{centre:08d}", f"{clip}/{centre:08d}")
+        window = generate_frame_indices(centre, 6, 5, "reflection_circle")
+        torch.testing.assert_close(sample["lq"], torch.stack([frame(clips.lq, clip, index) for index in window]))
+        torch.testing.assert_close(sample["gt"], frame(clips.gt, clip, centre))
+    with pytest.raises(IndexError):
+        dataset[12]
+    assert len(list(dataset)) == 12
+
+
+def test_without_ground_truth_there_is_no_gt(clips):
+    sample = VideoTestDataset(clips.lq)[0]
+    assert sorted(sample) == ["clip", "frame", "key", "lq"]
+
+
+def test_second_column_takes_the_first_frames_and_windows_stay_inside_them(clips, tmp_path):
+    write_meta_info(tmp_path / "meta.txt", [ClipInfo("001", 3)])
+    dataset = VideoTestDataset(clips.lq, clips.gt, str(tmp_path / "meta.txt"), num_frame=3)
+    assert [(clip.name, clip.num_frames) for clip in dataset.clips] == [("001", 3)]
+    # Frame 3 exists, but reflection_circle looks inside the three.
+    expected = torch.stack([frame(clips.lq, "001", index) for index in (1, 2, 0)])
+    torch.testing.assert_close(dataset[2]["lq"], expected)
+
+
+def test_a_clip_shorter_than_the_window_repeats_its_ends(clips, tmp_path):
+    write_meta_info(tmp_path / "meta.txt", [ClipInfo("000", 2)])
+    dataset = VideoTestDataset(clips.lq, None, tmp_path / "meta.txt", num_frame=5)
+    expected = torch.stack([frame(clips.lq, "000", index) for index in (0, 0, 0, 1, 1)])
+    torch.testing.assert_close(dataset[0]["lq"], expected)
+
+
+def test_any_names_lengths_and_sizes(tmp_path):
+    for clip, (h, w), names in (("beach", (16, 24), ["im1", "im2", "im10"]), ("city night", (8, 12), ["a"])):
+        for side, factor in (("gt", 4), ("lq", 1)):
+            (tmp_path / side / clip).mkdir(parents=True)
+            for name, image in zip(names, moving_texture(len(names), (h * factor, w * factor), 0), strict=True):
+                cv2.imwrite(str(tmp_path / side / clip / f"{name}.png"), image)
+    dataset = VideoTestDataset(tmp_path / "lq", tmp_path / "gt", num_frame=1)
+    assert [dataset[item]["key"] for item in range(4)] == ["beach/im1", "beach/im2", "beach/im10", "city night/a"]
+    assert dataset[3]["gt"].shape == (3, 32, 48)
+
+
+def test_sides_with_different_names_pair_by_order(copy):
+    for file in sorted(copy.gt.glob("*/*.png")):
+        file.rename(file.with_name(f"truth{int(file.stem):02d}.png"))
+    dataset = VideoTestDataset(copy.lq, copy.gt)
+    torch.testing.assert_close(dataset[3]["gt"].shape, torch.Size([3, 32, 48]))
+    assert dataset[3]["frame"] == "00000003"
+    assert dataset.clips[0].gt_frames[3] == "truth03"
+
+
+def test_lq_clips_one_folder_further_down_are_found(clips):
+    for meta in (None, clips.meta):
+        assert VideoTestDataset(clips.lq.parent, clips.gt, meta).lq.root == clips.lq
+
+
+def test_neighbouring_samples_decode_each_frame_once(clips, monkeypatch):
+    dataset = VideoTestDataset(clips.lq)
+    decoded = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: decoded.append(1) or decode(*args))
+    for item in range(12):
+        dataset[item]
+    assert len(decoded) == 12
+
+
+def test_missing_roots_and_clips_are_named(clips, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"dataroot_lq: folder '.*none' does not exist"):
+        VideoTestDataset(tmp_path / "none", clips.gt)
+    with pytest.raises(FileNotFoundError, match=r"dataroot_gt: folder '.*none' does not exist"):
+        VideoTestDataset(clips.lq, tmp_path / "none")
+    with pytest.raises(ValueError, match="holds no clips"):
+        VideoTestDataset(tmp_path)
+    write_meta_info(tmp_path / "meta.txt", [ClipInfo("000", 6), ClipInfo("007", 6)])
+    with pytest.raises(FileNotFoundError, match="clip '007' has no frames in"):
+        VideoTestDataset(clips.lq, clips.gt, tmp_path / "meta.txt")
+    write_meta_info(tmp_path / "meta.txt", [ClipInfo("000", 7)])
+    with pytest.raises(ValueError, match=r"clip '000' has 6 frames in .*, but the meta file lists 7"):
+        VideoTestDataset(clips.lq, clips.gt, tmp_path / "meta.txt")
+
+
+def test_sides_that_do_not_match_are_named(copy):
+    (copy.gt / "000" / "00000003.png").unlink()
+    with pytest.raises(ValueError, match=r"clip '000' has 5 GT frames .* 6 LQ frames .* only one side has 00000003"):
+        VideoTestDataset(copy.lq, copy.gt)
+    (copy.lq / "000" / "00000005.png").unlink()  # now the numbers agree, the frames do not
+    with pytest.raises(ValueError, match="only one side has 00000003, 00000005"):
+        VideoTestDataset(copy.lq, copy.gt)
+
+
+def test_sizes_that_do_not_match_are_named_when_built_or_when_read(copy):
+    with pytest.raises(ValueError, match=r"GT is not 2 x LQ: .* is 32 x 48 and .* is 8 x 12; check scale"):
+        VideoTestDataset(copy.lq, copy.gt, scale=2)
+    dataset = VideoTestDataset(copy.lq, copy.gt)
+    cv2.imwrite(str(copy.gt / "000" / "00000002.png"), np.zeros((16, 48, 3), np.uint8))
+    with pytest.raises(ValueError, match="GT is not 4 x LQ in frame '000/00000002': 16 x 48 and 8 x 12"):
+        dataset[2]
+
+
+def test_a_truncated_frame_is_named(copy):
+    file = copy.lq / "001" / "00000002.png"
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"001/00000002\.png is truncated"):
+        VideoTestDataset(copy.lq, copy.gt)[8]
+
+
+@pytest.fixture
+def septuplets(tmp_path):
+    names = ["00001/0001", "00001/0002"]
+    for index, name in enumerate(names):
+        for number, image in enumerate(moving_texture(7, (32, 48), index), start=1):
+            for side, pixels in (("gt", image), ("lq", imresize(image, 0.25))):
+                (tmp_path / side / name).mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(tmp_path / side / name / f"im{number}.png"), pixels)
+    write_meta_info(tmp_path / "meta.txt", [ClipInfo(name, 7, (32, 48, 3)) for name in names])
+    return tmp_path
+
+
+@pytest.mark.parametrize(("num_frame", "numbers"), [(7, range(1, 8)), (5, range(2, 7)), (1, [4])])
+def test_vimeo_reads_the_frames_around_im4(septuplets, num_frame, numbers):
+    root = septuplets
+    dataset = VideoTestVimeo90KDataset(root / "gt", root / "lq", root / "meta.txt", num_frame=num_frame)
+    assert len(dataset) == 2
+    sample = dataset[1]
+    assert (sample["clip"], sample["frame"], sample["key"]) == ("00001/0002", "im4", "00001/0002/im4")
+
+    def image(side, number):
+        pixels = cv2.imread(str(root / side / "00001" / "0002" / f"im{number}.png"))[..., ::-1] / 255
+        return torch.from_numpy(pixels).permute(2, 0, 1).float()
+
+    torch.testing.assert_close(sample["lq"], torch.stack([image("lq", number) for number in numbers]))
+    torch.testing.assert_close(sample["gt"], image("gt", 4))
+    assert [(clip.name, clip.num_frames) for clip in dataset.clips] == [("00001/0001", 1), ("00001/0002", 1)]
+
+
+def test_vimeo_names_what_is_wrong(septuplets):
+    root = septuplets
+    with pytest.raises(ValueError, match="num_frame 9 is more than the 7 frames"):
+        VideoTestVimeo90KDataset(root / "gt", root / "lq", root / "meta.txt", num_frame=9)
+    with pytest.raises(ValueError, match="num_frame 4 is not odd"):
+        VideoTestVimeo90KDataset(root / "gt", root / "lq", root / "meta.txt", num_frame=4)
+    (root / "lq" / "00001" / "0002" / "im4.png").unlink()
+    with pytest.raises(FileNotFoundError, match="has no frame '00001/0002/im4'"):
+        VideoTestVimeo90KDataset(root / "gt", root / "lq", root / "meta.txt")
