@@ -364,7 +364,7 @@ Gradients backward(
 Tensor deform_conv2d(
     const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> bias, std::optional<Tensor> mask,
     Pair stride, Pair padding, Pair dilation) {
-  Shape s = make_shape(input, offset, weight, mask, stride, padding, dilation);
+  Shape s = make_shape(input, offset, weight, bias, mask, stride, padding, dilation);
   if (input.scalar_type() == ScalarType::Double) return forward<double>(s, input, offset, weight, bias, mask);
   return forward<float>(s, input, offset, weight, bias, mask);
 }
@@ -372,10 +372,8 @@ Tensor deform_conv2d(
 Gradients deform_conv2d_backward(
     const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> mask,
     Pair stride, Pair padding, Pair dilation, std::vector<bool> needed, bool /* deterministic: it always is */) {
-  Shape s = make_shape(input, offset, weight, mask, stride, padding, dilation);
-  STD_TORCH_CHECK(needed.size() == 4, "needed has 4 entries");
-  STD_TORCH_CHECK(grad_output.dim() == 4 && grad_output.size(0) == s.n && grad_output.size(1) == s.co &&
-                  grad_output.size(2) == s.ho && grad_output.size(3) == s.wo, "grad_output is as large as the output");
+  Shape s = make_shape(input, offset, weight, std::nullopt, mask, stride, padding, dilation);
+  check_grad_output(s, input, grad_output, needed);
   if (input.scalar_type() == ScalarType::Double) return backward<double>(s, grad_output, input, offset, weight, mask, needed);
   return backward<float>(s, grad_output, input, offset, weight, mask, needed);
 }

@@ -37,8 +37,8 @@ inline int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t
 
 // The friendly messages are Python's (vsr/ops/checks.py); these keep a direct call of the op from reading outside its tensors.
 inline Shape make_shape(
-    const Tensor& input, const Tensor& offset, const Tensor& weight, const std::optional<Tensor>& mask,
-    const Pair& stride, const Pair& padding, const Pair& dilation) {
+    const Tensor& input, const Tensor& offset, const Tensor& weight, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& mask, const Pair& stride, const Pair& padding, const Pair& dilation) {
   STD_TORCH_CHECK(input.dim() == 4 && offset.dim() == 4 && weight.dim() == 4, "input, offset and weight have 4 dimensions");
   STD_TORCH_CHECK(stride.size() == 2 && padding.size() == 2 && dilation.size() == 2, "stride, padding, dilation are pairs");
   STD_TORCH_CHECK(stride[0] > 0 && stride[1] > 0 && dilation[0] > 0 && dilation[1] > 0, "stride and dilation are positive");
@@ -63,9 +63,21 @@ inline Shape make_shape(
     STD_TORCH_CHECK(mask->dim() == 4 && mask->size(0) == s.n && mask->size(1) == s.offset_groups * s.taps() &&
                     mask->size(2) == s.ho && mask->size(3) == s.wo, "mask is as large as the output");
   }
+  STD_TORCH_CHECK(weight.scalar_type() == input.scalar_type(), "weight has the dtype of input");
+  if (bias) {
+    STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == s.co && bias->scalar_type() == input.scalar_type(),
+                    "bias has one number per output channel, of the dtype of input");
+  }
+  STD_TORCH_CHECK(s.ho > 0 && s.wo > 0, "the output has pixels");
   constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
   STD_TORCH_CHECK(s.pixels() < kLargest && s.positions() < kLargest, "a frame has fewer than 2^31 pixels");
   return s;
+}
+
+inline void check_grad_output(const Shape& s, const Tensor& input, const Tensor& grad_output, const std::vector<bool>& needed) {
+  STD_TORCH_CHECK(needed.size() == 4, "needed has 4 entries");
+  STD_TORCH_CHECK(grad_output.dim() == 4 && grad_output.size(0) == s.n && grad_output.size(1) == s.co && grad_output.size(2) == s.ho &&
+                  grad_output.size(3) == s.wo && grad_output.scalar_type() == input.scalar_type(), "grad_output is like the output");
 }
 
 // True for a tensor that is dense in channels_last and not in the plain order; sizes of 1 say nothing, as in PyTorch.
