@@ -42,7 +42,8 @@ def load(
     for override in overrides:
         _override(tree, override)
     notes = modernise(tree)
-    report = Report(shared={"scale": tree["scale"]} if isinstance(tree.get("scale"), int) else {})
+    scale = tree.get("scale")
+    report = Report(shared={"scale": scale} if isinstance(scale, int) and scale > 0 else {})
     try:
         options = _check(tree, need, report)
         absent = _try_out(options, report)
@@ -80,7 +81,7 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
         raise UserError(f"{file}: expected a mapping of keys, got {describe(tree)}")
     bases = tree.pop("_base_", [])
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str):
             raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
         merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))

@@ -93,8 +93,9 @@ def check_mapping(
             continue  # `key: ~` asks for the default
         else:
             arguments[key] = check_value(item, options[key].annotation, join(path, key), report)
-            if options[key].default is not MISSING and arguments[key] != options[key].default:
-                report.changes.append(f"{join(path, key)}: {item!r} (default {options[key].default!r})")
+            default = options[key].default
+            if default is not MISSING and arguments[key] != default and not isinstance(item, Mapping):
+                report.changes.append(f"{join(path, key)}: {item!r} (default {default!r})")
     for key, option in options.items():
         if key in value:
             continue

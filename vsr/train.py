@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +134,16 @@ def make_run(options: Options, place: Place, folder: Path) -> Run:
         size, workers, prefetch = loader.batch_size_per_gpu, loader.num_worker_per_gpu, loader.num_prefetch_queue
         return batches(dataset, sampler, size, workers, prefetch, pin)
 
-    test_sets = {phase: entry for phase, entry in options.datasets.items() if phase.startswith(("val", "test"))}
-    validate = make_validation(options, test_sets, place) if test_sets else None
+    validation_sets = [entry for phase, entry in options.datasets.items() if phase.startswith("val")]
+    validate = make_validation(options, validation_sets, place) if validation_sets else None
     return Run(place, folder, options.logger, options.val.val_freq, training_batches, validate, options.tree.to_dict())
 
 
-def make_validation(options: Options, test_sets: dict[str, DatasetOptions], place: Place) -> Any:
+def make_validation(
+    options: Options, validation_sets: list[DatasetOptions], place: Place
+) -> Callable[[nn.Module, StopSignals], dict[str, float] | None]:
     """Returns the function with which the trainer measures a network."""
-    opened = {entry.name: (entry.open(), entry.loader) for entry in test_sets.values()}
+    opened = {entry.name: (entry.open(), entry.loader) for entry in validation_sets}
 
     def validate(network: nn.Module, stop: StopSignals) -> dict[str, float] | None:
         means: dict[str, float] = {}

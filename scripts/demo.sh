@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# From nothing to a trained network: installs, prepares real video, trains a small EDVR, tests it.
+# Run again, it does only what is missing; remove experiments/demo to train anew.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh
+.venv/bin/python scripts/prepare_demo.py
+.venv/bin/python -m vsr.train -opt options/demo.yml --auto_resume
+
+weights=$(ls -t experiments/demo/models/net_g_*.pth | head -n 1)
+if [[ results/demo/table.txt -nt $weights ]]; then
+    cat results/demo/table.txt
+else
+    .venv/bin/python -m vsr.test -opt options/demo.yml
+fi

@@ -1,0 +1,271 @@
+"""Options files: every mistake is told, old files run, inheritance and overrides do what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from synthetic import make_clips
+
+from vsr import config
+from vsr.utils.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted((ROOT / "options").rglob("*.yml"))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=1, num_frames=7)
+
+
+@pytest.fixture
+def tree(clips):
+    """A file that is right, as a mapping."""
+    roots = {"dataroot_gt": str(clips.gt), "dataroot_lq": str(clips.lq), "meta_info_file": str(clips.meta)}
+    return {
+        "name": "right",
+        "scale": 4,
+        "datasets": {
+            "train": {"type": "REDSDataset", **roots, "gt_size": 32, "val_partition": None, "batch_size_per_gpu": 2},
+            "val": {"name": "clips", "type": "VideoTestDataset", **roots},
+        },
+        "network_g": {"type": "EDVR", "num_feat": 8},
+        "train": {
+            "total_iter": 4,
+            "optim_g": {"type": "Adam", "lr": 1e-4},
+            "pixel_opt": {"type": "CharbonnierLoss"},
+        },
+    }
+
+
+def write(folder, tree, name="options.yml"):
+    file = folder / name
+    file.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
+    return file
+
+
+def mistakes(folder, tree, **kwargs):
+    with pytest.raises(UserError) as caught:
+        config.load(write(folder, tree), **kwargs)
+    return str(caught.value)
+
+
+def change(tree, path, value):
+    """Sets a.b.c, or removes it for the value ``del``."""
+    *sections, key = path.split(".")
+    for section in sections:
+        tree = tree[section]
+    if value == "del":
+        del tree[key]
+    else:
+        tree[key] = value
+
+
+def test_a_right_file_is_read(tmp_path, tree):
+    options = config.load(write(tmp_path, tree))
+    assert options.train.total_iter == 4
+    assert options.datasets["train"].loader.batch_size_per_gpu == 2
+    assert options.network_g().num_frame == 5
+    assert "network_g.num_feat: 8 (default 64)" in options.changes
+    assert options.tree.network_g.num_feat == 8
+    with pytest.raises(KeyError):
+        _ = options.tree.network_g.num_feats  # frozen: a misspelt key does not come into being
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_shipped_file_is_right(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config.load(file, missing_data="note")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("network_g.type", "EDRV", "network_g.type: unknown arch 'EDRV'; did you mean 'EDVR'?"),
+        ("network_g.type", "del", "network_g.type: missing"),
+        ("network_g.type", 3, "network_g.type: expected a name"),
+        ("network_g", "EDVR", "network_g: expected a mapping with `type:`, got 'EDVR' (text)"),
+        ("network_g.num_feats", 8, "network_g.num_feats: unknown key; did you mean 'num_feat'?"),
+        ("network_g.num_feat", "many", "network_g.num_feat: expected a whole number, got 'many' (text)"),
+        ("network_g.num_feat", 8.5, "network_g.num_feat: expected a whole number, got 8.5 (a number)"),
+        ("network_g.num_feat", True, "network_g.num_feat: expected a whole number, got True (true/false)"),
+        ("network_g.num_feat", 9, "network_g: num_feat 9 is not a multiple of deformable_groups 8"),
+        ("network_g.with_tsa", "yes please", "network_g.with_tsa: expected true or false"),
+        ("network_g.num_frame", 7, "datasets.train.num_frame: 5, but network_g.num_frame is 7"),
+        ("network_g.num_frame", 0, "network_g: center_frame_idx 0 is not one of the 0 frames"),
+        ("scale", 2, "restores ×4"),
+        ("scale", 0, "scale has to be at least 1"),
+        ("name", 1, "name: expected text, got 1 (a whole number); put it in quotes"),
+        ("name", "a/b", "usable as the name of a folder"),
+        ("name", "del", "name: missing"),
+        ("num_gpu", "two", "num_gpu: expected a whole number or 'auto'"),
+        ("num_gpu", -1, "num_gpu has to be at least 0"),
+        ("manual_sed", 1, "manual_sed: unknown key; did you mean 'manual_seed'?"),
+        ("trainer", "ScrachTrainer", "trainer: unknown trainer 'ScrachTrainer'; did you mean 'ScratchTrainer'?"),
+        ("datasets", "del", "datasets: missing"),
+        ("datasets", [1], "datasets: expected a mapping"),
+        ("datasets.train", "del", "datasets.train: missing"),
+        ("datasets.train.type", "RedsDataset", "did you mean 'REDSDataset'?"),
+        ("datasets.train.gtsize", 64, "datasets.train.gtsize: unknown key; did you mean 'gt_size'?"),
+        ("datasets.train.gt_size", 33, "gt_size 33 is not a multiple of scale 4"),
+        ("datasets.train.gt_size", 4096, "larger than"),
+        ("datasets.train.num_frame", 4, "num_frame 4 is not odd"),
+        ("datasets.train.val_partition", "REDS5", "expected 'REDS4' or 'official'"),
+        ("datasets.train.interval_list", 1, "interval_list: expected a list, got 1"),
+        ("datasets.train.interval_list", ["a"], "interval_list[0]: expected a whole number"),
+        ("datasets.train.io_backend", {"type": "tape"}, "expected 'disk' or 'lmdb', got 'tape'"),
+        ("datasets.train.batch_size_per_gpu", 0, "batch_size_per_gpu has to be at least 1"),
+        ("datasets.train.batch_size", 4, "datasets.train.batch_size: unknown key"),
+        ("datasets.train.dataroot_gt", "nowhere", "'nowhere' does not exist"),
+        ("datasets.train.meta_info_file", "nowhere.txt", "nowhere.txt"),
+        ("datasets.training", {}, "datasets.training.type: missing"),
+        ("datasets.extra", {}, "phases are called train"),
+        ("datasets.val.padding", "reflect", "expected 'replicate' or 'reflection'"),
+        ("datasets.val_2", "val", "datasets.val_2: expected a mapping"),
+        ("train", "del", "train: missing"),
+        ("train", 5, "train: expected a mapping of keys, got 5"),
+        ("train.total_iter", "del", "train.total_iter: missing"),
+        ("train.total_iter", 0, "total_iter has to be at least 1"),
+        ("train.total_iter", 10.5, "train.total_iter: expected a whole number"),
+        ("train.optim_g.type", "Adma", "train.optim_g.type: unknown optimizer 'Adma'; did you mean 'Adam'?"),
+        ("train.optim_g.lr", "fast", "train.optim_g.lr: expected a number, got 'fast'"),
+        ("train.optim_g.lr", float("nan"), "train.optim_g.lr: expected a number"),
+        ("train.optim_g.lr", -1, "train.optim_g: Invalid learning rate"),
+        ("train.optim_g.betas", [0.9], "train.optim_g.betas: expected a list of 2, got 1"),
+        ("train.scheduler", {"type": "CosineAnnealingRestartLR", "periods": [2, 2], "restart_weights": [1, 1, 1]}, "2 periods"),
+        ("train.pixel_opt.reduction", "total", "expected 'mean' or 'sum'"),
+        ("train.pixel_opt.type", None, "train.pixel_opt.type: missing"),
+        ("train.ema_decay", 1.5, "ema_decay has to be in [0, 1)"),
+        ("val", {"metrics": {"psnr": {"type": "calculate_psnr"}}}, "val.metrics.psnr.crop_border: missing"),
+        ("val", {"metrics": {"psnr": {"type": "psnr", "crop_border": 0}}}, "unknown metric 'psnr'"),
+        ("val", {"val_freq": 0}, "val_freq has to be at least 1"),
+        ("logger", {"print_frq": 1}, "logger.print_frq: unknown key; did you mean 'print_freq'?"),
+        ("path", {"pretrain_network_g": "no.pth"}, "path.pretrain_network_g: no.pth does not exist"),
+        ("dist_params", {"backend": "mpi"}, "expected 'nccl' or 'gloo'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_key(tmp_path, tree, path, value, message):
+    if "." in path and path.split(".")[0] not in tree:
+        tree[path.split(".")[0]] = {}
+    change(tree, path, value)
+    assert message in mistakes(tmp_path, tree)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path, tree):
+    change(tree, "network_g.num_feats", 8)
+    change(tree, "train.total_iter", "del")
+    change(tree, "train.optim_g.lr", "fast")
+    change(tree, "datasets.val.dataroot_lq", "nowhere")
+    change(tree, "datasets.train.gt_size", 30)
+    text = mistakes(tmp_path, tree)
+    assert text.startswith("5 mistakes in")
+    for part in ("num_feats", "train.total_iter: missing", "optim_g.lr", "nowhere", "gt_size 30"):
+        assert part in text
+
+
+def test_missing_data_is_a_note_for_check(tmp_path, tree):
+    change(tree, "datasets.train.dataroot_gt", "nowhere")
+    options = config.load(write(tmp_path, tree), missing_data="note")
+    assert any("nowhere" in note for note in options.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "not valid YAML"),
+        ("name: a\nname: b", "the key 'name' is given twice"),
+        ("- a\n- b", "expected a mapping of keys, got ['a', 'b']"),
+        ("", "expected a mapping of keys, got nothing"),
+        ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("_base_: options.yml\nname: a", "_base_ leads back to the file itself"),
+        ("_base_: 3", "_base_ has to name a file"),
+        ("_base_: missing.yml", "missing.yml does not exist"),
+        ("a: &a [*a]", "unknown key"),
+        ("a: " + "[" * 3000, ""),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_files_that_are_no_options_are_told(tmp_path, text, message):
+    assert message in mistakes(tmp_path, text)
+
+
+def test_recursive_anchors_end(tmp_path, tree):
+    text = yaml.safe_dump(tree) + "val: {metrics: &m {a: *m}}\n"
+    mistakes(tmp_path, text)
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path):
+    (tmp_path / "binary.yml").write_bytes(bytes(range(128, 256)))
+    for file in (tmp_path / "absent.yml", tmp_path, tmp_path / "binary.yml"):
+        with pytest.raises(UserError):
+            config.load(file)
+
+
+def test_scientific_numbers_without_a_dot_are_numbers_and_names_stay_text(tmp_path, tree):
+    text = yaml.safe_dump(tree).replace("lr: 0.0001", "lr: 1e-4").replace("name: right", "name: 1e-4")
+    options = config.load(write(tmp_path, text))
+    assert options.train.optim_g.keywords["lr"] == 1e-4
+    assert options.name == "1e-4"
+
+
+def test_a_base_is_merged_and_null_removes(tmp_path, tree):
+    change(tree, "train.scheduler", {"type": "CosineAnnealingRestartLR", "periods": [4]})
+    write(tmp_path, tree, "base.yml")
+    child = {"_base_": "base.yml", "name": "child", "network_g": {"num_feat": 16}, "train": {"scheduler": None}}
+    options = config.load(write(tmp_path, child))
+    assert options.name == "child"
+    assert options.network_g.keywords["num_feat"] == 16
+    assert options.train.scheduler is None
+    assert options.train.total_iter == 4
+
+
+def test_overrides_are_set_and_checked(tmp_path, tree):
+    file = write(tmp_path, tree)
+    options = config.load(file, ["train.optim_g.lr=2e-4", "datasets.train.interval_list=[1, 1]", "num_gpu=0"])
+    assert options.train.optim_g.keywords["lr"] == 2e-4
+    assert options.datasets["train"].open.keywords["interval_list"] == [1, 1]
+    for override, message in [
+        ("train.lr=1", "train.lr: unknown key"),
+        ("nonsense", "--set takes a.b.c=value"),
+        ("name.first=1", "'name' is not a mapping"),
+        ("scale=[", "not valid YAML"),
+    ]:
+        with pytest.raises(UserError) as caught:
+            config.load(file, [override])
+        assert message in str(caught.value)
+
+
+def test_old_spellings_are_read_and_told(tmp_path, tree):
+    change(tree, "datasets.train.use_flip", True)
+    tree |= {"model_type": "EDVRModel", "path": {"strict_load": False, "pretrain_netwrok_g": None}, "gpu_ids": [0, 1]}
+    tree["network_g"]["ema_decay"] = 0.999
+    options = config.load(write(tmp_path, tree))
+    assert options.datasets["train"].open.keywords["use_hflip"] is True
+    assert options.path.strict_load_g is False
+    assert options.train.ema_decay == 0.999
+    assert options.num_gpu == 2
+    assert len(options.notes) == 7
+
+
+def test_an_old_and_a_new_spelling_that_disagree_are_a_mistake(tmp_path, tree):
+    change(tree, "datasets.train.use_flip", True)
+    change(tree, "datasets.train.use_hflip", False)
+    assert "both are given" in mistakes(tmp_path, tree)
+
+
+def test_a_file_that_only_tests_needs_no_training_sections(tmp_path, tree):
+    del tree["train"], tree["datasets"]["train"]
+    assert config.load(write(tmp_path, tree), need="test").train is None
+    assert "train: missing" in mistakes(tmp_path, tree)
+
+
+@pytest.mark.parametrize("entry", ["train", "test"])
+def test_the_command_line_exits_with_2_and_no_traceback(tmp_path, tree, entry):
+    change(tree, "network_g.num_feats", 8)
+    command = [sys.executable, "-m", f"vsr.{entry}", "-opt", str(write(tmp_path, tree)), "--check"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "num_feats: unknown key" in run.stderr
+    assert "Traceback" not in run.stderr
