@@ -111,6 +111,7 @@ def test_every_shipped_file_is_right(file, monkeypatch):
         ("datasets.train.gtsize", 64, "datasets.train.gtsize: unknown key; did you mean 'gt_size'?"),
         ("datasets.train.gt_size", 33, "gt_size 33 is not a multiple of scale 4"),
         ("datasets.train.gt_size", 4096, "larger than"),
+        ("datasets.train.gt_size", 24, "datasets.train.gt_size: 24 is no multiple of 16, as EDVR needs: 32"),
         ("datasets.train.num_frame", 4, "num_frame 4 is not odd"),
         ("datasets.train.val_partition", "REDS5", "expected 'REDS4' or 'official'"),
         ("datasets.train.interval_list", 1, "interval_list: expected a list, got 1"),

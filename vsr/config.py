@@ -31,7 +31,7 @@ def load(
 
     Args:
         file: the options file.
-        overrides: ``a.b.c=value``, each value read as YAML.
+        overrides: ``a.b.c=value``, each value read as YAML; ``~`` removes the key.
         need: ``train`` asks for ``datasets.train`` and ``train:``.
         missing_data: whether folders and files that do not exist are mistakes, or notes for later.
 
@@ -107,7 +107,7 @@ def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:
         report.mistake("", str(error))
 
     train = None
-    if "train" in tree or need == "train":
+    if tree.get("train") is not None or need == "train":
         schema = get_type_hints(trainer.__init__ if inspect.isclass(trainer) else trainer)["train"]
         train = _check_section(tree.get("train"), schema, "train", report)
     return {**general, "datasets": _check_datasets(tree, need, report), "trainer": trainer, "train": train}
@@ -170,14 +170,8 @@ def _try_out(options: dict[str, Any], report: Report) -> list[str]:
             report.mistake(path, str(error))
         else:
             networks += [result] if kind == "arch" else []
-        if kind == "dataset":
-            _compare_windows(report, path, build)
-    scale = options.get("scale", 4)
     for network in networks:
-        if getattr(network, "scale", scale) != scale:
-            report.mistake(
-                "scale", f"{scale}, but {type(network).__name__} with these options restores ×{network.scale}"
-            )
+        _compare_with_network(network, report.shared.get("scale", 4), report)
     for key in ("pretrain_network_g", "resume_state"):
         file = getattr(options.get("path"), key, None)
         if file is not None and not Path(file).is_file():
@@ -205,15 +199,23 @@ TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
 }
 
 
-def _compare_windows(report: Report, path: str, dataset: Any) -> None:
-    """Reports a data set whose windows have another length than the network's."""
-    for _, kind, network in report.components:
-        lengths = []
-        for component in (network, dataset) if kind == "arch" else ():
-            option = options_of(component.func).get("num_frame")
-            lengths.append(component.keywords.get("num_frame", option.default if option else None))
-        if lengths and None not in lengths and lengths[0] != lengths[1]:
-            report.mistake(f"{path}.num_frame", f"{lengths[1]}, but network_g.num_frame is {lengths[0]}")
+def _compare_with_network(network: Any, scale: int, report: Report) -> None:
+    """Reports a scale, windows or training crops that the network cannot take."""
+    name, multiple = type(network).__name__, getattr(network, "size_multiple", 1)
+    if getattr(network, "scale", scale) != scale:
+        report.mistake("scale", f"{scale}, but {name} with these options restores ×{network.scale}")
+    for path, kind, dataset in report.components:
+        options = options_of(dataset.func) if kind == "dataset" else {}
+        value = {key: dataset.keywords.get(key, option.default) for key, option in options.items()}
+        num_frame = getattr(network, "num_frame", value.get("num_frame"))
+        if value.get("num_frame") != num_frame and "num_frame" in value:
+            report.mistake(f"{path}.num_frame", f"{value['num_frame']}, but network_g.num_frame is {num_frame}")
+        if isinstance(value.get("gt_size"), int) and value["gt_size"] // scale % multiple:
+            unit = scale * multiple
+            nearest = max(round(value["gt_size"] / unit), 1) * unit
+            report.mistake(
+                f"{path}.gt_size", f"{value['gt_size']} is no multiple of {unit}, as {name} needs: {nearest}"
+            )
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -229,7 +231,10 @@ def _override(tree: dict[str, Any], override: str) -> None:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise UserError(f"--set {override}: '{section}' is not a mapping of keys")
-    tree[last] = value
+    if value is None:
+        tree.pop(last, None)
+    else:
+        tree[last] = value
 
 
 def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Testing from an options file: every frame restored and measured, whatever the size, with or without ground truth."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from synthetic import make_clips
+from training import small_options, write_options
+
+from vsr.data.imresize import imresize
+from vsr.metrics import calculate_psnr
+from vsr.test import main
+from vsr.train import main as train
+from vsr.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a network trained for an iteration; its frames are no multiples of 4 × 4."""
+    folder = tmp_path_factory.mktemp("trained")
+    clips = make_clips(folder / "clips", num_clips=2, num_frames=4, gt_size=(60, 72))
+    file = write_options(folder, small_options(clips, train__total_iter=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(["-opt", str(file)])
+    return folder, clips, file
+
+
+@pytest.fixture(autouse=True)
+def work_in(trained, monkeypatch):
+    monkeypatch.chdir(trained[0])
+
+
+def test_every_frame_is_measured_beside_bicubic_and_bilinear(trained, capsys):
+    folder, _, file = trained
+    assert main(["-opt", str(file)]) == 0
+    with (folder / "results" / "small" / "metrics.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert len(table) == 3 * 2 * 4  # methods × clips × frames
+    assert {row["method"] for row in table} == {"bicubic", "bilinear", "network"}
+    report = json.loads((folder / "results" / "small" / "metrics.json").read_text())
+    assert report["datasets"]["clips"]["protocols"]["psnr"]["name"] == "clips-rgb"
+    assert len(report["weights_sha256"]) == 64
+    assert report["versions"]["torch"]
+    printed = capsys.readouterr().out
+    assert "bicubic" in printed and "comparison.png" in printed
+
+
+def test_the_bicubic_row_is_matlabs_bicubic(trained):
+    folder, clips, file = trained
+    main(["-opt", str(file)])
+    report = json.loads((folder / "results" / "small" / "metrics.json").read_text())
+    expected = []
+    for clip in clips.clips:
+        values = []
+        for name in sorted((clips.gt / clip).iterdir()):
+            lq = cv2.imread(str(clips.lq / clip / name.name)).astype(np.float64)
+            values.append(calculate_psnr(np.rint(imresize(lq, 4).clip(0, 255)), cv2.imread(str(name)), 0))
+        expected.append(np.mean(values))
+    means = report["datasets"]["clips"]["scores"]["bicubic"]
+    assert means["mean"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
+    assert means["001"]["psnr"] == pytest.approx(expected[1], abs=1e-3)
+
+
+def test_frames_are_saved_when_asked_for(trained):
+    folder, _, file = trained
+    main(["-opt", str(file), "--set", "val.save_img=true", "--set", "val.suffix=x4", "--set", "name=saved",
+          "--weights", "experiments/small/models/net_g_1.pth"])  # fmt: skip
+    saved = folder / "results" / "saved" / "visualization" / "clips" / "001" / "00000003_x4.png"
+    assert cv2.imread(str(saved)).shape == (60, 72, 3)
+    picture = cv2.imread(str(folder / "results" / "saved" / "visualization" / "clips_comparison.png"))
+    assert picture.shape[1] > 4 * 60
+
+
+def test_without_ground_truth_frames_are_restored_and_saved(trained):
+    folder, clips, file = trained
+    lq_only = f"{{name: mine, type: VideoTestDataset, dataroot_lq: '{clips.lq}', num_frame: 3}}"
+    main(["-opt", str(file), "--set", f"datasets={{test: {lq_only}}}", "--set", "train=~", "--set", "name=mine",
+          "--weights", "experiments/small/models/net_g_1.pth"])  # fmt: skip
+    assert len(list((folder / "results" / "mine" / "visualization" / "mine").rglob("*.png"))) == 8
+    report = json.loads((folder / "results" / "mine" / "metrics.json").read_text())
+    assert report["datasets"]["mine"]["scores"] == {}
+
+
+def test_a_second_test_set_has_its_own_rows(trained):
+    folder, clips, file = trained
+    second = (
+        f"{{name: again, type: VideoTestDataset, dataroot_lq: '{clips.lq}', dataroot_gt: '{clips.gt}', num_frame: 3}}"
+    )
+    main(["-opt", str(file), "--set", f"datasets.test_2={second}"])
+    report = json.loads((folder / "results" / "small" / "metrics.json").read_text())
+    assert report["datasets"]["again"]["scores"] == report["datasets"]["clips"]["scores"]
+
+
+def test_missing_weights_are_told(trained):
+    _, _, file = trained
+    with pytest.raises(UserError, match="train first"):
+        main(["-opt", str(file), "--set", "name=untrained"])
+    with pytest.raises(UserError, match=r"path\.pretrain_network_g is not given"):
+        main(["-opt", str(file), "--set", "train=~", "--set", "name=untrained"])
+
+
+def test_ground_truth_of_another_size_is_told(trained, tmp_path):
+    _, _, file = trained
+    other = make_clips(tmp_path, num_clips=2, num_frames=4, gt_size=(48, 72))
+    with pytest.raises(UserError, match="scale"):
+        main(["-opt", str(file), "--set", f"datasets.val.dataroot_gt={other.gt}"])

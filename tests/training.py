@@ -1,0 +1,98 @@
+"""A training small enough for tests: options for synthetic clips, and comparisons of what it wrote."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+from synthetic import SyntheticSet
+
+
+def small_options(clips: SyntheticSet, **changes) -> dict:
+    """Returns options of a tiny EDVR; ``changes`` are overrides, ``train__total_iter=4``."""
+    roots = {"dataroot_gt": str(clips.gt), "dataroot_lq": str(clips.lq), "meta_info_file": str(clips.meta)}
+    loader = {"batch_size_per_gpu": 2, "num_worker_per_gpu": 0}
+    train_set = {"type": "REDSDataset", **roots, "num_frame": 3, "gt_size": 32, "val_partition": None, "use_rot": True}
+    test_set = {"name": "clips", "type": "VideoTestDataset", **roots, "num_frame": 3, "num_worker_per_gpu": 0}
+    options = {
+        "name": "small",
+        "num_gpu": 0,
+        "manual_seed": 7,
+        "datasets": {"train": {**train_set, **loader}, "val": test_set},
+        "network_g": {
+            "type": "EDVR",
+            "num_feat": 8,
+            "num_frame": 3,
+            "num_extract_block": 1,
+            "num_reconstruct_block": 1,
+            "deformable_groups": 2,
+        },
+        "train": {
+            "total_iter": 6,
+            "optim_g": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]},
+            "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [20], "eta_min": 1e-7},
+            "pixel_opt": {"type": "CharbonnierLoss"},
+            "ema_decay": 0.9,
+        },
+        "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}, "pbar": False},
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 100, "use_tb_logger": False},
+    }
+    for path, value in changes.items():
+        *sections, key = path.split("__")
+        mapping = options
+        for section in sections:
+            mapping = mapping.setdefault(section, {})
+        mapping[key] = value
+    return options
+
+
+def write_options(folder: Path, options: dict) -> Path:
+    """Writes ``NAME.yml`` and returns its path."""
+    file = folder / f"{options['name']}.yml"
+    file.write_text(yaml.safe_dump(options))
+    return file
+
+
+def start(folder: Path, file: Path, *arguments: str, entry: str = "train") -> subprocess.Popen:
+    """Starts an entry point in a process of its own, one thread, working in ``folder``."""
+    command = [sys.executable, "-m", f"vsr.{entry}", "-opt", str(file), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def stop_at(process: subprocess.Popen, text: str, number: signal.Signals) -> tuple[int, str]:
+    """Sends a signal when the process prints ``text``; returns its exit code and all it printed."""
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            process.send_signal(number)
+            break
+    seen += process.stdout.read()
+    return process.wait(timeout=120), seen
+
+
+def weights(folder: Path, name: str, iteration: int) -> dict:
+    """Returns what a run saved at an iteration."""
+    return torch.load(folder / "experiments" / name / "models" / f"net_g_{iteration}.pth", weights_only=True)
+
+
+def rows(folder: Path, name: str) -> list[list[str]]:
+    """Returns the rows of a run's metrics.csv."""
+    with (folder / "experiments" / name / "metrics.csv").open(newline="") as stream:
+        return list(csv.reader(stream))
+
+
+def assert_same_weights(first: dict, second: dict) -> None:
+    """Asserts that two weight files are equal bit for bit."""
+    assert first.keys() == second.keys()
+    for entry in first:
+        assert first[entry].keys() == second[entry].keys()
+        for name in first[entry]:
+            assert torch.equal(first[entry][name], second[entry][name]), f"{entry}: {name}"
