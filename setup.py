@@ -155,5 +155,6 @@ class StableWheel(bdist_wheel):
         return tag if self.root_is_pure else ("py3", "none", tag[2])
 
 
-ext_modules, commands = extensions()
-setup(ext_modules=ext_modules, cmdclass={**commands, "bdist_wheel": StableWheel})
+if __name__ == "__main__":
+    ext_modules, commands = extensions()
+    setup(ext_modules=ext_modules, cmdclass={**commands, "bdist_wheel": StableWheel})

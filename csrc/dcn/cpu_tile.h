@@ -68,8 +68,8 @@ static void panel(
     const T* a, int64_t a_row, int64_t a_depth, const T* b, int64_t b_depth, T* c, int64_t c_row, int64_t rows, int64_t depth) {
   for (; rows >= VSR_ROWS; rows -= VSR_ROWS, a += VSR_ROWS * a_row, c += VSR_ROWS * c_row)
     panel_rows<VSR_ROWS, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
-  for (; rows >= 2; rows -= 2, a += 2 * a_row, c += 2 * c_row) panel_rows<2, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
-  if (rows) panel_rows<1, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
+  for (; rows >= 4; rows -= 4, a += 4 * a_row, c += 4 * c_row) panel_rows<4, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
+  for (; rows > 0; rows--, a += a_row, c += c_row) panel_rows<1, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
 }
 
 template <typename T>
@@ -92,7 +92,8 @@ VSR_INLINE const T* line(const Planes<const T>& planes, int64_t n, int64_t c, in
 }
 
 // Where a block reads. A coordinate of exactly -1 touches the first row or column with weight 0: it adds nothing to the output but its
-// derivative is not zero, which is what Edge chooses (torchvision's rule). A coordinate that is not a number makes the weights so.
+// derivative is not zero, which is what Edge chooses (torchvision's rule), along with what the derivatives need. A coordinate that
+// is not a number makes the weights so.
 template <bool Edge, typename T>
 static void find_samples(const Problem<T>& p, int64_t n, int64_t group, int64_t tap, int64_t first, int64_t count, Scratch<T>& scratch) {
   const Shape& s = p.s;
@@ -126,7 +127,7 @@ static void find_samples(const Problem<T>& p, int64_t n, int64_t group, int64_t 
     out.weight[1][t] = (1 - dy) * dx * m;
     out.weight[2][t] = dy * (1 - dx) * m;
     out.weight[3][t] = dy * dx * m;
-    out.fraction_y[t] = dy, out.fraction_x[t] = dx, out.mask[t] = m;
+    if (Edge) out.fraction_y[t] = dy, out.fraction_x[t] = dx, out.mask[t] = m;
   }
 }
 

@@ -1,0 +1,272 @@
+"""Times the deformable convolution against torchvision's, side by side in one run.
+
+    python benchmarks/ops.py                         CPU, the shapes of EDVR's training patches and frames
+    python benchmarks/ops.py --device cuda           GPU: fp32 and bf16, with and without TF32
+    python benchmarks/ops.py --save NAME             keeps benchmarks/results/ops_NAME.json
+
+Every round runs every implementation once, so that a busy machine slows all of them; medians and quartiles are over
+the rounds.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import vsr
+from vsr.ops import backend, deform_conv2d, reference
+
+RESULTS = Path(__file__).parent / "results"
+ONE = (1, 1)
+
+
+class Shape(NamedTuple):
+    """A 3×3 layer: n images of c channels, h × w, g deformable groups."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    g: int
+
+    def __str__(self) -> str:
+        return f"{self.n}x{self.c}x{self.h}x{self.w} g{self.g}"
+
+
+SHAPES = {
+    "cpu": [
+        Shape(5, 64, 64, 64, 8),
+        Shape(1, 64, 64, 64, 8),
+        Shape(5, 64, 32, 32, 8),
+        Shape(5, 128, 64, 64, 8),
+        Shape(1, 64, 180, 320, 8),
+        Shape(5, 64, 180, 320, 8),
+    ],
+    "cuda": [Shape(n, c, h, w, 8) for c in (64, 128) for n, h, w in ((20, 64, 64), (40, 64, 64), (5, 180, 320))],
+}
+
+
+class Row(NamedTuple):
+    """One line of the table: milliseconds are of the median, the lower and the upper quartile."""
+
+    shape: str
+    setting: str
+    name: str
+    step: str
+    median: float
+    quartile_1: float
+    quartile_3: float
+    peak_mib: float
+    rounds: int
+
+
+def make(shape: Shape, device: str, dtype: torch.dtype, std: float) -> tuple[Tensor, ...]:
+    """Returns input, offset, weight, bias, mask and the output's gradient; offsets and mask stay in float32."""
+    generator = torch.Generator().manual_seed(0)
+    n, c, h, w, g = shape
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    features = [normal(n, c, h, w), normal(c, c, 3, 3) * 0.05, normal(c), normal(n, c, h, w)]
+    input, weight, bias, grad_output = (x.to(device, dtype) for x in features)
+    offset, mask = (
+        (normal(n, 18 * g, h, w) * std).to(device),
+        torch.rand(n, 9 * g, h, w, generator=generator).to(device),
+    )
+    return input, offset, weight, bias, mask, grad_output
+
+
+def implementations(device: str, dtype: torch.dtype) -> dict[str, Callable[..., Tensor]]:
+    """Returns what is compared: each takes (input, offset, weight, bias, mask)."""
+    from torchvision.ops import deform_conv2d as torchvision_op
+
+    def of_torchvision(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        tensors = (
+            x.float() if dtype == torch.bfloat16 else x for x in (input, offset, weight, bias)
+        )  # it has no bfloat16
+        return torchvision_op(*tensors, 1, 1, 1, mask).to(dtype)
+
+    def of_vsr(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        return deform_conv2d(input, offset, weight, bias, 1, 1, 1, mask)
+
+    def of_reference(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        return reference.deform_conv2d(input, offset, weight, bias, mask, ONE, ONE, ONE)
+
+    def conv(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        return F.conv2d(input, weight, bias, padding=1)
+
+    chosen = backend.require(device)
+    found = {
+        f"vsr {chosen}": of_vsr,
+        "torchvision": of_torchvision,
+        "vsr reference": of_reference,
+        "plain conv2d": conv,
+    }
+    if chosen == "reference":
+        del found["vsr reference"]
+    return found
+
+
+def steps(op: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> dict[str, Callable[[], object]]:
+    """Returns the two things that are timed: inference, and a training step's share."""
+    *inputs, grad_output = tensors
+    leaves = [x.detach().requires_grad_() for x in inputs]
+
+    def forward() -> object:
+        with torch.no_grad():
+            return op(*inputs)
+
+    def both() -> object:
+        return torch.autograd.grad(op(*leaves), leaves, grad_output, allow_unused=True)
+
+    return {"forward": forward, "forward+backward": both}
+
+
+def milliseconds(run: Callable[[], object], device: str) -> float:
+    """Returns how long one call takes, the device's work included."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) * 1e3
+
+
+def peak_mib(run: Callable[[], object], device: str) -> float:
+    """Returns the memory a call needs beyond what is there before it.
+
+    On a CPU it is the growth of the process, sampled, and includes only what the allocator had not kept.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    if not sys.platform.startswith("linux"):
+        return float("nan")
+    sizes: list[int] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+            time.sleep(2e-4)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    time.sleep(0.002)
+    run()
+    done.set()
+    watcher.join()
+    return (max(sizes) - sizes[0]) / 2**20
+
+
+def measure(shape: Shape, device: str, dtype: torch.dtype, setting: str, std: float, seconds: float) -> list[Row]:
+    """Returns the rows of one shape. Rounds go on for about ``seconds``, at least three, after one to warm up."""
+    tensors = make(shape, device, dtype, std)
+    runs = {
+        (name, step): run
+        for name, op in implementations(device, dtype).items()
+        for step, run in steps(op, tensors).items()
+    }
+    memory = {key: peak_mib(run, device) for key, run in runs.items()}
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    end = time.perf_counter() + seconds
+    while len(next(iter(times.values()))) < 3 or time.perf_counter() < end:
+        for key, run in runs.items():
+            times[key].append(milliseconds(run, device))
+    rows = []
+    for (name, step), values in times.items():
+        first, median, third = statistics.quantiles(values, n=4)
+        row = (shape, setting, name, step, median, first, third, memory[name, step])
+        rows.append(Row(str(shape), *row[1:], rounds=len(values)))
+    return rows
+
+
+def print_rows(rows: list[Row]) -> None:
+    """Prints the rows of one shape, with how many times faster than torchvision each is."""
+    base = {row.step: row.median for row in rows if row.name == "torchvision"}
+    for row in rows:
+        quartiles, times = f"{row.quartile_1:.2f} – {row.quartile_3:.2f}", base[row.step] / row.median
+        line = f"| {row.shape:16} | {row.setting:11} | {row.name:13} | {row.step:16} | {row.median:9.2f} "
+        print(line + f"| {quartiles:19} | {times:6.1f}x | {row.peak_mib:5.0f} |", flush=True)
+
+
+def machine(device: str) -> dict[str, str | int]:
+    """Returns what the numbers depend on."""
+    found: dict[str, str | int] = {
+        "date": date.today().isoformat(),
+        "vsr": vsr.__version__,
+        "torch": torch.__version__,
+        "torchvision": __import__("torchvision").__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} {cpu_name()}",
+        "threads": torch.get_num_threads(),
+        "source": backend.library(device).record.get("source", "none"),
+    }
+    return found
+
+
+def cpu_name() -> str:
+    """Returns the processor's name and its vector instructions."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform.startswith("linux") else []
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def settings(device: str) -> list[tuple[str, torch.dtype, bool]]:
+    """Returns name, dtype of the features, and whether matrix products may use TF32."""
+    if device == "cpu":
+        return [("fp32", torch.float32, False)]
+    return [("fp32", torch.float32, False), ("fp32 + TF32", torch.float32, True), ("bf16", torch.bfloat16, True)]
+
+
+def main() -> None:
+    """Prints the table, and keeps it when told to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--shapes", type=int, help="only the first so many shapes")
+    parser.add_argument("--std", type=float, default=1.0, help="spread of the offsets, in pixels (1)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="time for each shape (20)")
+    parser.add_argument("--threads", type=int, help="PyTorch's CPU threads (all cores)")
+    parser.add_argument("--note", default="", help="kept with the results: who else used the machine")
+    parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/ops_NAME.json")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    facts = {**machine(arguments.device), "offset std": arguments.std, "note": arguments.note}
+    print("\n".join(f"{key}: {value}" for key, value in facts.items()))
+    print(
+        "| shape                | setting      | implementation | step             | median ms | quartiles             | vs tv   | MiB     |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    rows: list[Row] = []
+    for shape in SHAPES[arguments.device][: arguments.shapes]:
+        for setting, dtype, tf32 in settings(arguments.device):
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+            found = measure(shape, arguments.device, dtype, setting, arguments.std, arguments.seconds)
+            print_rows(found)
+            rows += found
+    if arguments.save:
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"ops_{arguments.save}.json"
+        path.write_text(json.dumps({**facts, "rows": [row._asdict() for row in rows]}, indent=1) + "\n")
+        print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Which kernels run, why the others cannot, and what a missing or damaged library does."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vsr import env
+from vsr.ops import backend, deform_conv2d
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def fresh_choices(monkeypatch):
+    """Forgets what was found out before a test, and what it found out."""
+    monkeypatch.delenv("VSR_OPS", raising=False)
+    backend.library("cpu")  # the real one, loaded before a test puts another in its place
+    loaded = backend.library.cache_info().currsize
+    assert loaded
+    keep = {name: backend.library(name) for name in ("cpu", "cuda")}
+    backend.choose.cache_clear()
+    yield
+    monkeypatch.undo()
+    backend.choose.cache_clear()
+    backend.library.cache_clear()
+    monkeypatch.setattr(backend.torch.ops, "load_library", lambda _: None)  # loading twice would register twice
+    assert {name: backend.library(name).problem for name in keep} == {name: lib.problem for name, lib in keep.items()}
+
+
+@pytest.fixture
+def library_file(tmp_path, monkeypatch):
+    """A place for a library of the test's own making."""
+    path = tmp_path / "_C.so"
+    monkeypatch.setitem(backend.LIBRARIES, "cpu", path)
+    backend.library.cache_clear()
+    return path
+
+
+def with_record(content, **record):
+    record["sha256"] = hashlib.sha256(content).hexdigest()
+    return content + b"\nVSR-BUILD " + json.dumps(record).encode()
+
+
+def arguments():
+    return torch.randn(1, 4, 5, 5), torch.zeros(1, 18, 5, 5), torch.randn(3, 4, 3, 3)
+
+
+def test_a_missing_library_leaves_the_reference(library_file):
+    choice = backend.choose("cpu")
+    assert choice.backend == "reference"
+    assert "_C.so was not built; build it with: pip install" in choice.reason
+    x, offset, weight = arguments()
+    expected = torch.nn.functional.conv2d(x, weight, padding=1)
+    torch.testing.assert_close(deform_conv2d(x, offset, weight, padding=1), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "no record"])
+def test_a_damaged_library_is_not_loaded(library_file, damage):
+    content = with_record(b"\x7fELF" + bytes(range(256)) * 40, torch="2.11.0", source="x")
+    library_file.write_bytes(
+        {
+            "truncated": content[:5000],
+            "flipped": content.replace(b"\x10\x11", b"\x11\x10", 1),
+            "empty": b"",
+            "text": b"hello\nVSR-BUILD {",
+            "no record": content[:-300],
+        }[damage]
+    )
+    problem = backend.library("cpu").problem
+    assert problem is not None and "damaged" in problem and "build it with" in problem
+    assert backend.choose("cpu").backend == "reference"
+
+
+def test_a_library_that_does_not_load_says_what_it_was_built_for(library_file):
+    library_file.write_bytes(with_record(b"not a library", torch="2.99.0", source="x"))
+    problem = backend.library("cpu").problem
+    assert problem is not None and f"built with PyTorch 2.99.0, running {torch.__version__}" in problem
+
+
+def test_a_cuda_library_needs_a_cuda_build(tmp_path, monkeypatch):
+    path = tmp_path / "_C_cuda.so"
+    path.write_bytes(with_record(b"whatever", torch="2.11.0", cuda="13.0", source="x"))
+    monkeypatch.setitem(backend.LIBRARIES, "cuda", path)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    backend.library.cache_clear()
+    assert "needs CUDA 13.0, this PyTorch is a CPU build" in backend.library("cuda").problem
+
+
+def test_a_library_of_other_sources_is_stale():
+    assert backend.is_stale({"source": "0123"})
+    record = backend.library("cpu").record
+    if not record:
+        pytest.skip("no compiled library")
+    assert isinstance(backend.is_stale(record), bool)
+
+
+def test_insisting_on_what_cannot_run_is_an_error(monkeypatch, library_file):
+    x, offset, weight = arguments()
+    for wanted, message in (
+        ("compiled", "was not built"),
+        ("triton", "run on CUDA, not on cpu"),
+        ("fast", "expected one of"),
+    ):
+        monkeypatch.setenv("VSR_OPS", wanted)
+        backend.choose.cache_clear()
+        with pytest.raises(ValueError, match=f"VSR_OPS={wanted}.*{message}"):
+            deform_conv2d(x, offset, weight, padding=1)
+
+
+def test_insisting_on_the_reference(monkeypatch):
+    monkeypatch.setenv("VSR_OPS", "reference")
+    assert backend.choose("cpu") == ("reference", "VSR_OPS=reference")
+    assert backend.choose("mps").backend == "reference"
+
+
+def test_the_report_names_everything():
+    report = "\n".join(env.report())
+    for fact in (
+        f"torch {torch.__version__.split('+')[0]}",
+        "python 3",
+        "threads",
+        "deform_conv2d on cpu: ",
+        "deform_conv2d on cuda: ",
+    ):
+        assert fact in report
+    for name in ("compiled", "triton", "reference"):
+        assert report.count(f"  {name}: ") == 2
+
+
+def test_a_truncated_library_costs_one_line_at_import(tmp_path):
+    shutil.copytree(ROOT / "vsr", tmp_path / "vsr", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    source = ROOT / "vsr" / "_C.so"
+    (tmp_path / "vsr" / "_C.so").write_bytes(source.read_bytes()[:50_000] if source.exists() else b"\x7fELF")
+    code = "import sys, vsr.ops; print(vsr.ops.__file__, 'torchvision imported:', 'torchvision' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout and "torchvision imported: False" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if "deform_conv2d" in line]
+    assert len(lines) == 1 and "reference" in lines[0] and "damaged" in lines[0] and "pip install" in lines[0]
+
+
+@pytest.fixture(scope="module")
+def setup_script():
+    spec = importlib.util.spec_from_file_location("vsr_setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def executable(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_setup_follows_an_nvcc_that_is_a_wrapper(setup_script, tmp_path, monkeypatch):
+    real = tmp_path / "cuda-13.7" / "bin" / "nvcc"
+    executable(
+        real, f'case "$1" in --version) echo "release 13.7, V13.7.1";; *) echo "#$ TOP={real.parents[1]}" >&2;; esac'
+    )
+    executable(tmp_path / "path" / "nvcc", f'exec {real} "$@"')
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:{os.environ['PATH']}")
+    assert setup_script.cuda_home() == (str(real.parents[1].resolve()), "13.7")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "nowhere"))
+    assert setup_script.cuda_home()[0] is None
+
+
+def test_setup_builds_cuda_only_where_it_fits(setup_script, monkeypatch):
+    monkeypatch.delenv("VSR_CUDA", raising=False)
+    assert setup_script.cuda_problem("13.0", "/cuda", "13.2") is None
+    assert "CPU build" in setup_script.cuda_problem(None, "/cuda", "13.0")
+    assert "toolkit is 12.8, PyTorch was built with 13.0" in setup_script.cuda_problem("13.0", "/cuda", "12.8")
+    assert setup_script.cuda_problem("13.0", None, "no nvcc on PATH") == "no nvcc on PATH"
+    monkeypatch.setenv("VSR_CUDA", "0")
+    assert setup_script.cuda_problem("13.0", "/cuda", "13.0") == "VSR_CUDA=0"
+
+
+def test_setup_without_a_compiler_builds_nothing_or_fails_when_told(setup_script, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(setup_script.shutil, "which", lambda _: None)
+    monkeypatch.delenv("VSR_REQUIRE_EXT", raising=False)
+    assert setup_script.extensions() == ([], {})
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "no C++ compiler" in lines[0]
+    monkeypatch.setenv("VSR_REQUIRE_EXT", "1")
+    with pytest.raises(SystemExit, match="VSR_REQUIRE_EXT=1, but no C\\+\\+ compiler"):
+        setup_script.extensions()
+
+
+def test_a_record_survives_the_round_trip(setup_script, tmp_path):
+    path = tmp_path / "_C.so"
+    path.write_bytes(b"\x7fELF some code")
+    setup_script.append_record(path, {"source": setup_script.source_hash()})
+    content, _, line = path.read_bytes().rpartition(b"\nVSR-BUILD ")
+    record = json.loads(line)
+    assert content == b"\x7fELF some code" and record["sha256"] == hashlib.sha256(content).hexdigest()
+    assert not backend.is_stale(record)
