@@ -5,22 +5,19 @@ A frame's key is its clip and its name without suffix: "000/00000014".
 
 import os
 import re
-import struct
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
-import cv2
 import lmdb
 import numpy as np
 
+from vsr.data.images import SIZE_BYTES, decode, image_size
 from vsr.data.transforms import Crop
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_END_MARKS = {_PNG_START: b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # of PNG and JPEG, by how they start
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class IOBackend:
     """How a data root is stored.
 
     Args:
-        type: ``disk``, a folder of clips; or ``lmdb``, a database as BasicSR or mmagic makes it.
+        type: ``disk``, a folder of clips; ``lmdb``, a database made by ``scripts/pack_frames.py``, BasicSR or mmagic.
     """
 
     type: Literal["disk", "lmdb"] = "disk"
@@ -77,7 +74,9 @@ def open_store(root: str | Path, io_backend: IOBackend = DISK) -> FrameStore:
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"folder '{root}' does not exist")
+        unfinished = root.with_name(f"{root.name}.partial")
+        hint = f", but '{unfinished}' does: run pack_frames.py again, it goes on" if unfinished.is_dir() else ""
+        raise FileNotFoundError(f"folder '{root}' does not exist{hint}")
     is_lmdb = (root / "data.mdb").is_file()
     if io_backend.type == "lmdb":
         if not is_lmdb:
@@ -117,10 +116,10 @@ class FolderStore:
         return self._find(key) is not None
 
     def size(self, key: str) -> tuple[int, int]:
-        """Returns a frame's height and width; of a PNG, from its first bytes."""
+        """Returns a frame's height and width; of a PNG or a packed frame, from its first bytes."""
         path = self._path(key)
         with path.open("rb") as file:
-            return png_size(file.read(24)) or self.read(key).shape[:2]
+            return image_size(file.read(SIZE_BYTES)) or self.read(key).shape[:2]
 
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
@@ -142,7 +141,7 @@ class FolderStore:
 
 
 class LmdbStore:
-    """Frames as encoded images in an LMDB, keys "000/00000014" (BasicSR) or "000_00000014" (mmagic)."""
+    """Frames as packed or encoded images in an LMDB, keys "000/00000014" (BasicSR) or "000_00000014" (mmagic)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -166,57 +165,26 @@ class LmdbStore:
         return key in self._keys
 
     def size(self, key: str) -> tuple[int, int]:
-        """Returns a frame's height and width; of a PNG, from its first bytes."""
+        """Returns a frame's height and width; of a PNG or a packed frame, from its first bytes."""
         with _environment(self.root).begin(buffers=True) as transaction:
-            start = bytes(self._value(transaction, key)[:24])
-        return png_size(start) or self.read(key).shape[:2]
+            start = bytes(self._value(transaction, key)[:SIZE_BYTES])
+        return image_size(start) or self.read(key).shape[:2]
 
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
         with _environment(self.root).begin(buffers=True) as transaction:
             return decode(self._value(transaction, key), f"{self.root}, key {key}", crop)
 
+    def value(self, key: str) -> bytes:
+        """Returns what is stored for a frame, as it is."""
+        with _environment(self.root).begin(buffers=True) as transaction:
+            return bytes(self._value(transaction, key))
+
     def _value(self, transaction: lmdb.Transaction, key: str) -> memoryview:
         value = transaction.get(self._keys.get(key, key.encode()))
         if value is None:
             raise FileNotFoundError(f"LMDB '{self.root}' has no frame '{key}'")
         return value
-
-
-def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> np.ndarray:
-    """Returns the (h, w, 3) uint8 RGB pixels of an encoded image, or a rectangle of them.
-
-    Args:
-        data: the bytes of a PNG, JPEG, …
-        source: what the bytes are, for messages.
-        crop: the rectangle; only it is converted to RGB and kept.
-
-    Raises:
-        ValueError: the image is empty, truncated or not an image, or the crop does not lie inside it.
-    """
-    if len(data) == 0:
-        raise ValueError(f"{source} is empty (0 bytes); copy or extract it again")
-    for start, end in _END_MARKS.items():
-        # Older OpenCV decodes what is there and leaves the rest of the frame black or grey.
-        if bytes(data[: len(start)]) == start and end not in bytes(data[-64:]) and end not in bytes(data):
-            raise ValueError(f"{source} is truncated: the image ends after {len(data)} bytes; copy or extract it again")
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are no readable image")
-    if crop is not None:
-        h, w = pixels.shape[:2]
-        if crop.top < 0 or crop.left < 0 or crop.top + crop.height > h or crop.left + crop.width > w:
-            raise ValueError(f"{source} is {h} x {w}, too small for {crop}; all frames of a clip must have one size")
-        pixels = pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def png_size(start: bytes) -> tuple[int, int] | None:
-    """Returns height and width from a PNG's first 24 bytes; None if they are not a PNG's."""
-    if len(start) < 24 or not start.startswith(_PNG_START):
-        return None
-    w, h = struct.unpack(">II", start[16:24])
-    return h, w
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:

@@ -1,0 +1,184 @@
+r"""Training samples per second: BasicSR's REDS loader and ours, on the same clips, in one run.
+
+    pip install --no-deps basicsr
+    python benchmarks/data.py        # the demo set; --gt --lq --meta for others
+
+A sample is 5 LQ frames 64 x 64 and 1 GT frame 256 x 256, augmented, as float tensors. The loaders take turns, several
+rounds each, with the files in the page cache: what is measured is decoding and copying, not the disk. "MB" is what a
+sample reads of its files or packs; with a cold cache, that is what the disk must deliver. Without basicsr, our rows
+are measured alone.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision.transforms.functional
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vsr.data import IOBackend, REDSDataset, TrainSampler, open_store
+from vsr.data.pack_writer import PackPlan, write_pack
+from vsr.data.packs import TILE_SIZE, Form, bytes_read
+from vsr.data.stores import LmdbStore
+from vsr.data.transforms import draw_crop
+
+BATCH = 4
+OPTIONS = {"num_frame": 5, "gt_size": 256, "scale": 4, "use_hflip": True, "use_rot": True, "random_reverse": False}
+FORMS: tuple[Form, ...] = ("raw", "tiles")
+
+
+class Draws(Sampler[int]):
+    """The item numbers of our sampler, for a data set that takes numbers."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __iter__(self) -> Iterator[int]:
+        """Yields item numbers without end."""
+        return (key.draw for key in TrainSampler(self.size))
+
+
+def main() -> None:
+    """Measures every loader and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gt", type=Path, default=Path("datasets/demo/train_sharp"))
+    parser.add_argument("--lq", type=Path, default=Path("datasets/demo/train_sharp_bicubic/X4"))
+    parser.add_argument("--meta", type=Path, default=Path("datasets/demo/meta_info_train.txt"))
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--tile-sizes", type=int, nargs="+", default=[TILE_SIZE], help="measure packs of these")
+    parser.add_argument("--packs", type=Path, help="keep the packs here (default: a temporary folder)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        datasets = our_datasets(options, options.packs or Path(folder))
+        check_identical(list(datasets.values()))
+        basicsr = basicsr_dataset(options)
+        if basicsr is not None:
+            datasets = {"basicsr, folder": basicsr, **datasets}
+        speeds = {(name, workers): [] for name in datasets for workers in options.workers}
+        for _ in range(options.rounds):
+            for name, workers in speeds:
+                speeds[name, workers].append(samples_per_second(datasets[name], workers, options.seconds))
+        report(datasets, speeds, options)
+
+
+def our_datasets(options: argparse.Namespace, packs: Path) -> dict[str, Dataset]:
+    """Returns our data set over the folder, and over packs of both forms."""
+    shared = {**OPTIONS, "meta_info_file": str(options.meta), "val_partition": None}
+    datasets: dict[str, Dataset] = {"vsr, folder": REDSDataset(str(options.gt), str(options.lq), **shared)}
+    for tile_size in options.tile_sizes:
+        for form in FORMS:
+            roots = []
+            for side in (options.gt, options.lq):
+                roots.append(packs / f"{side.name}_{form}{tile_size}.lmdb")
+                make_pack(side, roots[-1], form, tile_size)
+            name = f"vsr, {form}" + (f", tiles of {tile_size}" if len(options.tile_sizes) > 1 else "")
+            datasets[name] = REDSDataset(*map(str, roots), **shared, io_backend=IOBackend("lmdb"))
+    return datasets
+
+
+def make_pack(root: Path, target: Path, form: Form, tile_size: int) -> None:
+    """Packs a folder, if that has not been done."""
+    if not target.exists():
+        store = open_store(root)
+        keys = [f"{clip}/{frame}" for clip in store.clips() for frame in store.frames(clip)]
+        write_pack(store, target, PackPlan(str(root), form, tile_size, keys), num_threads=os.cpu_count() or 1)
+
+
+def basicsr_dataset(options: argparse.Namespace) -> Dataset | None:
+    """Returns BasicSR's data set, None where it is not installed."""
+    # BasicSR 1.4.2 imports a module that torchvision has removed.
+    sys.modules["torchvision.transforms.functional_tensor"] = torchvision.transforms.functional
+    try:
+        from basicsr.data.reds_dataset import REDSDataset as BasicsrDataset
+    except ModuleNotFoundError as error:
+        print(f"basicsr is left out ({error}); pip install --no-deps basicsr", file=sys.stderr)
+        return None
+    roots = {"dataroot_gt": str(options.gt), "dataroot_lq": str(options.lq), "dataroot_flow": None}
+    lists = {"meta_info_file": str(options.meta), "val_partition": "official", "interval_list": [1]}
+    return BasicsrDataset({**OPTIONS, **roots, **lists, "io_backend": {"type": "disk"}})
+
+
+def check_identical(datasets: list[Dataset]) -> None:
+    """Stops unless all data sets give the same samples."""
+    for key in islice(TrainSampler(len(datasets[0])), 20):
+        samples = [dataset[key] for dataset in datasets]
+        assert all(torch.equal(sample[side], samples[0][side]) for sample in samples for side in ("lq", "gt")), key
+    print(f"{len(datasets)} stores of ours give identical samples")
+
+
+def samples_per_second(dataset: Dataset, workers: int, seconds: float) -> float:
+    """Returns the speed of a loader, after its workers have started and filled their queues."""
+    sampler = TrainSampler(len(dataset)) if isinstance(dataset, REDSDataset) else Draws(len(dataset))
+    if workers == 0:
+        torch.set_num_threads(1)  # as in a worker
+    loader = DataLoader(dataset, BATCH, sampler=sampler, num_workers=workers)
+    batches = iter(loader)
+    for _ in range(2 + 4 * workers):
+        next(batches)
+    start = time.perf_counter()
+    count = 0
+    while time.perf_counter() - start < seconds:
+        next(batches)
+        count += BATCH
+    return count / (time.perf_counter() - start)
+
+
+def megabytes_read(dataset: Dataset) -> float:
+    """Returns what a sample reads on average: whole files of a folder, the touched tiles of a pack."""
+    if not isinstance(dataset, REDSDataset):
+        return float("nan")
+    rng = np.random.default_rng(0)
+    total = 0
+    for frame in range(100):
+        for store, side, count in ((dataset.gt, 256, 1), (dataset.lq, 64, 5)):
+            key = f"{dataset.clips[0].name}/{frame:08d}"
+            crop = draw_crop(rng, store.size(key), side)
+            if isinstance(store, LmdbStore):
+                total += count * bytes_read(store.value(key), *crop)
+            else:
+                total += count * (store.root / f"{key}.png").stat().st_size
+    return total / 100 / 1e6
+
+
+def gigabytes(root: Path) -> float:
+    """Returns the size of a data root on disk."""
+    return sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) / 1e9
+
+
+def report(
+    datasets: dict[str, Dataset], speeds: dict[tuple[str, int], list[float]], options: argparse.Namespace
+) -> None:
+    """Prints the table."""
+    first = next(iter(datasets))
+    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} CPU cores, torch {torch.__version__}; median of "
+          f"{options.rounds} rounds of {options.seconds:g} s (slowest - fastest)\n")  # fmt: skip
+    header = [f"samples/s, {count} worker{'s' * (count != 1)}" for count in options.workers]
+    print(f"| loader | {' | '.join(header)} | of {first}, {options.workers[0]} worker | MB per sample | GT + LQ, GB |")
+    print("|---" * (len(header) + 4) + "|")
+    for name, dataset in datasets.items():
+        cells = []
+        for workers in options.workers:
+            measured = speeds[name, workers]
+            cells.append(f"{statistics.median(measured):.1f} ({min(measured):.1f} - {max(measured):.1f})")
+        ratio = statistics.median(speeds[name, options.workers[0]]) / statistics.median(
+            speeds[first, options.workers[0]]
+        )
+        roots = (dataset.gt.root, dataset.lq.root) if isinstance(dataset, REDSDataset) else (options.gt, options.lq)
+        size = sum(gigabytes(root) for root in roots)
+        print(f"| {name} | {' | '.join(cells)} | {ratio:.1f} x | {megabytes_read(dataset):.2f} | {size:.3f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Packs a folder of frames (or an LMDB of PNGs) into an LMDB from which training reads only the crops it needs.
+
+    python scripts/pack_frames.py --from datasets/REDS/train_sharp --to datasets/REDS/train_sharp.lmdb
+    python scripts/pack_frames.py --from datasets/REDS/train_sharp --to ... --form tiles   # half the size, slower
+    python scripts/pack_frames.py --verify datasets/REDS/train_sharp.lmdb --from datasets/REDS/train_sharp
+
+A run that was stopped, by anything, goes on when started again; the pack has its name only when it is complete.
+In the options file: dataroot_gt: datasets/REDS/train_sharp.lmdb and io_backend: {type: lmdb}. Sizes and speeds of the
+two forms are in docs/data.md.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import lmdb
+from tqdm import tqdm
+
+from vsr.data.meta_info import read_meta_info
+from vsr.data.pack_writer import PackPlan, estimate_bytes, free_bytes, partial_path, verify_pack, write_pack
+from vsr.data.packs import TILE_SIZE
+from vsr.data.stores import FrameStore, IOBackend, open_store
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Does what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="source", type=Path, help="folder of clips, or LMDB of images")
+    parser.add_argument("--to", type=Path, help="LMDB to make")
+    parser.add_argument("--meta", type=Path, help="pack only the clips and frames of this meta file")
+    parser.add_argument("--form", choices=["raw", "tiles"], default="raw", help="plain or compressed (default: raw)")
+    parser.add_argument("--tile-size", type=int, default=TILE_SIZE, help="side of a tile (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="frames packed at a time")
+    parser.add_argument("--on-bad-frame", choices=["error", "skip"], default="error")
+    parser.add_argument("--dry-run", action="store_true", help="say how large the pack would be, and stop")
+    parser.add_argument("--verify", type=Path, metavar="LMDB", help="check a pack, against --from too if given")
+    options = parser.parse_args(arguments)
+    if options.verify is None and (options.source is None or options.to is None):
+        parser.error("--from and --to are needed (or --verify)")
+    if not 1 <= options.tile_size <= 255:
+        parser.error(f"--tile-size {options.tile_size} is not in 1 to 255")
+    try:
+        failed = verify(options.verify, options.source) if options.verify else pack(options)
+    except (ValueError, OSError, lmdb.Error) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(1 if failed else 0)
+
+
+def pack(options: argparse.Namespace) -> bool:
+    """Packs; returns False."""
+    store = open_any(options.source)
+    plan = PackPlan(str(options.source.resolve()), options.form, options.tile_size, keys_of(store, options.meta))
+    if not plan.keys:
+        raise ValueError(f"'{options.source}' holds no frames")
+    size, free = estimate_bytes(store, plan), free_bytes(options.to)
+    partial = partial_path(options.to)
+    size -= (partial / "data.mdb").stat().st_size if (partial / "data.mdb").is_file() else 0
+    print(f"{len(plan.keys)} frames as {options.form}: about {size / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free")
+    if size > 0.98 * free:
+        raise OSError(f"not enough space at '{options.to}'; --form tiles needs about half, --meta packs fewer clips")
+    if options.dry_run:
+        return False
+    with tqdm(total=len(plan.keys), unit="frame", desc=options.to.name) as bar:
+        report = write_pack(store, options.to, plan, options.threads, options.on_bad_frame == "skip", bar.update)
+    for message in report.bad:
+        print(f"left out: {message}")
+    print(
+        f"{options.to}: {report.num_bytes / 1e9:.2f} GB, {report.written} frames packed now, "
+        f"{report.already_there} before, {len(report.bad)} left out"
+    )
+    return False
+
+
+def verify(pack_root: Path, source_root: Path | None) -> bool:
+    """Checks a pack; returns whether anything is wrong."""
+    pack_store = open_store(pack_root, IOBackend("lmdb"))
+    source = open_any(source_root) if source_root else None
+    total = sum(len(pack_store.frames(clip)) for clip in pack_store.clips())
+    wrong = 0
+    for message in tqdm(verify_pack(pack_store, source), total=total, unit="frame", desc="Verify"):
+        if message is not None:
+            wrong += 1
+            tqdm.write(message)
+    print(f"{pack_root}: {total} frames, {wrong} wrong" + (f", compared with '{source_root}'" if source else ""))
+    return wrong > 0
+
+
+def open_any(root: Path) -> FrameStore:
+    """Returns the store of a folder or an LMDB."""
+    return open_store(root, IOBackend("lmdb" if (root / "data.mdb").is_file() else "disk"))
+
+
+def keys_of(store: FrameStore, meta: Path | None) -> list[str]:
+    """Returns the keys of all frames, or of those a meta file lists."""
+    if meta is None:
+        return [f"{clip}/{frame}" for clip in store.clips() for frame in store.frames(clip)]
+    keys = []
+    for clip in read_meta_info(meta):
+        frames = store.frames(clip.name)
+        if len(frames) < clip.num_frames:
+            raise ValueError(f"'{meta}' lists {clip.num_frames} frames of clip '{clip.name}', there are {len(frames)}")
+        keys += [f"{clip.name}/{frame}" for frame in frames[: clip.num_frames]]
+    return keys
+
+
+if __name__ == "__main__":
+    main()

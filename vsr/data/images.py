@@ -1,0 +1,115 @@
+"""Encoded frames to pixels: PNG, JPEG, … and the packed form, whole or only a crop."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from vsr.data import packs
+from vsr.data.transforms import Crop
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_END_MARKS = {_PNG_START: b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # of PNG and JPEG, by how they start
+SIZE_BYTES = 24  # how much of a file `image_size` needs
+
+# A PNG of at least so many pixels is worth stopping early. Below, a decoder's start costs what the rows would.
+_LARGE = 1 << 18
+
+
+def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> np.ndarray:
+    """Returns the (h, w, 3) uint8 RGB pixels of an encoded or packed frame, or a rectangle of them.
+
+    Args:
+        data: the bytes of a PNG, JPEG, … or a packed frame.
+        source: what the bytes are, for messages.
+        crop: the rectangle. Of a packed frame only its tiles are read, of a large PNG the rows down to its last.
+            Without it, a packed frame's pixels are compared with their checksum.
+
+    Raises:
+        ValueError: the image is empty, truncated, damaged or no image, or the crop does not lie inside it.
+    """
+    if len(data) == 0:
+        raise ValueError(f"{source} is empty (0 bytes); copy or extract it again")
+    packed = packs.read_header(data)
+    if packed is not None:
+        rectangle = crop or Crop(0, 0, packed.height, packed.width)
+        _check_inside(rectangle, packed.height, packed.width, source)
+        try:
+            pixels = packs.unpack_frame(data, *rectangle)
+        except ValueError as error:
+            raise ValueError(f"{source} is damaged: {error}; pack it again") from None
+        if crop is None and zlib.crc32(pixels) != packed.checksum:
+            raise ValueError(f"{source} is damaged: not the pixels that were packed; pack it again")
+        return pixels
+    for start, end in _END_MARKS.items():
+        # Older OpenCV decodes what is there and leaves the rest of the frame black or grey.
+        if bytes(data[: len(start)]) == start and end not in bytes(data[-64:]) and end not in bytes(data):
+            raise ValueError(f"{source} is truncated: the image ends after {len(data)} bytes; copy or extract it again")
+    top_rows = None if crop is None else _decode_top_of_png(data, crop)
+    if top_rows is not None:
+        return np.ascontiguousarray(_cut(top_rows, crop, source))
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are no readable image")
+    return cv2.cvtColor(_cut(pixels, crop, source), cv2.COLOR_BGR2RGB)
+
+
+def image_size(start: bytes) -> tuple[int, int] | None:
+    """Returns height and width from the first ``SIZE_BYTES`` of a PNG or a packed frame; None if they are neither's."""
+    packed = packs.read_header(start)
+    if packed is not None:
+        return packed.height, packed.width
+    if len(start) < SIZE_BYTES or not start.startswith(_PNG_START):
+        return None
+    w, h = struct.unpack(">II", start[16:24])
+    return h, w
+
+
+def _check_inside(crop: Crop, h: int, w: int, source: str) -> None:
+    if crop.top < 0 or crop.left < 0 or crop.top + crop.height > h or crop.left + crop.width > w:
+        raise ValueError(f"{source} is {h} x {w}, too small for {crop}; all frames of a clip must have one size")
+
+
+def _cut(pixels: np.ndarray, crop: Crop | None, source: str) -> np.ndarray:
+    if crop is None:
+        return pixels
+    _check_inside(crop, *pixels.shape[:2], source)
+    return pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+
+
+def _decode_top_of_png(data: bytes | memoryview, crop: Crop) -> np.ndarray | None:
+    """Returns the rows down to the crop's last, or None where that is not possible, not worth it, or fails.
+
+    Inflating is four fifths of decoding a PNG and goes from top to bottom. Given a header that claims fewer rows,
+    Pillow stops after them; OpenCV would inflate the rest to throw it away.
+    """
+    # Signature, then the header: length, "IHDR", width, height, depth, colour type (2: RGB), …, interlacing, checksum.
+    if bytes(data[:8]) != _PNG_START or bytes(data[24:29]) != b"\x08\x02\x00\x00\x00":
+        return None
+    w, h = struct.unpack(">II", data[16:24])
+    bottom = crop.top + crop.height
+    if h * w < _LARGE or bottom > 0.85 * h or not _checksums_match(data):
+        return None
+    shorter = bytearray(data)
+    shorter[20:24] = struct.pack(">I", bottom)
+    shorter[29:33] = struct.pack(">I", zlib.crc32(shorter[12:29]))
+    try:
+        with Image.open(io.BytesIO(shorter)) as image:
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError):
+        return None  # the whole decoder words the complaint
+
+
+def _checksums_match(data: bytes | memoryview) -> bool:
+    """Returns whether every chunk of a PNG has its checksum; the decoder that stops early does not look."""
+    position = 8
+    while position + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[position : position + 4])
+        end = position + 8 + length
+        if end + 4 > len(data) or zlib.crc32(data[position + 4 : end]) != struct.unpack(">I", data[end : end + 4])[0]:
+            return False
+        position = end + 4
+    return True
