@@ -1,0 +1,37 @@
+"""Pixel losses: their definitions, their gradients, and what they refuse."""
+
+import pytest
+import torch
+
+from vsr import registry
+from vsr.losses import charbonnier_loss, l1_loss, mse_loss
+
+SR = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, requires_grad=True)
+GT = torch.tensor([0.0, 0.25, 1.5], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("loss", "values"),
+    [(l1_loss, [0, 0.25, 0.5]), (mse_loss, [0, 0.0625, 0.25]), (charbonnier_loss, [1e-6, 0.25, 0.5])],
+)
+def test_values(loss, values):
+    assert loss(SR, GT, reduction="sum").item() == pytest.approx(sum(values), rel=1e-6)
+    assert loss(SR, GT).item() == pytest.approx(sum(values) / 3, rel=1e-6)
+    assert loss(SR, GT, loss_weight=2.0).item() == pytest.approx(2 * sum(values) / 3, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", registry.names("loss"))
+def test_every_loss_has_right_gradients_and_refuses_other_shapes(name):
+    loss = registry.find("loss", name)
+    sr = torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: loss(x, torch.zeros_like(x) - 0.1), (sr,))
+    with pytest.raises(ValueError, match="check `scale`"):
+        loss(sr, torch.zeros(2, 3, 8, 8))
+
+
+def test_charbonnier_is_smooth_at_zero_error():
+    sr = torch.zeros(4, requires_grad=True)
+    charbonnier_loss(sr, torch.zeros(4)).backward()
+    assert torch.equal(sr.grad, torch.zeros(4))
+    with pytest.raises(ValueError, match="eps has to be positive"):
+        charbonnier_loss(sr, torch.zeros(4), eps=0.0)

@@ -1,0 +1,88 @@
+"""The structure: who may import whom, and a registry whose every entry can be found and configured."""
+
+import ast
+import inspect
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from vsr import registry
+from vsr.schema import options_of
+
+ROOT = Path(__file__).parents[1] / "vsr"
+# a room may import itself and these; entry points and what stands beside them (config, evaluation …) import everything
+MAY_IMPORT = {
+    "registry": set(),
+    "utils": set(),
+    "ops": {"registry", "utils"},
+    "memory": {"registry", "utils", "ops"},
+    "archs": {"registry", "utils", "ops", "memory"},
+    "data": {"registry", "utils"},
+    "losses": {"registry", "utils"},
+    "metrics": {"registry", "utils"},
+    "trainers": {"registry", "utils", "options"},
+}
+COMPONENTS = [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind)]
+
+
+def imports(file):
+    """Yields the rooms that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for module in modules:
+            parts = (module or "").split(".")
+            if parts[0] == "vsr" and len(parts) > 1:
+                yield parts[1]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_rooms_import_only_what_lies_below_them(room):
+    files = (ROOT / room).rglob("*.py") if (ROOT / room).is_dir() else [ROOT / f"{room}.py"]
+    for file in files:
+        assert set(imports(file)) <= MAY_IMPORT[room] | {room}, file
+
+
+def test_nothing_but_one_feature_needs_torchvision():
+    for file in ROOT.rglob("*.py"):
+        top = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {getattr(node, "module", None) or node.names[0].name for node in top}
+        assert not any(name.startswith("torchvision") for name in names), (
+            f"{file} imports torchvision when it is imported"
+        )
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_every_component_documents_every_option(kind, name):
+    component = registry.find(kind, name)
+    text = inspect.getdoc(component) or ""
+    base = inspect.getdoc(inspect.getmodule(component))
+    assert text, f"{name} has no docstring"
+    for option in options_of(component, supplied=2 if kind == "metric" else 0):
+        if option == "train" or "arguments as" in text:
+            continue
+        assert f"{option}:" in text or f"{option}`" in text, (
+            f"{kind} {name}: option '{option}' is not documented; {base}"
+        )
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_every_component_has_plain_options(kind, name):
+    parameters = inspect.signature(registry.find(kind, name)).parameters.values()
+    assert not any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters), (
+        "name every option: it is the schema"
+    )
+    assert all(p.annotation is not p.empty for p in parameters), "annotate every option: it is the schema"
+
+
+def test_an_unknown_name_is_told_with_the_nearest_one():
+    with pytest.raises(ValueError, match="unknown arch 'EDRV'; did you mean 'EDVR'"):
+        registry.find("arch", "EDRV")
+
+
+def test_a_name_taken_twice_leaves_the_registry_as_it_was():
+    before = registry.find("arch", "EDVR")
+    with pytest.raises(ValueError, match="registered twice"):
+        registry.register("arch", "EDVR")(type("Other", (), {}))
+    assert registry.find("arch", "EDVR") is before
