@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vsr.data.meta_info import ClipInfo, write_meta_info
 from vsr.data.stores import open_store
 
+VIMEO_SHAPE = (256, 448, 3)  # Xue et al., IJCV 2019; every septuplet
 # REDS (Nah et al., CVPRW 2019): 240 training clips 000-239, and 30 validation clips that regrouping names 240-269.
 REDS_SHAPE = (720, 1280, 3)
 REDS_LISTS = {  # file: (clips, frames of each)
@@ -29,20 +30,23 @@ def main(arguments: list[str] | None = None) -> None:
     """Writes what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=Path, help="folder of clips; without it, the REDS lists")
+    parser.add_argument("--vimeo", type=Path, metavar="LIST", help="sep_trainlist.txt or sep_testlist.txt")
     parser.add_argument("--to", type=Path, help="file to write; for the REDS lists a folder (default: meta_info)")
     parser.add_argument("--first", type=int, help="list at most so many frames of each clip")
     parser.add_argument("--dry-run", action="store_true", help="print the lines instead of writing them")
     options = parser.parse_args(arguments)
     if options.source is None and options.first is not None:
         parser.error("--first needs --from: the REDS lists are fixed")
-    if options.source is not None and options.to is None and not options.dry_run:
-        parser.error("--from needs --to FILE (or --dry-run)")
+    if (options.source or options.vimeo) and options.to is None and not options.dry_run:
+        parser.error("--from and --vimeo need --to FILE (or --dry-run)")
     try:
-        if options.source is None:
+        if options.vimeo is not None:
+            lists = {options.to: vimeo_clips(options.vimeo)}
+        elif options.source is None:
             lists = {(options.to or Path("meta_info")) / name: reds_clips(*REDS_LISTS[name]) for name in REDS_LISTS}
         else:
             lists = {options.to: folder_clips(options.source, options.first)}
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         sys.exit(2)
     for path, clips in lists.items():
@@ -57,6 +61,14 @@ def main(arguments: list[str] | None = None) -> None:
 def reds_clips(numbers: range | tuple[int, ...], num_frames: int) -> list[ClipInfo]:
     """Returns the lines of a REDS list."""
     return [ClipInfo(f"{number:03d}", num_frames, REDS_SHAPE) for number in numbers]
+
+
+def vimeo_clips(file: Path) -> list[ClipInfo]:
+    """Returns the lines of one of Vimeo-90K's lists, which hold names like 00001/0001."""
+    names = file.read_text().split()
+    if not names:
+        raise ValueError(f"'{file}' lists nothing")
+    return [ClipInfo(name, 7, VIMEO_SHAPE) for name in names]
 
 
 def folder_clips(folder: Path, first: int | None = None) -> list[ClipInfo]:

@@ -37,6 +37,12 @@ def test_any_folder_is_listed(tmp_path):
     assert (tmp_path / "list.txt").read_text() == "000 2 (16,24,3)\n001 2 (16,24,3)\n"
 
 
+def test_vimeo_s_own_lists_are_converted(tmp_path):
+    (tmp_path / "sep_trainlist.txt").write_text("00001/0001\n00096/0936\n\n")
+    script.main(["--vimeo", str(tmp_path / "sep_trainlist.txt"), "--to", str(tmp_path / "list.txt")])
+    assert (tmp_path / "list.txt").read_text() == "00001/0001 7 (256,448,3)\n00096/0936 7 (256,448,3)\n"
+
+
 def test_dry_run_writes_nothing(tmp_path, capsys):
     script.main(["--to", str(tmp_path / "lists"), "--dry-run"])
     assert not (tmp_path / "lists").exists()

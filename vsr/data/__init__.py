@@ -5,6 +5,7 @@ from vsr.data.reds import REDSDataset
 from vsr.data.sampler import SampleKey, TrainSampler
 from vsr.data.stores import FrameStore, IOBackend, open_store
 from vsr.data.video_test import Clip, VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
+from vsr.data.vimeo import Vimeo90KDataset
 
 __all__ = [
     "Clip",
@@ -15,6 +16,7 @@ __all__ = [
     "TrainSampler",
     "VideoTestDataset",
     "VideoTestVimeo90KDataset",
+    "Vimeo90KDataset",
     "generate_frame_indices",
     "imresize",
     "open_store",

@@ -38,7 +38,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
         rectangle = crop or Crop(0, 0, packed.height, packed.width)
         _check_inside(rectangle, packed.height, packed.width, source)
         try:
-            pixels = packs.unpack_frame(data, *rectangle)
+            pixels = packs.unpack_frame(data, packed, *rectangle)
         except ValueError as error:
             raise ValueError(f"{source} is damaged: {error}; pack it again") from None
         if crop is None and zlib.crc32(pixels) != packed.checksum:

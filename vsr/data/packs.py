@@ -10,6 +10,7 @@ at once. On 720p film it takes half the bytes of a PNG, because PNG knows nothin
 
 import struct
 import zlib
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -60,11 +61,14 @@ def read_header(data: bytes | memoryview) -> PackedFrame | None:
     return PackedFrame(_FORMS[form], tile_size, height, width, checksum)
 
 
-def unpack_frame(data: bytes | memoryview, top: int, left: int, height: int, width: int) -> np.ndarray:
+def unpack_frame(
+    data: bytes | memoryview, frame: PackedFrame, top: int, left: int, height: int, width: int
+) -> np.ndarray:
     """Returns a rectangle (height, width, 3) of a packed frame, reading only the tiles it touches.
 
     Args:
         data: the packed frame.
+        frame: its header.
         top: first row; the rectangle must lie inside the frame.
         left: first column.
         height: rows.
@@ -73,8 +77,6 @@ def unpack_frame(data: bytes | memoryview, top: int, left: int, height: int, wid
     Raises:
         ValueError: the data is damaged.
     """
-    frame = read_header(data)
-    assert frame is not None, "not a packed frame"
     size = frame.tile_size
     first_row, last_row = top // size, (top + height - 1) // size + 1
     first_column, last_column = left // size, (left + width - 1) // size + 1
@@ -129,12 +131,12 @@ def _inflate(data: bytes | memoryview, frame: PackedFrame, rows: range, columns:
     size = frame.tile_size
     offsets = _offsets(data, frame)
     start = HEADER_BYTES + offsets.nbytes
-    indices = [row * frame.grid[1] + column for row in rows for column in columns]
+    streams = []
     try:
-        streams = [
-            zlib.decompress(data[start + int(offsets[index]) : start + int(offsets[index + 1])], -15, size * size * 3)
-            for index in indices
-        ]
+        for row in rows:
+            first = row * frame.grid[1]
+            edges = (offsets[first + columns.start : first + columns.stop + 1] + start).tolist()
+            streams += [zlib.decompress(data[a:b], -15, size * size * 3) for a, b in pairwise(edges)]
         tiles = np.frombuffer(bytearray(b"".join(streams)), np.uint8).reshape(-1, 3, size, size)
     except (zlib.error, ValueError) as error:
         raise ValueError(f"damaged tiles ({error})") from None

@@ -1,9 +1,19 @@
-"""What training and test sets share: opening a data root, and checking that GT and LQ frames belong together."""
+"""What the data sets of GT and LQ frames share: opening a root, checking that frames belong together, reading crops."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+from torch import Tensor
+
+from vsr.data.sampler import SampleKey
 from vsr.data.stores import FrameStore, IOBackend, open_store
+from vsr.data.transforms import Augmentation, Crop, to_tensor
+
+OnBadFrame = Literal["error", "skip"]
+Sample = dict[str, Tensor | str]
 
 _log = logging.getLogger(__name__)
 
@@ -55,3 +65,41 @@ def check_pair(gt: FrameStore, lq: FrameStore, gt_key: str, lq_key: str, scale: 
             f"{lq_h} x {lq_w}; check scale, dataroot_gt and dataroot_lq"
         )
     return lq_h, lq_w
+
+
+def check_training_options(num_frame: int, gt_size: int, scale: int, on_bad_frame: str) -> None:
+    """Raises ``ValueError`` for options that contradict each other, before any file is looked at."""
+    if num_frame < 1 or num_frame % 2 == 0:
+        raise ValueError(f"num_frame {num_frame} is not odd: the centre frame needs as many neighbours on each side")
+    if gt_size < scale or gt_size % scale:
+        nearest = max(gt_size // scale, 1) * scale
+        raise ValueError(f"gt_size {gt_size} is not a multiple of scale {scale}; nearest: {nearest}")
+    if on_bad_frame not in ("error", "skip"):
+        raise ValueError(f"on_bad_frame '{on_bad_frame}' is unknown; known: error, skip")
+
+
+def read_sample(
+    gt: FrameStore, lq: FrameStore, gt_key: str, lq_keys: list[str], crop: Crop, scale: int, augment: Augmentation
+) -> Sample:
+    """Returns a training sample: ``crop`` of the LQ frames, the same place of the GT frame, both augmented."""
+    lq_frames = np.stack([lq.read(key, crop) for key in lq_keys])  # (t, h, w, 3)
+    gt_frame = gt.read(gt_key, crop.scaled(scale))
+    return {"lq": to_tensor(augment(lq_frames)), "gt": to_tensor(augment(gt_frame))}
+
+
+def read_or_next(read: Callable[[SampleKey], Sample], key: SampleKey, on_bad_frame: OnBadFrame) -> Sample:
+    """Returns the sample of ``key``; with "skip", that of the next readable draw if a frame of it is unreadable.
+
+    Raises:
+        ValueError: a frame is damaged, and ``on_bad_frame`` is "error" or 100 draws in a row were unreadable.
+        FileNotFoundError: a frame is missing, likewise.
+    """
+    last = key.draw + (100 if on_bad_frame == "skip" else 0)
+    while True:
+        try:
+            return read(key)
+        except (ValueError, FileNotFoundError) as error:
+            if key.draw >= last:
+                raise
+            _log.warning("on_bad_frame: skip: %s", error)
+            key = key._replace(draw=key.draw + 1)

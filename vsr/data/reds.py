@@ -4,14 +4,21 @@ import logging
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from vsr.data.meta_info import ClipInfo, read_meta_info
-from vsr.data.pairs import check_pair, open_lq_root, open_root
+from vsr.data.pairs import (
+    OnBadFrame,
+    Sample,
+    check_pair,
+    open_lq_root,
+    open_root,
+    read_or_next,
+    read_sample,
+)
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import DISK, IOBackend
-from vsr.data.transforms import draw_augmentation, draw_crop, to_tensor
+from vsr.data.transforms import draw_augmentation, draw_crop
 from vsr.registry import register
 
 HELP = (
@@ -26,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @register("dataset")
-class REDSDataset(Dataset[dict[str, Tensor | str]]):
+class REDSDataset(Dataset[Sample]):
     """Training samples from clips of numbered frames: ROOT/000/00000000.png, …; REDS or any set in its layout.
 
     A sample is a dict: ``lq`` (num_frame, 3, gt_size / scale, gt_size / scale) and ``gt`` (3, gt_size, gt_size), the
@@ -47,6 +54,7 @@ class REDSDataset(Dataset[dict[str, Tensor | str]]):
             for none.
         io_backend: how both roots are stored.
         dataroot_flow: not supported; ~.
+        on_bad_frame: error stops at a damaged or missing frame, skip logs it and takes the next readable draw instead.
 
     Raises:
         FileNotFoundError: a root, a clip or its last frame is missing.
@@ -68,6 +76,7 @@ class REDSDataset(Dataset[dict[str, Tensor | str]]):
         val_partition: Literal["REDS4", "official"] | None = "REDS4",
         io_backend: IOBackend = DISK,
         dataroot_flow: str | None = None,
+        on_bad_frame: OnBadFrame = "error",
     ) -> None:
         if dataroot_flow is not None:
             raise ValueError("dataroot_flow is not supported: no network here reads stored flow; set it to ~")
@@ -86,6 +95,7 @@ class REDSDataset(Dataset[dict[str, Tensor | str]]):
             raise ValueError(f"val_partition '{val_partition}' is unknown; known: {', '.join(VAL_PARTITIONS)}, ~")
         self.scale, self.num_frame, self.gt_size = scale, num_frame, gt_size
         self.random_reverse, self.use_hflip, self.use_rot = random_reverse, use_hflip, use_rot
+        self.on_bad_frame: OnBadFrame = on_bad_frame
 
         listed = read_meta_info(meta_info_file)
         left_out = VAL_PARTITIONS[val_partition] if val_partition else set()
@@ -108,26 +118,25 @@ class REDSDataset(Dataset[dict[str, Tensor | str]]):
         """Returns the number of frames of the training clips."""
         return int(self._first_item[-1])
 
-    def __getitem__(self, key: int | SampleKey) -> dict[str, Tensor | str]:
+    def __getitem__(self, key: int | SampleKey) -> Sample:
         """Returns a sample; its random choices depend on the key alone."""
-        key = key if isinstance(key, SampleKey) else SampleKey(key)
+        return read_or_next(self._read, key if isinstance(key, SampleKey) else SampleKey(key), self.on_bad_frame)
+
+    def _read(self, key: SampleKey) -> Sample:
         rng = key.rng()
         item = key.draw % len(self)
         clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
         clip = self.clips[clip_index]
-
         frames = self._draw_window(rng, clip, item - int(self._first_item[clip_index]))
-        centre = frames[self.num_frame // 2]
         crop = draw_crop(rng, self.lq_sizes[clip_index], self.gt_size // self.scale)
         augment = draw_augmentation(rng, self.use_hflip, self.use_rot)
-
-        lq = np.stack([self.lq.read(_frame_key(clip, frame), crop) for frame in frames])  # (t, h, w, 3)
-        gt = self.gt.read(_frame_key(clip, centre), crop.scaled(self.scale))
-        return {"lq": to_tensor(augment(lq)), "gt": to_tensor(augment(gt)), "key": _frame_key(clip, centre)}
+        keys = [_frame_key(clip, frame) for frame in frames]
+        centre = keys[self.num_frame // 2]
+        return {**read_sample(self.gt, self.lq, centre, keys, crop, self.scale, augment), "key": centre}
 
     def _draw_window(self, rng: np.random.Generator, clip: ClipInfo, centre: int) -> list[int]:
         """Returns the frames of a window around ``centre``, or around another frame if it would leave the clip."""
-        interval = int(rng.choice(self.intervals))
+        interval = self.intervals[rng.integers(len(self.intervals))]
         reach = self.num_frame // 2 * interval
         if not reach <= centre < clip.num_frames - reach:
             centre = int(rng.integers(reach, clip.num_frames - reach))

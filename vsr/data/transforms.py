@@ -44,8 +44,8 @@ def draw_crop(rng: np.random.Generator, frame_size: tuple[int, int], crop_size: 
 
 def draw_augmentation(rng: np.random.Generator, use_hflip: bool, use_rot: bool) -> Augmentation:
     """Returns a random augmentation: ``use_rot`` allows the vertical flip and the transposition, half the time each."""
-    hflip, vflip, transpose = (bool(heads) for heads in rng.integers(2, size=3))
-    return Augmentation(use_hflip and hflip, use_rot and vflip, use_rot and transpose)
+    coins = int(rng.integers(8))
+    return Augmentation(use_hflip and bool(coins & 1), use_rot and bool(coins & 2), use_rot and bool(coins & 4))
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:

@@ -1,0 +1,121 @@
+"""Makes the low-resolution frames of a data set from its ground truth.
+
+    python scripts/generate_lq.py --from datasets/Vid4/GT --to datasets/Vid4/BIx4                # MATLAB's bicubic
+    python scripts/generate_lq.py --from datasets/Vid4/GT --to datasets/Vid4/BDx4 --degradation BD
+    python scripts/generate_lq.py --from datasets/REDS/train_sharp --to datasets/REDS/train_sharp_bicubic/X2 --scale 2
+
+BI: imresize(frame, 1 / scale, 'bicubic') of MATLAB, antialiased. BD: Gaussian blur, sigma 1.6, 12 x 12, borders
+replicated, then every 4th pixel from the 2nd: the degradation of UDM10, Vid4 and Vimeo-90K's BD tables, as in the
+MATLAB code of BasicVSR's authors (DUF's differs: 13 x 13). Frames that are there already are left alone.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from vsr.data.imresize import imresize
+from vsr.data.meta_info import read_meta_info
+from vsr.data.stores import FolderStore, open_store
+from vsr.utils.files import write_atomically
+
+BD_SIGMA = 1.6
+BD_SIZE = 12  # ceil(3 sigma) * 2 + 2
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Makes what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="source", type=Path, required=True, help="folder of GT clips")
+    parser.add_argument("--to", type=Path, required=True, help="folder to make")
+    parser.add_argument("--scale", type=int, choices=[2, 3, 4], default=4)
+    parser.add_argument("--degradation", choices=["BI", "BD"], default="BI")
+    parser.add_argument("--meta", type=Path, help="only the clips of this meta file, all their frames")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="frames made at a time")
+    parser.add_argument("--on-bad-frame", choices=["error", "skip"], default="error")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be made, and stop")
+    options = parser.parse_args(arguments)
+    if options.degradation == "BD" and options.scale != 4:
+        parser.error("BD is defined for --scale 4 only")
+    torch.set_num_threads(1)  # the frames are spread over threads already
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Degrades every frame that has no result yet."""
+    store = open_store(options.source)
+    clips = [clip.name for clip in read_meta_info(options.meta)] if options.meta else store.clips()
+    keys = [f"{clip}/{frame}" for clip in clips for frame in store.frames(clip)]
+    if not keys:
+        raise ValueError(f"'{options.source}' holds no frames")
+    missing = [key for key in keys if not (options.to / f"{key}.png").is_file()]
+    print(f"{options.to}: {len(keys)} frames in {len(clips)} clips, {len(keys) - len(missing)} are there, "
+          f"{len(missing)} to make with {options.degradation} x{options.scale}")  # fmt: skip
+    if options.dry_run:
+        return
+    degrade = degradation(options.degradation, options.scale)
+    bad = []
+    with ThreadPoolExecutor(options.threads) as pool, tqdm(total=len(missing), unit="frame") as bar:
+        for start in range(0, len(missing), 64):  # bounded, so that an error or Ctrl-C stops soon
+            batch = missing[start : start + 64]
+            for problem in pool.map(lambda key: make_one(store, key, options.to, degrade), batch):
+                if problem is not None and options.on_bad_frame == "error":
+                    raise ValueError(problem)
+                bad += [problem] if problem else []
+                bar.update()
+    for problem in bad:
+        print(f"left out: {problem}")
+    print(f"made {len(missing) - len(bad)} frames, left out {len(bad)}")
+
+
+def make_one(store: FolderStore, key: str, target: Path, degrade: Callable[[np.ndarray], np.ndarray]) -> str | None:
+    """Writes the LQ frame of one GT frame. Returns why it could not be made, or None."""
+    try:
+        low = degrade(store.read(key))
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+    encoded = cv2.imencode(".png", cv2.cvtColor(low, cv2.COLOR_RGB2BGR))[1]
+    write_atomically(target / f"{key}.png", lambda stream: stream.write(encoded.tobytes()))
+    return None
+
+
+def degradation(name: str, scale: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function from a GT frame to an LQ frame, both (h, w, 3) uint8."""
+
+    def checked(frame: np.ndarray) -> np.ndarray:
+        h, w = frame.shape[:2]
+        if h % scale or w % scale:
+            raise ValueError(f"a GT frame is {h} x {w}, not a multiple of {scale}; crop the GT frames first")
+        return bd(frame) if name == "BD" else imresize(frame, 1 / scale)
+
+    return checked
+
+
+def bd(frame: np.ndarray) -> np.ndarray:
+    """Returns a frame blurred by a Gaussian and sampled at every 4th pixel from the 2nd.
+
+    The 12 taps lie at -5.5 to 5.5 around a point between two pixels; as in MATLAB's imfilter, the output pixel is the
+    left and upper one of the four around that point.
+    """
+    taps = np.exp(-((np.arange(BD_SIZE) - (BD_SIZE - 1) / 2) ** 2) / (2 * BD_SIGMA**2))
+    taps /= taps.sum()
+    anchor = (BD_SIZE - 1) // 2  # imfilter's origin of an even kernel: floor((size + 1) / 2), counted from 1
+    blurred = cv2.sepFilter2D(
+        frame.astype(np.float64), -1, taps, taps, anchor=(anchor, anchor), borderType=cv2.BORDER_REPLICATE
+    )
+    return np.floor(np.clip(blurred[1::4, 1::4], 0, 255) + 0.5).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main()
