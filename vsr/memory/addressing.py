@@ -101,8 +101,8 @@ class Addressing(nn.Module):
             embedding: A, the 1×1 convolution from c to e.
         """
         if self.reduction is None and self.temperature is None:
-            transposed = embedding.weight.transpose(0, 1)  # (c, e, 1, 1)
-            return F.conv2d(query * self.scale, transposed), sentences
+            transposed = embedding.weight.transpose(0, 1) * self.scale  # (c, e, 1, 1)
+            return F.conv2d(query, transposed), sentences
         reduce = self.reduction or nn.Identity()
         keys = reduce(embedding(sentences.flatten(0, 1)))
         query = reduce(query)

@@ -89,13 +89,14 @@ class _LocalWindowRead(torch.autograd.Function):
             raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
         query, keys, values, weights = ctx.saved_tensors
         window = ctx.window
-        grad_scores = torch.zeros_like(weights)
-        if grad_read is not None:
-            grad_scores += correlate(grad_read, keys if values is None else values, window)
+        if grad_read is None:
+            grad_scores = torch.zeros_like(weights)
+        else:
+            grad_scores = correlate(grad_read, keys if values is None else values, window)
         if grad_weights is not None:
             grad_scores += grad_weights
-        grad_scores -= (grad_scores * weights).sum(1, keepdim=True)
         grad_scores *= weights
+        grad_scores.addcmul_(weights, grad_scores.sum(1, keepdim=True), value=-1)
 
         grad_query = gather(grad_scores, keys, window) if ctx.needs_input_grad[0] else None
         grad_keys = grad_values = None

@@ -1,0 +1,127 @@
+"""EDVR whose fusion asks a memory of the aligned frames."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vsr.archs.edvr import EDVR
+from vsr.archs.layers import lrelu
+from vsr.memory import MemoryRead
+from vsr.memory.fusion import Fuse, MemoryFusion
+from vsr.registry import Component, register
+
+PYRAMID = ("conv_l2_1", "conv_l2_2", "conv_l3_1", "conv_l3_2", "pcd_align")
+
+
+@register("arch")
+class EDVRMemory(EDVR):
+    """Restores the centre frame: extraction → PCD alignment → memory → reconstruction, as EDVR but for the fusion.
+
+    The memory is asked with the centre frame's aligned feature; its sentences are all frames' aligned features, in
+    order of time. A subclass, because its parameters have to keep EDVR's names: published EDVR weights load wherever
+    the parts are the same (``path.strict_load_g: false``), and everything new is called ``fusion.…``.
+
+    Args:
+        memory: the read, ``{type: pixsim | pixwise | pixsentence, …}``.
+        fusion: add (y = H u + o: embed_channels is num_feat) or concat (y = P [u; o], 2 · embed_channels wide).
+        memory_position: replace_tsa fuses by the memory alone. before_tsa adds y to the centre's aligned feature,
+            after_tsa to TSA's result; there y starts at zero, so that a pretrained EDVR starts unchanged.
+        with_pcd: aligns the frames; without, the pyramid's convolutions go as well and the memory has to find motion.
+        map_size: height and width of the training features, gt_size / scale; what pixsim's temperature starts from,
+            what ``embedding: fc`` is made for, and what ``crop`` is checked against.
+        num_in_ch: colour channels of a frame.
+        num_out_ch: colour channels of the result.
+        num_feat: channels of the features.
+        num_frame: frames in a window.
+        deformable_groups: of the deformable convolutions; divides ``num_feat``.
+        num_extract_block: residual blocks before alignment.
+        num_reconstruct_block: residual blocks after fusion.
+        center_frame_idx: the frame to restore, counted from 0; ``null`` is the middle one.
+        hr_in: the input has the output's size; see EDVR.
+        with_predeblur: puts the pre-deblurring module before alignment.
+
+    Raises:
+        ValueError: options that do not fit each other.
+
+    Reference: the original project's README names the experiments; how the memory is asked and fused is our reading of
+        it (docs/memory.md).
+    """
+
+    def __init__(
+        self,
+        memory: Annotated[Callable[..., nn.Module], Component("memory")],
+        fusion: Fuse = "add",
+        memory_position: Literal["replace_tsa", "before_tsa", "after_tsa"] = "replace_tsa",
+        with_pcd: bool = True,
+        map_size: tuple[int, int] = (64, 64),
+        num_in_ch: int = 3,
+        num_out_ch: int = 3,
+        num_feat: int = 64,
+        num_frame: int = 5,
+        deformable_groups: int = 8,
+        num_extract_block: int = 5,
+        num_reconstruct_block: int = 10,
+        center_frame_idx: int | None = None,
+        hr_in: bool = False,
+        with_predeblur: bool = False,
+    ) -> None:
+        keeps_tsa = memory_position != "replace_tsa"
+        super().__init__(
+            num_in_ch,
+            num_out_ch,
+            num_feat,
+            num_frame,
+            deformable_groups,
+            num_extract_block,
+            num_reconstruct_block,
+            center_frame_idx,
+            hr_in,
+            with_predeblur,
+            with_tsa=keeps_tsa,
+        )
+        self.memory_position = memory_position
+        self.with_pcd = with_pcd
+        memory_fusion = MemoryFusion(num_feat, map_size, memory, fusion, zero=keeps_tsa)
+        if keeps_tsa:
+            self.fusion.memory_fusion = memory_fusion
+        else:
+            self.fusion = memory_fusion
+        if not with_pcd:
+            for name in PYRAMID:
+                delattr(self, name)
+            if not keeps_tsa and not with_predeblur:
+                self.size_multiple = 1  # no level of half size is left
+
+    @property
+    def memory_fusion(self) -> MemoryFusion:
+        """The part that EDVR does not have."""
+        return self.fusion.memory_fusion if self.with_tsa else self.fusion
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Returns the restored centre frame; see EDVR."""
+        self.check_input(lq)
+        center = self.center_frame_idx
+        aligned = self.align(lq)
+        fused = self.memory_fusion(aligned[:, center], aligned)
+        if self.memory_position == "before_tsa":
+            asked = (aligned[:, center] + fused).unsqueeze(1)
+            fused = self.fusion(torch.cat([aligned[:, :center], asked, aligned[:, center + 1 :]], 1))
+        elif self.memory_position == "after_tsa":
+            fused = self.fusion(aligned) + fused
+        return self.reconstruct(fused, lq[:, center])
+
+    def align(self, lq: Tensor) -> Tensor:
+        """Returns the frames' features (b, t, c, h, w), aligned to the centre's where there is a PCD module."""
+        if self.with_pcd:
+            return self.pcd_align(self.extract(lq), self.center_frame_idx)
+        frames = lq.flatten(0, 1)
+        features = self.conv_1x1(self.predeblur(frames)) if self.with_predeblur else lrelu(self.conv_first(frames))
+        return self.feature_extraction(features).unflatten(0, lq.shape[:2])
+
+    def read_memory(self, lq: Tensor) -> MemoryRead:
+        """Returns what the memory is asked and answers for a window, with the weights; for pictures."""
+        self.check_input(lq)
+        aligned = self.align(lq)
+        return self.memory_fusion.memory(aligned[:, self.center_frame_idx], aligned, return_weights=True)
