@@ -251,7 +251,7 @@ def main() -> None:
     facts = {**machine(arguments.device), "offset std": arguments.std, "note": arguments.note}
     print("\n".join(f"{key}: {value}" for key, value in facts.items()))
     print(
-        "| shape                | setting      | implementation | step             | median ms | quartiles             | vs tv   | MiB     |"
+    print("| shape | setting | by | step | median ms | quartiles | times faster than torchvision | peak MiB |")
     )
     print("|---|---|---|---|---|---|---|---|")
     rows: list[Row] = []
