@@ -84,7 +84,7 @@ def make_one(store: FolderStore, key: str, target: Path, degrade: Callable[[np.n
     try:
         low = degrade(store.read(key))
     except (ValueError, FileNotFoundError) as error:
-        return str(error)
+        return f"'{key}': {error}"
     encoded = cv2.imencode(".png", cv2.cvtColor(low, cv2.COLOR_RGB2BGR))[1]
     write_atomically(target / f"{key}.png", lambda stream: stream.write(encoded.tobytes()))
     return None

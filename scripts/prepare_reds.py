@@ -1,0 +1,247 @@
+"""Puts the parts of REDS where training expects them, from the official zips or from folders in any known tree.
+
+    python scripts/prepare_reds.py --from DOWNLOADS --to datasets/REDS               # links folders, unpacks zips
+    python scripts/prepare_reds.py --from DOWNLOADS --to datasets/REDS --mode move   # or copy
+    python scripts/prepare_reds.py --to datasets/REDS --check                        # only check what is there
+
+Needed are train_sharp, train_sharp_bicubic, val_sharp and val_sharp_bicubic from
+https://seungjunnah.github.io/Datasets/reds.html. Validation clip k becomes clip 240 + k, as in every REDS list:
+
+    REDS/train_sharp/{000..269}/{00000000..00000099}.png              720 x 1280
+    REDS/train_sharp_bicubic/X4/{000..269}/{00000000..00000099}.png   180 x 320
+
+A clip appears under its name when it is complete; started again, the script goes on with the clips that are missing.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tqdm import tqdm
+
+from vsr.data.images import SIZE_BYTES, image_size
+
+Mode = Literal["link", "move", "copy"]
+NUM_FRAMES = 100
+NUM_TRAIN, NUM_VAL = 240, 30
+SIDES = {"train_sharp": (720, 1280), "train_sharp_bicubic/X4": (180, 320)}  # folder below REDS: size of its frames
+_MEMBER = re.compile(r"(?:^|/)(\d{3})/(\d{8}\.png)$")
+
+
+Clip = Path | list[zipfile.ZipInfo]  # a folder, or members of a zip
+
+
+class Part(NamedTuple):
+    """One of the four archives."""
+
+    name: str
+    side: str
+    num_clips: int
+    first_clip: int  # its clip 000 becomes this
+
+
+class RedsError(Exception):
+    """What is wrong with the data, in one message."""
+
+
+def parts() -> list[Part]:
+    """Returns the archives that make up the data set."""
+    gt, lq = SIDES
+    return [
+        Part("train_sharp", gt, NUM_TRAIN, 0),
+        Part("train_sharp_bicubic", lq, NUM_TRAIN, 0),
+        Part("val_sharp", gt, NUM_VAL, NUM_TRAIN),
+        Part("val_sharp_bicubic", lq, NUM_VAL, NUM_TRAIN),
+    ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prepares and checks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="source", type=Path, help="folder with the zips or the unpacked folders")
+    parser.add_argument("--to", type=Path, default=Path("datasets/REDS"), help="folder to make (default: %(default)s)")
+    parser.add_argument("--mode", choices=["link", "move", "copy"], default="link", help="what to do with folders")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    parser.add_argument("--check", action="store_true", help="only check the result")
+    options = parser.parse_args(arguments)
+    try:
+        if not options.check:
+            if options.source is None:
+                parser.error("--from is needed (or --check)")
+            prepare(options.source, options.to, options.mode, options.threads, options.dry_run)
+        if not options.dry_run:
+            check(options.to, options.threads)
+    except (RedsError, OSError, zipfile.BadZipFile) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def prepare(source: Path, target: Path, mode: Mode, threads: int, dry_run: bool) -> None:
+    """Makes the clips that are missing below ``target``."""
+    refuse_half_merged(target)
+    plan: list[tuple[Part, int, Clip]] = []
+    archives: dict[str, zipfile.ZipFile] = {}
+    for part in parts():
+        missing = [k for k in range(part.num_clips) if not clip_folder(target, part, k).exists()]
+        if not missing:
+            print(f"{part.name}: all {part.num_clips} clips are in place")
+            continue
+        clips = find_part(source, part, archives)
+        lost = [f"{k:03d}" for k in missing if k not in clips]
+        if lost:
+            raise RedsError(
+                f"{part.name} in '{source}' lacks {len(lost)} of {part.num_clips} clips: {' '.join(lost[:8])}"
+            )
+        how = mode if isinstance(clips[missing[0]], Path) else "unpack"
+        print(f"{part.name}: {len(missing)} of {part.num_clips} clips to {how}, to clip {part.first_clip:03d} and up")
+        plan += [(part, k, clips[k]) for k in missing]
+    check_space(target, plan, mode)
+    if dry_run:
+        return
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(plan), unit="clip") as bar:
+        for start in range(0, len(plan), 4 * threads):
+            batch = plan[start : start + 4 * threads]
+            for _ in pool.map(lambda job: place(job[2], clip_folder(target, job[0], job[1]), mode, archives), batch):
+                bar.update()
+
+
+def clip_folder(target: Path, part: Part, number: int) -> Path:
+    """Returns where a part's clip belongs."""
+    return target / part.side / f"{part.first_clip + number:03d}"
+
+
+def refuse_half_merged(target: Path) -> None:
+    """Raises if a clip below ``target`` is not whole: something else than this script was stopped half-way."""
+    for side in SIDES:
+        for clip in clip_folders(target / side):
+            count = sum(1 for _ in clip.glob("*.png"))
+            if count != NUM_FRAMES:
+                raise RedsError(
+                    f"'{clip}' holds {count} frames instead of {NUM_FRAMES}: a copy was stopped half-way. Remove that "
+                    "folder and start again"
+                )
+
+
+def clip_folders(root: Path) -> list[Path]:
+    """Returns the clip folders of a root, sorted; none if there is no root."""
+    return sorted(path for path in root.glob("[0-9][0-9][0-9]") if path.is_dir()) if root.is_dir() else []
+
+
+def find_part(source: Path, part: Part, archives: dict[str, zipfile.ZipFile]) -> dict[int, Clip]:
+    """Returns where each clip of a part is: a folder, or members of a zip, which is opened into ``archives``."""
+    top = part.name.split("_")[0]  # train or val
+    below = ["X4", ""] if part.name.endswith("bicubic") else [""]
+    for folder in (f"{top}/{part.name}", f"{part.name}/{part.name}", f"{part.name}/{top}/{part.name}", part.name, "."):
+        for sub in below:
+            root = source / folder / sub
+            if folder == "." and source.name != part.name:
+                continue
+            clips = {int(clip.name): clip for clip in clip_folders(root)}
+            if clips:
+                return dict(clips)
+    names = (f"{part.name}.zip", f"{part.name}_part*.zip", f"{top}/{part.name}.zip", f"{top}/{part.name}_part*.zip")
+    members: dict[int, Clip] = defaultdict(list)
+    for file in (file for name in names for file in sorted(source.glob(name))):
+        try:
+            archive = archives[str(file)] = zipfile.ZipFile(file)
+        except zipfile.BadZipFile as error:
+            raise RedsError(f"'{file}' is damaged or not complete ({error}); download it again") from None
+        for info in archive.infolist():
+            match = _MEMBER.search(info.filename)
+            if match:
+                info.comment = str(file).encode()  # which archive it is in
+                members[int(match[1])].append(info)
+    if not members:
+        raise RedsError(
+            f"'{source}' holds neither {part.name}.zip nor a folder {part.name} with clips; it is at "
+            "https://seungjunnah.github.io/Datasets/reds.html"
+        )
+    return dict(members)
+
+
+def check_space(target: Path, plan: list[tuple[Part, int, Clip]], mode: Mode) -> None:
+    """Raises if the disk cannot hold what will be written."""
+    needed = 0
+    for _, _, clip in plan:
+        if not isinstance(clip, Path):
+            needed += sum(info.file_size for info in clip)
+        elif mode == "copy":
+            needed += sum(file.stat().st_size for file in clip.glob("*.png"))
+    existing = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > 0.98 * free:
+        raise RedsError(f"{needed / 1e9:.1f} GB are to be written, but '{existing}' has {free / 1e9:.1f} GB free")
+
+
+def place(clip: Clip, target: Path, mode: Mode, archives: dict[str, zipfile.ZipFile]) -> None:
+    """Puts one clip in its place, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if not isinstance(clip, Path):
+        partial.mkdir()
+        for info in clip:
+            with (
+                archives[info.comment.decode()].open(info) as packed,
+                (partial / Path(info.filename).name).open("wb") as out,
+            ):
+                shutil.copyfileobj(packed, out, 1 << 20)
+    elif mode == "link":
+        target.symlink_to(clip.resolve(), target_is_directory=True)
+        return
+    else:
+        is_same_disk = clip.stat().st_dev == target.parent.stat().st_dev
+        if mode == "move" and is_same_disk:
+            clip.rename(target)
+            return
+        shutil.copytree(clip, partial)
+    partial.rename(target)
+    if mode == "move" and isinstance(clip, Path):
+        shutil.rmtree(clip)
+
+
+def check(target: Path, threads: int) -> None:
+    """Raises unless every frame of every clip is there and has its size."""
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [
+            (target / side / f"{clip:03d}", size) for side, size in SIDES.items() for clip in range(NUM_TRAIN + NUM_VAL)
+        ]
+        results = pool.map(lambda job: list(problems(*job)), jobs)
+        found = [problem for result in tqdm(results, total=len(jobs), unit="clip", desc="Check") for problem in result]
+    if found:
+        more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
+        raise RedsError(f"{len(found)} problems in '{target}': {'; '.join(found[:5])}{more}")
+    clips = NUM_TRAIN + NUM_VAL
+    print(f"'{target}' is complete: {clips} clips x {NUM_FRAMES} frames, GT and LQ")
+    print(f"val_partition REDS4: clips 000 011 015 020 test, the other {clips - 4} train")
+    print(f"val_partition official: clips {NUM_TRAIN} to {clips - 1} test, the other {NUM_TRAIN} train")
+
+
+def problems(clip: Path, size: tuple[int, int]) -> Iterator[str]:
+    """Yields what is wrong with a clip's folder."""
+    if not clip.is_dir():
+        yield f"'{clip}' is missing"
+        return
+    expected = {f"{number:08d}.png" for number in range(NUM_FRAMES)}
+    names = {file.name for file in clip.iterdir()}
+    if names != expected:
+        yield f"'{clip}' lacks {len(expected - names)} frames and has {len(names - expected)} files too many"
+    for name in sorted(expected & names):
+        with (clip / name).open("rb") as file:
+            found = image_size(file.read(SIZE_BYTES))
+        if found != size:
+            got = "no PNG" if found is None else f"{found[0]} x {found[1]}"
+            yield f"'{clip / name}' is {got}, expected {size[0]} x {size[1]}"
+
+
+if __name__ == "__main__":
+    main()

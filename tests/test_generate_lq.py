@@ -1,0 +1,94 @@
+import cv2
+import numpy as np
+import pytest
+from load_script import load_script
+from synthetic import make_clips
+
+from vsr.data.imresize import imresize
+
+script = load_script("generate_lq")
+
+
+@pytest.fixture
+def gt(tmp_path):
+    return make_clips(tmp_path / "set", num_clips=2, num_frames=3, gt_size=(24, 48)).gt
+
+
+def read(file):
+    return cv2.imread(str(file))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bi_is_matlab_s_bicubic(gt, tmp_path, scale):
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq"), "--scale", str(scale)])
+    for file in gt.rglob("*.png"):
+        expected = imresize(read(file), 1 / scale)
+        np.testing.assert_array_equal(read(tmp_path / "lq" / file.relative_to(gt)), expected)
+
+
+def bd_reference(frame):
+    """fspecial('gaussian', 12, 1.6), imfilter(..., 'replicate'), frame(2:4:end-2, 2:4:end-2, :), pixel by pixel."""
+    h, w, _ = frame.shape
+    places = np.arange(12) - 5.5
+    kernel = np.exp(-(places[:, None] ** 2 + places[None] ** 2) / (2 * 1.6**2))
+    kernel /= kernel.sum()
+    out = np.zeros((h // 4, w // 4, 3))
+    for i in range(h // 4):
+        for j in range(w // 4):
+            for dy in range(12):
+                for dx in range(12):
+                    # 1-based: the kernel's element (6, 6) lies on the pixel (2 + 4i, 2 + 4j).
+                    y = min(max(2 + 4 * i + dy + 1 - 6, 1), h) - 1
+                    x = min(max(2 + 4 * j + dx + 1 - 6, 1), w) - 1
+                    out[i, j] += kernel[dy, dx] * frame[y, x]
+    return np.floor(out + 0.5)
+
+
+def test_bd_is_the_gaussian_of_the_published_matlab_code(gt, tmp_path):
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq"), "--degradation", "BD"])
+    file = gt / "001" / "00000002.png"
+    np.testing.assert_array_equal(read(tmp_path / "lq" / "001" / "00000002.png"), bd_reference(read(file)))
+
+
+def test_only_missing_frames_are_made(gt, tmp_path, capsys):
+    arguments = ["--from", str(gt), "--to", str(tmp_path / "lq")]
+    script.main(arguments)
+    files = sorted((tmp_path / "lq").rglob("*.png"))
+    before = [file.stat().st_mtime_ns for file in files]
+    files[2].unlink()
+    script.main(arguments)
+    after = [file.stat().st_mtime_ns for file in files]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, True, True, True]
+    assert "6 frames in 2 clips, 5 are there, 1 to make" in capsys.readouterr().out
+
+
+def test_a_dry_run_makes_nothing(gt, tmp_path):
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq"), "--dry-run"])
+    assert not (tmp_path / "lq").exists()
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        script.main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_bad_frames_are_named_or_left_out(gt, tmp_path, capsys):
+    bad = gt / "000" / "00000001.png"
+    bad.write_bytes(bad.read_bytes()[:100])
+    assert "00000001.png is truncated" in fails(capsys, "--from", gt, "--to", tmp_path / "lq")
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq"), "--on-bad-frame", "skip"])
+    output = capsys.readouterr().out
+    assert "left out: " in output
+    assert "left out 1" in output
+    assert len(list((tmp_path / "lq").rglob("*.png"))) == 5
+
+
+def test_what_cannot_be_done_is_named(gt, tmp_path, capsys):
+    assert "does not exist" in fails(capsys, "--from", tmp_path / "none", "--to", tmp_path / "lq")
+    assert "BD is defined for --scale 4" in fails(
+        capsys, "--from", gt, "--to", "x", "--degradation", "BD", "--scale", "2"
+    )
+    cv2.imwrite(str(gt / "000" / "00000000.png"), np.zeros((23, 48, 3), np.uint8))
+    assert "is 23 x 48, not a multiple of 4" in fails(capsys, "--from", gt, "--to", tmp_path / "lq")

@@ -1,0 +1,221 @@
+import shutil
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from load_script import load_script
+
+script = load_script("prepare_reds")
+
+FRAMES, TRAIN, VAL = 3, 4, 2
+GT, LQ = (8, 12), (2, 3)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(script, "NUM_FRAMES", FRAMES)
+    monkeypatch.setattr(script, "NUM_TRAIN", TRAIN)
+    monkeypatch.setattr(script, "NUM_VAL", VAL)
+    monkeypatch.setattr(script, "SIDES", {"train_sharp": GT, "train_sharp_bicubic/X4": LQ})
+
+
+TREES = {
+    "official": {
+        "train_sharp": "train/train_sharp",
+        "train_sharp_bicubic": "train/train_sharp_bicubic/X4",
+        "val_sharp": "val/val_sharp",
+        "val_sharp_bicubic": "val/val_sharp_bicubic/X4",
+    },
+    "named twice": {
+        "train_sharp": "train_sharp/train_sharp",
+        "train_sharp_bicubic": "train_sharp_bicubic/train_sharp_bicubic/X4",
+        "val_sharp": "val_sharp/val/val_sharp",
+        "val_sharp_bicubic": "val_sharp_bicubic/val_sharp_bicubic",
+    },
+    "flat": {
+        "train_sharp": "train_sharp",
+        "train_sharp_bicubic": "train_sharp_bicubic/X4",
+        "val_sharp": "val_sharp",
+        "val_sharp_bicubic": "val_sharp_bicubic",
+    },
+}
+
+
+def make_downloads(root, tree="official"):
+    """Writes the four parts; a frame's grey level says which part, clip and frame it is."""
+    for number, (part, folder) in enumerate(TREES[tree].items()):
+        size = LQ if part.endswith("bicubic") else GT
+        for clip in range(TRAIN if part.startswith("train") else VAL):
+            (root / folder / f"{clip:03d}").mkdir(parents=True)
+            for frame in range(FRAMES):
+                level = 60 * number + 10 * clip + frame
+                cv2.imwrite(str(root / folder / f"{clip:03d}" / f"{frame:08d}.png"), np.full(size, level, np.uint8))
+    return root
+
+
+def zip_downloads(root, target, split=False):
+    """Packs the parts of the official tree as the site does."""
+    target.mkdir()
+    for part, folder in TREES["official"].items():
+        files = sorted((root / folder).rglob("*.png"))
+        halves = [files[: len(files) // 2], files[len(files) // 2 :]] if split and part == "train_sharp" else [files]
+        for number, half in enumerate(halves, start=1):
+            name = f"{part}_part{number}.zip" if len(halves) > 1 else f"{part}.zip"
+            with zipfile.ZipFile(target / name, "w") as archive:
+                for file in half:
+                    archive.write(file, file.relative_to(root))
+    return target
+
+
+def run(source, target, *arguments):
+    script.main(["--from", str(source), "--to", str(target), "--threads", "2", *arguments])
+
+
+def levels(target):
+    """Returns {(side, clip): first frame's grey level}."""
+    return {
+        (side, clip.name): int(cv2.imread(str(clip / "00000000.png"))[0, 0, 0])
+        for side in script.SIDES
+        for clip in (target / side).iterdir()
+    }
+
+
+EXPECTED = {
+    **{("train_sharp", f"{k:03d}"): 10 * k for k in range(TRAIN)},
+    **{("train_sharp_bicubic/X4", f"{k:03d}"): 60 + 10 * k for k in range(TRAIN)},
+    **{("train_sharp", f"{TRAIN + k:03d}"): 120 + 10 * k for k in range(VAL)},
+    **{("train_sharp_bicubic/X4", f"{TRAIN + k:03d}"): 180 + 10 * k for k in range(VAL)},
+}
+
+
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("mode", ["link", "move", "copy"])
+def test_every_known_tree_ends_in_the_one_layout(tmp_path, tree, mode, capsys):
+    source = make_downloads(tmp_path / "in", tree)
+    run(source, tmp_path / "REDS", "--mode", mode)
+    assert levels(tmp_path / "REDS") == EXPECTED
+    assert f"is complete: {TRAIN + VAL} clips x {FRAMES} frames" in capsys.readouterr().out
+    is_link = (tmp_path / "REDS" / "train_sharp" / "000").is_symlink()
+    assert is_link == (mode == "link")
+    remain = len(list(source.rglob("*.png")))
+    assert remain == (0 if mode == "move" else 2 * FRAMES * (TRAIN + VAL))
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_zips_are_unpacked_into_the_layout(tmp_path, split):
+    downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips", split)
+    run(downloads, tmp_path / "REDS")
+    assert levels(tmp_path / "REDS") == EXPECTED
+    assert not list((tmp_path / "REDS").rglob(".*"))
+
+
+def test_in_place_only_the_validation_clips_are_added(tmp_path):
+    root = make_downloads(tmp_path / "REDS", "flat")
+    run(root, root, "--mode", "move")
+    assert levels(root) == EXPECTED
+
+
+def test_a_second_run_changes_nothing(tmp_path, capsys):
+    source = make_downloads(tmp_path / "in")
+    run(source, tmp_path / "REDS", "--mode", "copy")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "REDS").rglob("*")}
+    shutil.rmtree(source)
+    source.mkdir()
+    run(source, tmp_path / "REDS")
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "REDS").rglob("*")} == before
+    assert "val_sharp: all 2 clips are in place" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["link", "move", "copy"])
+def test_a_stopped_run_goes_on(tmp_path, monkeypatch, mode):
+    source = make_downloads(tmp_path / "in")
+    place, calls = script.place, []
+
+    def place_five(*arguments):
+        calls.append(arguments)
+        if len(calls) > 5:
+            raise KeyboardInterrupt
+        place(*arguments)
+
+    monkeypatch.setattr(script, "place", place_five)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "REDS", "--mode", mode)
+    monkeypatch.setattr(script, "place", place)
+    half = tmp_path / "REDS" / "train_sharp_bicubic" / "X4" / ".003.partial"  # a copy that was killed
+    half.mkdir(parents=True, exist_ok=True)
+    (half / "00000000.png").write_bytes(b"half")
+    run(source, tmp_path / "REDS", "--mode", mode)
+    assert levels(tmp_path / "REDS") == EXPECTED
+
+
+def fails(capsys, *arguments):
+    """Returns the message of a run that must fail."""
+    with pytest.raises(SystemExit) as stop:
+        script.main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_half_merged_tree_is_refused(tmp_path, capsys):
+    source = make_downloads(tmp_path / "in")
+    shutil.copytree(source / "val" / "val_sharp" / "000", tmp_path / "REDS" / "train_sharp" / "004")
+    (tmp_path / "REDS" / "train_sharp" / "004" / "00000002.png").unlink()
+    message = fails(capsys, "--from", source, "--to", tmp_path / "REDS")
+    assert "train_sharp/004' holds 2 frames instead of 3: a copy was stopped half-way" in message
+    assert not (tmp_path / "REDS" / "train_sharp" / "000").exists()
+
+
+def test_missing_parts_and_clips_are_named(tmp_path, capsys):
+    source = make_downloads(tmp_path / "in")
+    shutil.rmtree(source / "train" / "train_sharp_bicubic" / "X4" / "002")
+    message = fails(capsys, "--from", source, "--to", tmp_path / "REDS")
+    assert "train_sharp_bicubic in" in message
+    assert "lacks 1 of 4 clips: 002" in message
+    shutil.rmtree(source / "val" / "val_sharp_bicubic")
+    (source / "train" / "train_sharp_bicubic" / "X4" / "002").mkdir()
+    message = fails(capsys, "--from", source, "--to", tmp_path / "REDS")
+    assert "holds neither val_sharp_bicubic.zip nor a folder val_sharp_bicubic" in message
+    assert "seungjunnah.github.io" in message
+    assert not (tmp_path / "REDS").exists()
+
+
+def test_a_truncated_zip_is_named(tmp_path, capsys):
+    downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips")
+    data = (downloads / "val_sharp.zip").read_bytes()
+    (downloads / "val_sharp.zip").write_bytes(data[: len(data) // 2])
+    message = fails(capsys, "--from", downloads, "--to", tmp_path / "REDS")
+    assert "val_sharp.zip' is damaged or not complete" in message
+
+
+def test_the_check_names_what_is_wrong(tmp_path, capsys):
+    target = tmp_path / "REDS"
+    run(make_downloads(tmp_path / "in"), target, "--mode", "copy")
+    (target / "train_sharp" / "001" / "00000001.png").unlink()
+    (target / "train_sharp" / "002" / "00000003.png").write_bytes(b"")
+    cv2.imwrite(str(target / "train_sharp" / "003" / "00000000.png"), np.zeros(LQ, np.uint8))
+    (target / "train_sharp_bicubic" / "X4" / "000" / "00000002.png").write_bytes(b"not a PNG")
+    message = fails(capsys, "--to", target, "--check")
+    for part in (
+        "4 problems",
+        "001' lacks 1 frames and has 0 files too many",
+        "002' lacks 0 frames and has 1 files too many",
+        "003/00000000.png' is 2 x 3, expected 8 x 12",
+        "000/00000002.png' is no PNG",
+    ):
+        assert part in message
+
+
+def test_a_full_disk_is_seen_before_it_is(tmp_path, capsys, monkeypatch):
+    downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips")
+    monkeypatch.setattr(script.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 1000, 10))
+    message = fails(capsys, "--from", downloads, "--to", tmp_path / "REDS")
+    assert "GB are to be written" in message
+    assert not (tmp_path / "REDS").exists()
+
+
+def test_a_dry_run_changes_nothing(tmp_path, capsys):
+    source = make_downloads(tmp_path / "in")
+    run(source, tmp_path / "REDS", "--dry-run")
+    assert not (tmp_path / "REDS").exists()
+    assert "val_sharp: 2 of 2 clips to link, to clip 004 and up" in capsys.readouterr().out
