@@ -50,7 +50,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
             raise ValueError(f"{source} is truncated: the image ends after {len(data)} bytes; copy or extract it again")
     top_rows = None if crop is None else _decode_top_of_png(data, crop)
     if top_rows is not None:
-        return np.ascontiguousarray(_cut(top_rows, crop, source))
+        return _cut(top_rows, crop, source).copy()
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are no readable image")

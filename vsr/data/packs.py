@@ -88,7 +88,7 @@ def unpack_frame(
     rows, columns = tiles.shape[:2]
     pixels = tiles.swapaxes(1, 2).reshape(rows * size, columns * size, 3)
     top, left = top - first_row * size, left - first_column * size
-    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+    return pixels[top : top + height, left : left + width].copy()  # never a view of the memory map
 
 
 def bytes_read(data: bytes | memoryview, top: int, left: int, height: int, width: int) -> int:

@@ -1,0 +1,169 @@
+"""The stream of training samples is the same, whoever reads it: any number of workers and processes, after any stop."""
+
+import shutil
+from itertools import islice
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from synthetic import make_clips, moving_texture
+from torch.utils.data import DataLoader
+
+from vsr.data import REDSDataset, SampleKey, TrainSampler, Vimeo90KDataset
+from vsr.data.imresize import imresize
+from vsr.data.meta_info import ClipInfo, write_meta_info
+
+AUGMENTATIONS = {"use_hflip": True, "use_rot": True, "random_reverse": True}
+BATCH, RATIO, SEED = 3, 2, 11
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return make_clips(tmp_path_factory.mktemp("stream"), num_clips=2, num_frames=5, gt_size=(32, 48))
+
+
+@pytest.fixture(scope="module")
+def dataset(clips):
+    options = {"gt_size": 16, "num_frame": 3, "interval_list": [1, 2], "val_partition": None, **AUGMENTATIONS}
+    return REDSDataset(clips.gt, clips.lq, clips.meta, **options)
+
+
+def batches(dataset, count, workers=0, **position):
+    sampler = TrainSampler(len(dataset), RATIO, SEED, **position)
+    loader = DataLoader(dataset, BATCH, sampler=sampler, num_workers=workers)
+    return list(islice(loader, count))
+
+
+def fingerprints(batch):
+    """Returns what identifies each sample of a batch."""
+    pixels = torch.cat([batch["lq"].flatten(1), batch["gt"].flatten(1)], dim=1)
+    return [(key, hash(row.numpy().tobytes())) for key, row in zip(batch["key"], pixels, strict=True)]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_change_nothing_across_epochs(dataset, workers):
+    alone = batches(dataset, 15)  # 45 samples: two epochs of 20 and a part of the third
+    together = batches(dataset, 15, workers)
+    assert [fingerprints(batch) for batch in together] == [fingerprints(batch) for batch in alone]
+    assert len({mark for batch in alone for mark in fingerprints(batch)}) > 35  # the samples do differ
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_each_global_step(dataset, world):
+    steps = 6
+    ranks = [batches(dataset, steps, rank=rank, world_size=world) for rank in range(world)]
+    alone = [mark for batch in batches(dataset, steps * world) for mark in fingerprints(batch)]
+    for step in range(steps):
+        shared = [mark for rank in ranks for mark in fingerprints(rank[step])]
+        assert sorted(shared) == sorted(alone[step * BATCH * world : (step + 1) * BATCH * world])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("done", [1, 5, 7])
+def test_resume_neither_replays_nor_skips(dataset, done, workers):
+    whole = [fingerprints(batch) for batch in batches(dataset, 12)]
+    resumed = [fingerprints(batch) for batch in batches(dataset, 12 - done, workers, start=done * BATCH)]
+    assert resumed == whole[done:]
+
+
+def test_a_run_resumed_with_more_processes_goes_on_with_the_same_samples(dataset):
+    whole = [mark for batch in batches(dataset, 10) for mark in fingerprints(batch)]
+    ranks = [batches(dataset, 3, start=4 * BATCH, rank=rank, world_size=2) for rank in range(2)]
+    resumed = sorted(mark for rank in ranks for batch in rank for mark in fingerprints(batch))
+    assert resumed == sorted(whole[4 * BATCH :])
+
+
+@pytest.fixture
+def damaged(clips, tmp_path):
+    """A set with one truncated frame."""
+    shutil.copytree(clips.meta.parent, tmp_path, dirs_exist_ok=True)
+    bad = tmp_path / "train_sharp" / "000" / "00000002.png"
+    bad.write_bytes(bad.read_bytes()[:80])
+    return tmp_path / "train_sharp", tmp_path / "train_sharp_bicubic", tmp_path / "meta_info.txt"
+
+
+def test_a_bad_frame_is_skipped_for_the_next_readable_draw_and_logged(damaged, caplog):
+    options = {"gt_size": 16, "num_frame": 1, "val_partition": None}
+    with pytest.raises(ValueError, match=r"000/00000002\.png is truncated"):
+        REDSDataset(*damaged, **options)[2]
+    skipping = REDSDataset(*damaged, **options, on_bad_frame="skip")
+    sample, following = skipping[SampleKey(2, 1, 1)], skipping[SampleKey(3, 1, 1)]
+    assert sample["key"] == "000/00000003"
+    assert torch.equal(sample["gt"], following["gt"])
+    assert sum("on_bad_frame: skip: " in record.message for record in caplog.records) == 1
+
+
+def test_a_set_of_bad_frames_only_is_an_error_even_when_skipping(damaged):
+    for file in damaged[0].rglob("*.png"):
+        file.write_bytes(file.read_bytes()[:80])
+    dataset = REDSDataset(*damaged, gt_size=16, num_frame=1, val_partition=None, on_bad_frame="skip")
+    with pytest.raises(ValueError, match="is truncated"):
+        dataset[0]
+
+
+@pytest.fixture
+def septuplets(tmp_path):
+    names = ["00001/0001", "00001/0002", "00002/0001"]
+    for index, name in enumerate(names):
+        for number, image in enumerate(moving_texture(7, (32, 48), index), start=1):
+            for side, pixels in (("gt", image), ("lq", imresize(image, 0.25))):
+                (tmp_path / side / name).mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(tmp_path / side / name / f"im{number}.png"), pixels)
+    write_meta_info(tmp_path / "meta.txt", [ClipInfo(name, 7, (32, 48, 3)) for name in names])
+    return tmp_path / "gt", tmp_path / "lq", tmp_path / "meta.txt"
+
+
+@pytest.mark.parametrize(("num_frame", "numbers"), [(7, range(1, 8)), (5, range(2, 7)), (1, [4])])
+def test_vimeo_samples_are_around_im4(septuplets, num_frame, numbers):
+    dataset = Vimeo90KDataset(*septuplets, gt_size=32, num_frame=num_frame)
+    sample = dataset[1]
+    assert sample["key"] == "00001/0002"
+    assert sample["lq"].shape == (num_frame, 3, 8, 8)
+
+    def whole(side, number):
+        return cv2.imread(str(septuplets[side] / "00001" / "0002" / f"im{number}.png"))[..., ::-1] / 255
+
+    def columns(part, frame):  # the crop has the frame's full height: only its column is unknown
+        part = part.numpy().transpose(1, 2, 0)
+        return [
+            x for x in range(frame.shape[1] - part.shape[1] + 1) if np.allclose(part, frame[:, x : x + part.shape[1]])
+        ]
+
+    (place,) = columns(sample["gt"], whole(0, 4))
+    for lq, number in zip(sample["lq"], numbers, strict=True):
+        assert columns(lq, whole(1, number)) == [place / 4]
+
+
+def test_vimeo_stream_depends_on_the_key_alone(septuplets):
+    first, second = (Vimeo90KDataset(*septuplets, gt_size=16, **AUGMENTATIONS) for _ in range(2))
+    keys = list(islice(TrainSampler(3, 5, seed=1), 20))
+    expected = [first[key] for key in keys]
+    for key, sample in reversed(list(zip(keys, expected, strict=True))):
+        assert torch.equal(second[key]["lq"], sample["lq"])
+        assert torch.equal(second[key]["gt"], sample["gt"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_frame": 9}, "num_frame 9 is more than the 7 frames"),
+        ({"num_frame": 2}, "num_frame 2 is not odd"),
+        ({"gt_size": 30}, "gt_size 30 is not a multiple of scale 4; nearest: 28"),
+        ({"gt_size": 36}, "gt_size 36 is larger than the frames, 32 x 48"),
+        ({"scale": 2}, "GT is not 2 x LQ"),
+        ({"on_bad_frame": "ignore"}, "on_bad_frame 'ignore' is unknown; known: error, skip"),
+    ],
+)
+def test_vimeo_options_that_do_not_fit_are_named(septuplets, options, message):
+    with pytest.raises(ValueError, match=message):
+        Vimeo90KDataset(*septuplets, **{"gt_size": 32, **options})
+
+
+def test_missing_vimeo_sequences_say_how_to_get_them(septuplets):
+    with pytest.raises(FileNotFoundError, match=r"dataroot_gt: .*toflow\.csail\.mit\.edu.*generate_lq"):
+        Vimeo90KDataset("none", *septuplets[1:], gt_size=32)
+    (septuplets[1] / "00002" / "0001" / "im4.png").unlink()
+    with pytest.raises(FileNotFoundError, match="has no frame '00002/0001/im4'"):
+        Vimeo90KDataset(*septuplets, gt_size=32)
