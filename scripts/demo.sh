@@ -8,8 +8,8 @@ bash scripts/setup.sh
 .venv/bin/python -m vsr.train -opt options/demo.yml --auto_resume
 
 weights=$(ls -t experiments/demo/models/net_g_*.pth | head -n 1)
-if [[ results/demo/table.txt -nt $weights ]]; then
-    cat results/demo/table.txt
+if [[ results/demo/demo_table.txt -nt $weights ]]; then
+    cat results/demo/demo_table.txt
 else
     .venv/bin/python -m vsr.test -opt options/demo.yml
 fi

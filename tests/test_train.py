@@ -162,7 +162,7 @@ def test_a_state_of_another_network_is_told(tmp_path, clips):
     train(tmp_path, small_options(clips, train__total_iter=1))
     bigger = small_options(clips, train__total_iter=2, network_g__num_feat=16)
     with pytest.raises(UserError, match="does not fit this network"):
-        train(tmp_path, bigger, "--auto_resume")
+        train(tmp_path, bigger, "--auto_resume", "--resume_mode", "new_schedule")
 
 
 def test_a_gpu_that_is_not_there_is_told(tmp_path, clips, monkeypatch):

@@ -130,11 +130,13 @@ def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str
     if not isinstance(sections, dict) or not sections:
         report.mistake("datasets", "missing" if not sections else f"expected a mapping, got {describe(sections)}")
         return {}
-    if need == "train" and "train" not in sections:
+    if need == "train" and sections.get("train") is None:
         report.mistake("datasets.train", "missing: there is nothing to train on")
     datasets = {}
     for phase, section in sections.items():
         path = f"datasets.{phase}"
+        if section is None:
+            continue  # `val: ~` takes a data set away
         if not isinstance(phase, str) or not phase.startswith(("train", "val", "test")):
             report.mistake(path, "unknown phase; phases are called train, val…, test…")
         elif not isinstance(section, dict):

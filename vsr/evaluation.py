@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -14,9 +14,17 @@ from tqdm import tqdm
 from vsr.data.imresize import imresize
 from vsr.data.loader import batches
 from vsr.utils.errors import UserError
+from vsr.utils.place import Place
 
 Restore = Callable[[Tensor], Tensor]  # window (t, 3, h, w) in [0, 1] → frame (3, s·h, s·w)
 Metrics = dict[str, Callable[..., float]]
+
+
+class TestSet(Protocol):
+    """A map-style data set whose samples are frames: ``lq``, ``clip``, ``frame`` and, where there is one, ``gt``."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, item: int) -> dict[str, Any]: ...
 
 
 class FrameScore(NamedTuple):
@@ -75,32 +83,26 @@ def baselines(scale: int) -> dict[str, Restore]:
 
 
 def restore_all(
-    methods: dict[str, Restore],
-    dataset: Any,
-    num_workers: int,
-    title: str | None,
+    methods: dict[str, Restore], dataset: TestSet, num_workers: int, title: str | None, place: Place
 ) -> Iterator[Restored]:
-    """Yields every frame of a test set as each method restores it.
+    """Yields this process's share of a test set's frames, as each method restores them.
 
     Args:
         methods: by name.
         dataset: a test set; see VideoTestDataset.
         num_workers: processes that read frames ahead.
         title: of the progress bar; None shows none.
+        place: each rank takes one run of neighbouring frames; none is taken twice.
     """
-    samples = batches(dataset, num_workers=num_workers)
+    share = range(len(dataset) * place.rank // place.world_size, len(dataset) * (place.rank + 1) // place.world_size)
+    samples = batches(dataset, share, num_workers=num_workers)
     for sample in tqdm(
-        samples, total=len(dataset), unit="frame", desc=title, disable=None if title else True, leave=False
+        samples, total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False
     ):
         lq, gt = sample["lq"], sample.get("gt")
         by_method = {name: to_image(restore(lq)) for name, restore in methods.items()}
-        yield Restored(
-            sample["clip"],
-            sample["frame"],
-            to_image(lq[len(lq) // 2]),
-            None if gt is None else to_image(gt),
-            by_method,
-        )
+        center, truth = to_image(lq[len(lq) // 2]), None if gt is None else to_image(gt)
+        yield Restored(sample["clip"], sample["frame"], center, truth, by_method)
 
 
 def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:

@@ -102,6 +102,19 @@ class WandbOptions:
 
 
 @dataclass(frozen=True)
+class VisdomOptions:
+    """Sends the curves to a running Visdom server. Needs the package ``visdom``.
+
+    Args:
+        port: the server's.
+        server: its address.
+    """
+
+    port: int = 8097
+    server: str = "http://localhost"
+
+
+@dataclass(frozen=True)
 class LoggerOptions:
     """What is written while training.
 
@@ -109,16 +122,25 @@ class LoggerOptions:
         print_freq: iterations between two lines of the log.
         save_checkpoint_freq: iterations between two saved weights and states.
         use_tb_logger: writes TensorBoard curves to ``experiments/NAME/tb_logger``.
+        keep_states: newest training states that are kept; older ones are deleted. Weights are always kept.
+        keep_state_every: of the older states, those of every so many iterations are kept too; null keeps none.
         wandb: see WandbOptions.
+        visdom: see VisdomOptions; null is off.
     """
 
     print_freq: int = 100
     save_checkpoint_freq: int = 5000
     use_tb_logger: bool = True
+    keep_states: int = 3
+    keep_state_every: int | None = None
     wandb: WandbOptions = field(default_factory=WandbOptions)
+    visdom: VisdomOptions | None = None
 
     def __post_init__(self) -> None:
         _at_least(1, print_freq=self.print_freq, save_checkpoint_freq=self.save_checkpoint_freq)
+        _at_least(1, keep_states=self.keep_states)
+        if self.keep_state_every is not None:
+            _at_least(1, keep_state_every=self.keep_state_every)
 
 
 @dataclass(frozen=True)

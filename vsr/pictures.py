@@ -28,6 +28,16 @@ def comparison(restored: Restored, scale: int) -> np.ndarray:
     return np.hstack([_panel(title, image, enlarge) for title, image in panels.items()])
 
 
+def triptych(restored: Restored) -> dict[str, np.ndarray]:
+    """Returns LQ, the network's frame, the ground truth and what is missing to it, (h, w, 3) uint8 RGB, by title."""
+    sr = restored.by_method["network"]
+    images = {"LQ": restored.lq, "SR": sr}
+    if restored.gt is not None:
+        difference = np.abs(sr.astype(np.int16) - restored.gt) * 4  # 4 times, to be seen
+        images |= {"GT": restored.gt, "difference x4": np.minimum(difference, 255).astype(np.uint8)}
+    return {title: np.ascontiguousarray(image[..., ::-1]) for title, image in images.items()}
+
+
 def most_detailed_square(image: np.ndarray, size: int) -> tuple[int, int]:
     """Returns top and left of the square with the largest mean gradient."""
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)

@@ -36,7 +36,7 @@ from vsr.trainers import checkpoint
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger, start_log
-from vsr.utils.place import take_place
+from vsr.utils.place import Place, from_all_ranks, take_place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with take_place(options.num_gpu) as place:
         file = find_weights(options, args.weights)
         folder = Path("results") / options.name
-        start_log(folder / "test.log")
+        start_log(folder / "test.log", place.is_main)
         for note in options.notes:
             logger.info("note: %s", note)
         if (folder / "metrics.json").exists():
@@ -60,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         network = options.network_g()
         weights = checkpoint.read_weights(file, options.path.param_key_g, prefer="params_ema")
-        match = checkpoint.load_weights(network, weights, file, options.path.strict_load_g)
-        logger.info("%s from %s: %s", type(network).__name__, file, match)
+        checkpoint.load_weights(network, weights, file, options.path.strict_load_g)
         network.to(place.device).eval()
         methods = {**baselines(options.scale), "network": network_restorer(network, options.scale, place.device)}
 
@@ -69,10 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report |= {"versions": versions(), "device": str(place.device), "datasets": {}}
         scores: list[tuple[str, FrameScore]] = []
         for entry in test_sets.values():
-            own, protocols = test(entry, options, methods, folder)
+            own, protocols = test(entry, options, methods, folder, place)
             scores += [(entry.name, score) for score in own]
             report["datasets"][entry.name] = {"protocols": protocols, "scores": average(own)}
-        write_results(folder, report, scores)
+        if place.is_main:
+            write_results(folder, report, scores)
     return 0
 
 
@@ -109,31 +109,39 @@ def find_weights(options: Options, given: str | None) -> Path:
 
 
 def test(
-    entry: DatasetOptions, options: Options, methods: dict[str, Restore], folder: Path
+    entry: DatasetOptions, options: Options, methods: dict[str, Restore], folder: Path, place: Place
 ) -> tuple[list[FrameScore], dict[str, Any]]:
     """Restores and measures one test set; returns the scores, and the protocol of each metric."""
     dataset = entry.open()
-    middle = len(dataset) // 2
+    has_gt = dataset.gt is not None
+    shown = dataset[len(dataset) // 2]["key"]
     scores: list[FrameScore] = []
-    has_gt = True
     started = time.perf_counter()
-    for index, restored in enumerate(restore_all(methods, dataset, entry.loader.num_worker_per_gpu, entry.name)):
+    title = entry.name if options.val.pbar and place.is_main else None
+    for restored in restore_all(methods, dataset, entry.loader.num_worker_per_gpu, title, place):
         scores += measure(restored, options.val.metrics)
-        has_gt = restored.gt is not None
         if options.val.save_img or not has_gt:
             save_frame(folder, entry.name, restored, options.val.suffix)
-        if index == middle:
-            picture = folder / "visualization" / f"{entry.name}_comparison.png"
-            write_image(picture, comparison(restored, options.scale))
+        if f"{restored.clip}/{restored.frame}" == shown:
+            write_image(picture_file(folder, entry.name), comparison(restored, options.scale))
+    scores = [score for part in from_all_ranks(scores, place) for score in part]
     seconds = time.perf_counter() - started
     logger.info("%s: %d frames in %.0f s (%.2f s per frame)", entry.name, len(dataset), seconds, seconds / len(dataset))
-    protocols = describe_protocols(dataset, entry.name, options) if has_gt else {}
-    if has_gt:
-        logger.info("%s\n%s", entry.name, table(scores, {name: p["name"] for name, p in protocols.items()}))
-    else:
+    if not has_gt:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, folder / "visualization")
-    logger.info("picture: %s", picture)
+        return scores, {}
+    protocols = describe_protocols(dataset, entry.name, options)
+    text = table(scores, {name: protocol["name"] for name, protocol in protocols.items()})
+    text = f"{entry.name}\n{text}\npicture: {picture_file(folder, entry.name)}"
+    logger.info(text)
+    if place.is_main:
+        write_text_atomically(folder / f"{entry.name}_table.txt", f"{text}\n")
     return scores, protocols
+
+
+def picture_file(folder: Path, dataset: str) -> Path:
+    """Returns the file of a test set's side-by-side picture."""
+    return folder / "visualization" / f"{dataset}_comparison.png"
 
 
 def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, Any]:

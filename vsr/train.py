@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import nn
@@ -13,15 +14,20 @@ from torch import nn
 from vsr import config
 from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
-from vsr.evaluation import average, measure, network_restorer, restore_all
+from vsr.evaluation import FrameScore, average, measure, network_restorer, restore_all
 from vsr.options import DatasetOptions, Options
+from vsr.pictures import triptych
 from vsr.trainers import checkpoint
-from vsr.trainers.trainer import Run
+from vsr.trainers.resume import differences
+from vsr.trainers.trainer import Run, Validation
+from vsr.utils import random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger, start_log
-from vsr.utils.place import Place, take_place
+from vsr.utils.place import Place, any_rank, from_all_ranks, take_place
 from vsr.utils.signals import StopSignals
+
+RESUME_MODES = ("exact", "new_schedule", "weights")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,24 +39,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with take_place(options.num_gpu, options.dist_params.backend, options.dist_params.port) as place:
         folder = Path("experiments") / options.name
-        state_file = find_state(options, folder, args.auto_resume)
+        start_log(folder / "train.log" if folder.is_dir() else None, place.is_main)
+        found = find_state(options, folder, place, args.auto_resume, args.resume_mode)
         start_log(folder / "train.log", place.is_main)
-        write_text_atomically(folder / f"{options.name}.yml", yaml.safe_dump(options.tree.to_dict(), sort_keys=False))
+        if place.is_main:
+            text = yaml.safe_dump(options.tree.to_dict(), sort_keys=False)
+            write_text_atomically(folder / f"{options.name}.yml", text)
         introduce(options, place)
 
-        torch.manual_seed(options.manual_seed)
+        random_state.seed(options.manual_seed)
         network = options.network_g()
-        if options.path.pretrain_network_g and state_file is None:
-            file = Path(options.path.pretrain_network_g)
-            weights = checkpoint.read_weights(file, options.path.param_key_g)
-            match = checkpoint.load_weights(network, weights, file, options.path.strict_load_g)
-            logger.info("loaded %s: %s", file, match)
         logger.info("%s: %s parameters", type(network).__name__, f"{sum(p.numel() for p in network.parameters()):,}")
+        path = options.path
+        if found is not None and args.resume_mode == "weights":
+            checkpoint.load_weights(network, found.state["network"], found.file, path.strict_load_g)
+        elif found is None and path.pretrain_network_g:
+            file = Path(path.pretrain_network_g)
+            checkpoint.load_weights(network, checkpoint.read_weights(file, path.param_key_g), file, path.strict_load_g)
 
         trainer = options.trainer(network, make_run(options, place, folder), train=options.train)
-        if state_file is not None:
-            trainer.load_state(checkpoint.read(state_file))
-            logger.info("resumed from %s: iteration %d", state_file, trainer.iteration)
+        if found is not None and args.resume_mode != "weights":
+            trainer.load_state(found.state, keep_rates=args.resume_mode == "exact")
+            logger.info("resumed from %s at iteration %d", found.file, trainer.iteration)
         trainer.fit()
     return 0
 
@@ -66,6 +76,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--auto_resume", action="store_true", help="goes on from the experiment's newest state, if there is one"
     )
+    parser.add_argument(
+        "--resume_mode",
+        choices=RESUME_MODES,
+        default="exact",
+        help="exact: nothing that matters may have changed (default); new_schedule: goes on with the state, under the "
+        "options as they are now; weights: takes the state's weights and starts anew",
+    )
     return parser.parse_args(arguments)
 
 
@@ -77,23 +94,42 @@ def report_check(file: str, options: Options) -> int:
     return 0
 
 
-def find_state(options: Options, folder: Path, auto_resume: bool) -> Path | None:
+def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, mode: str) -> checkpoint.Found | None:
     """Returns the state to go on from; None to start anew.
 
     Raises:
-        UserError: the experiment exists, and nothing says that it should go on.
+        UserError: the experiment exists and nothing says that it should go on, or its options have changed.
     """
-    if options.path.resume_state is not None:
-        return Path(options.path.resume_state)
-    states = checkpoint.states(folder)
-    if auto_resume:
-        return states[0] if states else None
-    if states or checkpoint.newest_weights(folder):
+    exists = bool(checkpoint.states(folder) or checkpoint.newest_weights(folder))
+    if exists and (mode == "weights" or not (auto_resume or options.path.resume_state)):
         raise UserError(
             f"experiment '{options.name}' exists in {folder} and would be overwritten: go on with --auto_resume, "
-            f"choose another name (--set name=…), or remove the folder"
+            "choose another name (--set name=…), or remove the folder"
         )
-    return None
+    if options.path.resume_state is not None:
+        file = Path(options.path.resume_state)
+        found = checkpoint.Found(file, checkpoint.read(file))
+    else:
+        found = checkpoint.newest_state(folder) if auto_resume else None
+    if found is None:
+        return None
+    file, state = found
+    if not {"network", "iteration", "settings", "effective_batch"} <= state.keys():
+        raise UserError(f"{file} is not a training state of vsr; path.pretrain_network_g starts from weights")
+    changes = differences(state["settings"], options.tree.to_dict())
+    effective_batch = global_batch_size(options, place) * options.train.accumulate
+    if state["effective_batch"] != effective_batch:
+        changes.append(f"effective batch: {state['effective_batch']} → {effective_batch}")
+    if changes and mode == "exact":
+        raise UserError(
+            f"the options have changed since {file} was written:\n"
+            + "\n".join(f"  {change}" for change in changes)
+            + "\nChange them back, or say what is meant: --resume_mode new_schedule goes on with the state under the "
+            "new options, --resume_mode weights starts anew from its weights"
+        )
+    for change in changes:
+        logger.info("changed option %s", change)
+    return found
 
 
 def introduce(options: Options, place: Place) -> None:
@@ -120,45 +156,58 @@ def make_run(options: Options, place: Place, folder: Path) -> Run:
     train = options.datasets["train"]
     dataset, loader = train.open(), train.loader
 
-    def training_batches(iteration: int) -> Iterator[dict[str, Any]]:
-        sampler = TrainSampler(
-            len(dataset),
-            loader.dataset_enlarge_ratio,
-            options.manual_seed,
-            loader.use_shuffle,
-            start=iteration * loader.batch_size_per_gpu * place.world_size,
-            rank=place.rank,
-            world_size=place.world_size,
-        )
+    def training_batches(start: int) -> Iterator[dict[str, Any]]:
+        ratio, shuffle, seed = loader.dataset_enlarge_ratio, loader.use_shuffle, options.manual_seed
+        sampler = TrainSampler(len(dataset), ratio, seed, shuffle, start, place.rank, place.world_size)
         pin = loader.pin_memory and place.device.type == "cuda"
         size, workers, prefetch = loader.batch_size_per_gpu, loader.num_worker_per_gpu, loader.num_prefetch_queue
         return batches(dataset, sampler, size, workers, prefetch, pin)
 
     validation_sets = [entry for phase, entry in options.datasets.items() if phase.startswith("val")]
     validate = make_validation(options, validation_sets, place) if validation_sets else None
-    return Run(place, folder, options.logger, options.val.val_freq, training_batches, validate, options.tree.to_dict())
+    return Run(
+        place,
+        folder,
+        options.logger,
+        options.val.val_freq,
+        training_batches,
+        global_batch_size(options, place),
+        validate,
+        options.tree.to_dict(),
+    )
+
+
+def global_batch_size(options: Options, place: Place) -> int:
+    """Returns the samples of a batch over all processes."""
+    return options.datasets["train"].loader.batch_size_per_gpu * place.world_size
 
 
 def make_validation(
     options: Options, validation_sets: list[DatasetOptions], place: Place
-) -> Callable[[nn.Module, StopSignals], dict[str, float] | None]:
-    """Returns the function with which the trainer measures a network."""
-    opened = {entry.name: (entry.open(), entry.loader) for entry in validation_sets}
+) -> Callable[[nn.Module, StopSignals], Validation | None]:
+    """Returns the function with which the trainer measures a network; the processes share the frames."""
+    opened = {entry.name: (entry.open(), entry.loader.num_worker_per_gpu) for entry in validation_sets}
 
-    def validate(network: nn.Module, stop: StopSignals) -> dict[str, float] | None:
-        means: dict[str, float] = {}
+    def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
+        values: dict[str, float] = {}
+        example: dict[str, np.ndarray] = {}
         restore = {"network": network_restorer(network, options.scale, place.device)}
-        for name, (dataset, loader) in opened.items():
-            scores = []
+        for name, (dataset, num_workers) in opened.items():
+            scores: list[FrameScore] = []
             title = f"validating {name}" if options.val.pbar and place.is_main else None
-            for restored in restore_all(restore, dataset, loader.num_worker_per_gpu, title):
+            for restored in restore_all(restore, dataset, num_workers, title, place):
                 scores += measure(restored, options.val.metrics)
+                example = example or triptych(restored)
                 if stop:
-                    return None
-            if scores:
-                values = average(scores)["network"]["mean"]
-                means |= {f"{name}/{metric}": value for metric, value in values.items()}
-        return means
+                    break
+            (stopped,) = any_rank(place, bool(stop))
+            if stopped:
+                return None
+            gathered = [score for part in from_all_ranks(scores, place) for score in part]
+            if gathered:
+                means = average(gathered)["network"]["mean"]
+                values |= {f"{name}/{metric}": value for metric, value in means.items()}
+        return Validation(values, example)
 
     return validate
 

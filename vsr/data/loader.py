@@ -1,9 +1,9 @@
 """Batches from data sets: worker processes, and errors of one frame told as one message."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vsr.utils.errors import UserError
 from vsr.utils.signals import ignore_interrupts
@@ -33,7 +33,7 @@ class _Guarded(Dataset[Any]):
 
 def batches(
     dataset: Any,
-    sampler: Sampler[Any] | None = None,
+    sampler: Iterable[Any] | None = None,
     batch_size: int | None = None,
     num_workers: int = 0,
     prefetch: int = 2,

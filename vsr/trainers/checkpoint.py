@@ -11,8 +11,16 @@ from torch import Tensor, nn
 
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
+from vsr.utils.log import logger
 
 PARAMETER_KEYS = ("params", "params_ema")
+
+
+class Found(NamedTuple):
+    """A training state and where it was found."""
+
+    file: Path
+    state: dict[str, Any]
 
 
 class Match(NamedTuple):
@@ -49,7 +57,7 @@ def read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{file} does not exist") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        reason = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
         raise UserError(f"{file} is not a file of weights that torch can read, or is damaged: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a dictionary of tensors, got {type(content).__name__}")
@@ -80,7 +88,7 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, strict: bool = True) -> Match:
-    """Loads parameters into a network and returns how the names fit.
+    """Loads parameters into a network; logs and returns how the names fit.
 
     Args:
         network: receives the weights whose names and shapes it has.
@@ -107,6 +115,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, str
             "check network_g, or load what fits with path.strict_load_g: false"
         )
     network.load_state_dict(fitting, strict=False)
+    logger.info("loaded %s into %s: %s", file, type(network).__name__, match)
     return match
 
 
@@ -114,6 +123,30 @@ def states(folder: Path) -> list[Path]:
     """Returns an experiment's training states, newest first."""
     found = [file for file in (folder / "training_states").glob("*.state") if file.stem.isdigit()]
     return sorted(found, key=lambda file: int(file.stem), reverse=True)
+
+
+def newest_state(folder: Path, until: int | None = None) -> Found | None:
+    """Returns the newest training state that can be read; a damaged one is passed over with a warning.
+
+    Args:
+        folder: the experiment's.
+        until: the highest iteration that counts.
+    """
+    for file in states(folder):
+        if until is not None and int(file.stem) > until:
+            continue
+        try:
+            return Found(file, read(file))
+        except UserError as error:
+            logger.warning("%s; going back to the state before it", error)
+    return None
+
+
+def forget_old_states(folder: Path, keep: int, keep_every: int | None) -> None:
+    """Deletes all but the newest states and, with ``keep_every``, those of its multiples."""
+    for file in states(folder)[keep:]:
+        if keep_every is None or int(file.stem) % keep_every:
+            file.unlink()
 
 
 def newest_weights(folder: Path) -> Path | None:

@@ -18,6 +18,7 @@ def adam(
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
+    fused: bool | None = None,
 ) -> Optimizer:
     """Returns Adam.
 
@@ -27,10 +28,11 @@ def adam(
         weight_decay: L2 penalty added to the gradient.
         betas: decay of the running means of the gradient and of its square; EDVR was trained with (0.9, 0.99).
         eps: added to the denominator.
+        fused: one kernel for all parameters; null lets PyTorch choose.
 
     Reference: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, https://arxiv.org/abs/1412.6980
     """
-    return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
+    return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
 
 
 @register("optimizer", "AdamW")
@@ -41,13 +43,14 @@ def adamw(
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
+    fused: bool | None = None,
 ) -> Optimizer:
     """Returns AdamW, Adam with decoupled weight decay; arguments as :func:`adam`.
 
     Reference: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019,
         https://arxiv.org/abs/1711.05101
     """
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
 
 
 def parameter_groups(network: nn.Module, lr: float, dcn_lr_mul: float) -> list[dict[str, Any]]:
@@ -59,6 +62,8 @@ def parameter_groups(network: nn.Module, lr: float, dcn_lr_mul: float) -> list[d
         dcn_lr_mul: what the deformable convolutions' rate is multiplied with.
     """
     named = list(network.named_parameters())
-    groups = [{"params": [p for name, p in named if "dcn" not in name], "lr": lr}]
-    deformable = [p for name, p in named if "dcn" in name]
-    return [*groups, {"params": deformable, "lr": lr * dcn_lr_mul}] if deformable else groups
+    groups = []
+    for deformable, factor in ((False, 1.0), (True, dcn_lr_mul)):
+        own = [parameter for name, parameter in named if ("dcn" in name) == deformable]
+        groups += [{"params": own, "lr": lr * factor, "deformable": deformable}] * bool(own)
+    return groups

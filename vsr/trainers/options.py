@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -24,7 +24,21 @@ class TrainOptions:
         dcn_lr_mul: factor of the deformable convolutions' learning rate.
         ema_decay: keeps an exponential moving average of the weights with this decay, which is validated and saved
             beside them; 0 is off.
+        accumulate: batches whose gradients make one step; the effective batch is that many times larger.
         clip_grad_norm: gradients of a larger norm are scaled down to it; null is off.
+        amp: computes in 16 bits where that is safe (``bf16``, or ``fp16`` with loss scaling on a GPU); weights, offsets
+            and the loss stay in 32. ``auto`` is bf16 on a GPU that has it, else ``off``.
+        compile: compiles the network with torch.compile; the first steps take minutes.
+        channels_last: keeps features in channels-last order, which tensor cores prefer.
+        checkpointing: forgets features of the forward pass and computes them again in the backward pass: less memory,
+            about a third more time.
+        tf32: lets a GPU multiply 32-bit numbers with 10 bits of mantissa; null keeps PyTorch's setting.
+        deterministic: asks PyTorch for operators that give the same bits in every run, and warns where it has none.
+        max_bad_steps: a step whose loss or gradient is not finite is skipped; so many in a row end the training.
+        offset_freq: iterations between two looks at the deformable convolutions' offsets; 0 never looks.
+        offset_limit: mean absolute offset, in pixels, above which alignment is lost.
+        offset_guard: what to do then: ``warn``; ``skip`` this step; ``rollback`` to the last state that was well, go on
+            with other data and half the rate of the deformable convolutions; ``off``.
     """
 
     total_iter: int
@@ -35,14 +49,28 @@ class TrainOptions:
     tsa_iter: int | None = None
     dcn_lr_mul: float = 1.0
     ema_decay: float = 0.0
+    accumulate: int = 1
     clip_grad_norm: float | None = None
+    amp: Literal["auto", "bf16", "fp16", "off"] = "off"
+    compile: bool = False
+    channels_last: bool = False
+    checkpointing: bool = False
+    tf32: bool | None = None
+    deterministic: bool = False
+    max_bad_steps: int = 20
+    offset_freq: int = 100
+    offset_limit: float = 50.0
+    offset_guard: Literal["warn", "skip", "rollback", "off"] = "warn"
 
     def __post_init__(self) -> None:
-        if self.total_iter < 1:
-            raise ValueError(f"total_iter has to be at least 1, got {self.total_iter}")
+        for name, minimum in (("total_iter", 1), ("accumulate", 1), ("max_bad_steps", 1), ("offset_freq", 0)):
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} has to be at least {minimum}, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay has to be in [0, 1), got {self.ema_decay}")
         if self.dcn_lr_mul < 0:
             raise ValueError(f"dcn_lr_mul has to be at least 0, got {self.dcn_lr_mul}")
         if self.clip_grad_norm is not None and self.clip_grad_norm <= 0:
             raise ValueError(f"clip_grad_norm has to be above 0, got {self.clip_grad_norm}; null is off")
+        if self.offset_limit <= 0:
+            raise ValueError(f"offset_limit has to be above 0, got {self.offset_limit}")

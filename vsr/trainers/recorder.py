@@ -2,14 +2,20 @@
 
 import csv
 import io
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from vsr.options import LoggerOptions
+from vsr.options import LoggerOptions, VisdomOptions
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_text_atomically
+from vsr.utils.log import logger
+
+TOLERATED_WAIT = 0.2  # share of the time; above, a warning says what to do
 
 
 class Recorder:
@@ -27,6 +33,7 @@ class Recorder:
         self.active = active
         self.bar = tqdm(total=total, initial=start, unit="it", desc=folder.name, disable=None if active else True)
         self.board = None
+        self.visdom = None
         if not active:
             return
         self.table = folder / "metrics.csv"
@@ -37,6 +44,8 @@ class Recorder:
             from torch.utils.tensorboard import SummaryWriter  # 2 s, and not needed to test
 
             self.board = SummaryWriter(str(folder / "tb_logger"), purge_step=start + 1)
+        if options.visdom:
+            self.visdom = _connect_visdom(folder.name, options.visdom)
 
     def scalars(self, iteration: int, values: dict[str, float]) -> None:
         """Adds values to the table and the curves."""
@@ -44,9 +53,55 @@ class Recorder:
             return
         with self.table.open("a", newline="") as stream:
             csv.writer(stream).writerows([iteration, name, repr(value)] for name, value in values.items())
-        if self.board:
-            for name, value in values.items():
+        self.curves(iteration, values)
+
+    def curves(self, iteration: int, values: dict[str, float]) -> None:
+        """Adds values to the curves alone."""
+        for name, value in values.items():
+            if self.board:
                 self.board.add_scalar(name, value, iteration)
+            if self.visdom:
+                self.visdom.line([value], [iteration], win=name, update="append", opts={"title": name})
+
+    def images(self, iteration: int, images: dict[str, np.ndarray]) -> None:
+        """Shows images, (h, w, 3) uint8 RGB, by title."""
+        for title, image in images.items():
+            if self.board:
+                self.board.add_image(f"example/{title}", image, iteration, dataformats="HWC")
+            if self.visdom:
+                self.visdom.image(image.transpose(2, 0, 1), win=title, opts={"title": title})
+
+    def line(
+        self, iteration: int, total: int, values: dict[str, float], speed: float, wait: float, memory: float | None
+    ) -> None:
+        """Logs how training goes.
+
+        Args:
+            iteration: the current one.
+            total: the last one.
+            values: ``loss``, ``loss_per_value``, ``psnr`` in dB, ``lr``.
+            speed: iterations per second.
+            wait: share of the time spent waiting for data.
+            memory: of the GPU, its peak in GiB.
+        """
+        self.bar.set_postfix_str(f"loss {values['loss_per_value']:.4g}, data wait {wait:.0%}", refresh=False)
+        togo = timedelta(seconds=round((total - iteration) / speed))
+        logger.info(
+            "iter %d/%d  loss %.4g (%.4g per value)  PSNR %.2f dB  lr %.3g  %.2f it/s  data wait %.0f %%%s  ETA %s",
+            *(iteration, total, values["loss"], values["loss_per_value"], values["psnr"], values["lr"]),
+            *(speed, 100 * wait, f"  {memory:.1f} GiB" if memory else "", togo),
+        )
+        if wait > TOLERATED_WAIT:
+            logger.warning(
+                "%.0f %% of the time went into waiting for data: raise datasets.train.num_worker_per_gpu, or pack the "
+                "frames with scripts/pack_frames.py",
+                100 * wait,
+            )
+
+    def rewind(self, iteration: int) -> None:
+        """Drops what was recorded after an iteration."""
+        if self.active:
+            _drop_rows_after(self.table, iteration)
 
     def __enter__(self) -> "Recorder":
         return self
@@ -79,3 +134,17 @@ def _start_wandb(folder: Path, options: LoggerOptions) -> None:
         ) from None
     resume = {"id": options.wandb.resume_id, "resume": "allow"} if options.wandb.resume_id else {}
     wandb.init(project=options.wandb.project, name=folder.name, dir=str(folder), sync_tensorboard=True, **resume)
+
+
+def _connect_visdom(name: str, options: VisdomOptions) -> Any:
+    try:
+        import visdom
+    except ImportError:
+        raise UserError("logger.visdom is set, but visdom is not installed: pip install visdom, or remove it") from None
+    connection = visdom.Visdom(server=options.server, port=options.port, env=name, raise_exceptions=False)
+    if not connection.check_connection(timeout_seconds=3):
+        raise UserError(
+            f"logger.visdom: no server answers at {options.server}:{options.port}; start it with "
+            f"python -m visdom.server -port {options.port}, or remove logger.visdom"
+        )
+    return connection

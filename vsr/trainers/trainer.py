@@ -2,28 +2,46 @@
 
 import copy
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vsr.options import LoggerOptions
 from vsr.trainers import checkpoint
+from vsr.trainers.average import update_average
+from vsr.trainers.batches import Batch, grouped, to_device
+from vsr.trainers.offsets import read_offsets, track_offsets, worst_offset
 from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
+from vsr.trainers.precision import apply_switches, autocast_type
 from vsr.trainers.recorder import Recorder
 from vsr.trainers.schedules import learning_rate
+from vsr.utils import random_state
+from vsr.utils.clock import Clock
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
-from vsr.utils.place import Place
+from vsr.utils.place import Place, any_rank, over_ranks
 from vsr.utils.signals import StopSignals
 
-Batch = dict[str, Any]
+DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
+{file}. Go on from an earlier state (path.resume_state) with a lower train.optim_g.lr or train.dcn_lr_mul, or clip with
+train.clip_grad_norm"""
+OUT_OF_MEMORY = """out of memory after iteration {iteration}, whose state is saved. Go on with --auto_resume and
+train.checkpointing: true, train.amp: bf16, or a lower datasets.train.batch_size_per_gpu with
+train.accumulate raised as much"""
+
+
+class Validation(NamedTuple):
+    """What measuring a network gave: values by name, and an example to look at, (h, w, 3) uint8 RGB by title."""
+
+    values: dict[str, float]
+    example: dict[str, np.ndarray]
 
 
 class Run(NamedTuple):
@@ -34,8 +52,9 @@ class Run(NamedTuple):
         folder: the experiment's.
         logger: what is written, and how often.
         val_freq: iterations between validations; None validates at the end only.
-        batches: from an iteration on, this process's batches, without end.
-        validate: measures a network; None after the stop was requested. None where there is nothing to validate on.
+        batches: this process's batches, without end, after so many samples that all processes have consumed.
+        batch_size: samples of a batch over all processes.
+        validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
         settings: the resolved options, kept in the state.
     """
 
@@ -44,7 +63,8 @@ class Run(NamedTuple):
     logger: LoggerOptions
     val_freq: int | None
     batches: Callable[[int], Iterable[Batch]]
-    validate: Callable[[nn.Module, StopSignals], dict[str, float] | None] | None
+    batch_size: int
+    validate: Callable[[nn.Module, StopSignals], Validation | None] | None
     settings: dict[str, Any]
 
 
@@ -62,13 +82,19 @@ class Trainer:
         self.train = train
         self.network = network.to(run.place.device)
         self.ema = copy.deepcopy(self.network).requires_grad_(False) if train.ema_decay else None
-        base_lr = train.optim_g.keywords["lr"]
-        self.optimizer = train.optim_g(parameter_groups(self.network, base_lr, train.dcn_lr_mul))
+        apply_switches(self.network, train, run.place.device)
+        self.autocast_type = autocast_type(train.amp, run.place.device)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast_type is torch.float16)
+        self.optimizer = train.optim_g(parameter_groups(self.network, train.optim_g.keywords["lr"], train.dcn_lr_mul))
+        self.model: nn.Module | None = None  # what the loss calls: the network, compiled and distributed
+        # what follows is the state beside weights, averages and moments
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.model: nn.Module = self.network  # what the loss calls: the network, or DDP around it
         self.iteration = 0  # optimiser steps done
+        self.samples = 0  # consumed, over all processes
         self.last_validation = 0
         self.best: dict[str, float] = {}
+        self.bad_steps = 0  # in a row
+        self.well_until = 0  # the last iteration whose offsets were looked at and found well
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=run.place.device)  # since the last line of the log
 
     def is_trainable(self, name: str, iteration: int) -> bool:
@@ -77,104 +103,221 @@ class Trainer:
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch and what the network made of it."""
-        sr = self.model(batch["lq"])
+        sr = self.model(batch["lq"]).float()
         return self.train.pixel_opt(sr, batch["gt"]), sr
 
     def fit(self) -> None:
         """Trains from the current iteration to ``total_iter``: steps, logs, validates and saves.
 
         Raises:
-            UserError: the loss is no longer finite.
+            UserError: training diverged, or memory ran out.
             SystemExit: stopped by Ctrl-C or SIGTERM, after saving a state.
         """
-        total, every = self.train.total_iter, self.run.logger
-        place, folder = self.run.place, self.run.folder
-        with StopSignals() as stop, Recorder(folder, self.iteration, total, every, place.is_main) as record:
+        total, every, place = self.train.total_iter, self.run.logger, self.run.place
+        with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, every, place.is_main) as record:
             if self.validation_is_due():  # a stop came between the last step and its validation
                 self.validate(record, stop)
             clock = Clock()
-            for batch in clock.wait_for(self.run.batches(self.iteration)) if self.iteration < total else ():
-                self.iteration += 1
-                self.enter_phase()
-                self.set_learning_rate()
-                loss, sr = self.step(to_device(batch, place.device))
-                record.bar.update()
-                if self.iteration % every.print_freq == 0:
-                    self.log(record, loss, sr, batch, clock)
-                if self.validation_is_due() and not stop:
-                    self.validate(record, stop)
-                    clock.start()
-                if self.iteration % every.save_checkpoint_freq == 0 or self.iteration == total or stop:
-                    self.save()
-                if stop:
-                    self.leave(stop)
-                if self.iteration == total:
-                    break
+            while self.iteration < total:
+                for batches in clock.wait_for(grouped(self.run.batches(self.samples), self.train.accumulate)):
+                    self.iteration += 1
+                    self.samples += self.run.batch_size * self.train.accumulate
+                    self.enter_phase(batches[0])
+                    self.set_learning_rate()
+                    sr, last, is_well = self.step(batches)
+                    record.bar.update(self.iteration - record.bar.n)
+                    (stopped,) = any_rank(place, bool(stop))
+                    if self.iteration % every.print_freq == 0:
+                        self.log(record, sr, last, clock)
+                    if self.validation_is_due() and not stopped:
+                        self.validate(record, stop)
+                        (stopped,) = any_rank(place, bool(stop))
+                        clock.start()
+                    if self.iteration % every.save_checkpoint_freq == 0 or self.iteration == total or stopped:
+                        self.save()
+                    if stopped:
+                        self.leave(stop)
+                    if self.iteration == total or (not is_well and self.roll_back(record)):
+                        break
         logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
 
-    def enter_phase(self) -> None:
+    def enter_phase(self, batch: Batch) -> None:
         """Freezes and unfreezes parameters for this iteration; follows from its number alone, also after resuming."""
-        changed = False
+        changed = self.model is None
         for name, parameter in self.network.named_parameters():
             trainable = self.is_trainable(name, self.iteration)
             changed |= parameter.requires_grad != trainable
             parameter.requires_grad_(trainable)
             if not trainable:
                 parameter.grad = None
-        if not any(parameter.requires_grad for parameter in self.network.parameters()):
+        if not changed:
+            return
+        count = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        if count == 0:
             raise UserError(f"iteration {self.iteration}: every parameter is frozen; there is nothing to train")
-        first = self.model is self.network
-        if self.run.place.world_size > 1 and (changed or first):
-            self.model = DistributedDataParallel(self.network)  # it notes what needs gradients once, when it is made
-        if changed:
-            count = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-            logger.info("from iteration %d on, %s parameters are trained", self.iteration, f"{count:,}")
+        logger.info("from iteration %d on, %s parameters are trained", self.iteration, f"{count:,}")
+        self.model = self.network
+        if self.run.place.world_size > 1:  # DDP notes what needs gradients once, when it is made
+            unused = self.some_parameters_are_unused(batch)
+            self.model = DistributedDataParallel(self.network, find_unused_parameters=unused, broadcast_buffers=False)
+        if self.train.compile:
+            self.model = torch.compile(self.model)
+
+    def some_parameters_are_unused(self, batch: Batch) -> bool:
+        """Returns whether, on some rank, a step leaves a trained parameter without gradient; found by trying one."""
+        state = random_state.get_state(self.run.place.device)
+        with self.autocast():
+            loss, _ = self.loss(to_device(batch, self.run.place.device))
+        loss.backward()
+        unused = any(p.requires_grad and p.grad is None for p in self.network.parameters())
+        self.optimizer.zero_grad(set_to_none=True)
+        random_state.set_state(state, self.run.place.device)
+        return any_rank(self.run.place, unused)[0]
 
     def set_learning_rate(self) -> None:
         """Sets every group's rate for this iteration."""
         for group, base_lr in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = learning_rate(self.iteration - 1, base_lr, self.train.scheduler, self.train.warmup_iter)
 
-    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Makes one optimiser step and returns the loss and what the network made of the batch."""
-        self.model.train()
-        loss, sr = self.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.train.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.train.clip_grad_norm)
-        self.optimizer.step()
-        self.loss_sum += loss.detach()
-        if self.ema is not None:
-            update_average(self.ema, self.network, self.train.ema_decay)
-        return loss.detach(), sr.detach()
+    def step(self, batches: list[Batch]) -> tuple[Tensor, Batch, bool]:
+        """Makes one optimiser step, or skips it if loss, gradient or offsets are not as they should be.
 
-    def log(self, record: Recorder, loss: Tensor, sr: Tensor, batch: Batch, clock: "Clock") -> None:
-        """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
-        steps = self.run.logger.print_freq
-        mean = self.loss_sum.item() / steps
-        self.loss_sum.zero_()
-        if not math.isfinite(mean):
-            raise UserError(
-                f"the loss is {mean} at iteration {self.iteration}: training diverged. Lower train.optim_g.lr or "
-                "train.dcn_lr_mul, clip with train.clip_grad_norm, and go on from an earlier state (path.resume_state)"
-            )
+        Returns:
+            What the network made of the last batch, that batch, and whether the offsets are well.
+        """
+        self.model.train()
+        looks = self.looks_at_offsets()
+        track_offsets(self.network, looks)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros_like(self.loss_sum)
+        try:
+            for number, batch in enumerate(batches, start=1):
+                batch = to_device(batch, self.run.place.device)
+                last = number == len(batches) or self.run.place.world_size == 1
+                with nullcontext() if last else self.model.no_sync():
+                    with self.autocast():
+                        part, sr = self.loss(batch)
+                    part = part * self.loss_factor()
+                    self.scaler.scale(part).backward()
+                loss += part.detach()
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            self.explain_out_of_memory(error)
+            raise
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        (is_bad,) = any_rank(self.run.place, not math.isfinite(float(norm) + float(loss)))
+        is_well = not looks or self.offsets_are_well()
+        if is_bad:
+            self.note_bad_step(batches, float(loss), float(norm))
+        elif is_well or self.train.offset_guard == "warn":
+            if self.train.clip_grad_norm is not None:
+                nn.utils.clip_grads_with_norm_(self.network.parameters(), self.train.clip_grad_norm, norm)
+            self.scaler.step(self.optimizer)
+            self.bad_steps = 0
+            self.loss_sum += loss
+            if self.ema is not None:
+                update_average(self.ema, self.network, self.train.ema_decay)
+        self.scaler.update()
+        return sr.detach(), batch, is_well
+
+    def autocast(self) -> torch.autocast:
+        """Returns the context in which losses are computed."""
+        return torch.autocast(self.run.place.device.type, self.autocast_type, enabled=self.autocast_type is not None)
+
+    def loss_factor(self) -> float:
+        """Returns what a part of the effective batch counts; DDP takes means of gradients over the processes."""
         summed = self.train.pixel_opt.keywords.get("reduction") == "sum"
+        return float(self.run.place.world_size) if summed else 1 / self.train.accumulate
+
+    def looks_at_offsets(self) -> bool:
+        """Returns whether this iteration looks at the offsets."""
+        freq = self.train.offset_freq
+        return self.train.offset_guard != "off" and freq > 0 and self.iteration % freq == 0
+
+    def offsets_are_well(self) -> bool:
+        """Returns whether every layer's mean offset is below the limit; says so once if not."""
+        worst = worst_offset(read_offsets(self.network, self.run.place))
+        if worst is None or worst.mean <= self.train.offset_limit:
+            self.well_until = self.iteration
+            return True
+        logger.warning(
+            "iteration %d: mean offset %.0f pixels in %s, above offset_limit %g: alignment is lost (offset_guard: %s)",
+            *(self.iteration, worst.mean, worst.layer, self.train.offset_limit, self.train.offset_guard),
+        )
+        return False
+
+    def note_bad_step(self, batches: list[Batch], loss: float, norm: float) -> None:
+        """Counts a step whose loss or gradient is not finite; ends the training after too many in a row.
+
+        Raises:
+            UserError: ``max_bad_steps`` in a row.
+        """
+        self.bad_steps += 1
+        keys = [key for batch in batches for key in batch.get("key", [])]
+        logger.warning(
+            "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)",
+            *(self.iteration, loss, norm, ", ".join(map(str, keys)), self.bad_steps),
+        )
+        if self.bad_steps >= self.train.max_bad_steps:
+            file = self.run.folder / f"bad_batch_{self.iteration}_rank{self.run.place.rank}.pth"
+            checkpoint.save(file, {"batches": batches, "network": self.network.state_dict()})
+            raise UserError(DIVERGED.format(steps=self.bad_steps, file=file))
+
+    def roll_back(self, record: Recorder) -> bool:
+        """Goes back, if asked to, to the newest state that was well: with other data, and half the offsets' rates.
+
+        Returns:
+            Whether it did: the stream of batches then has to start anew.
+        """
+        if self.train.offset_guard != "rollback":
+            return False
+        found = checkpoint.newest_state(self.run.folder, until=self.well_until)
+        if found is None:
+            logger.warning("there is no state to roll back to yet; going on")
+            return False
+        samples, rates = self.samples, self.base_rates
+        self.load_state(found.state)
+        self.samples = samples
+        deformable = [group["deformable"] for group in self.optimizer.param_groups]
+        self.base_rates = [rate / 2 if own else rate for rate, own in zip(rates, deformable, strict=True)]
+        record.rewind(self.iteration)
+        logger.warning(
+            "rolled back to %s, %d iterations; deformable convolutions learn half as fast", found.file, self.iteration
+        )
+        return True
+
+    def explain_out_of_memory(self, error: RuntimeError) -> None:
+        """Raises a UserError with the remedy if memory ran out, after saving the state before this step."""
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        self.iteration -= 1
+        self.samples -= self.run.batch_size * self.train.accumulate
+        if self.iteration:
+            self.save()
+        raise UserError(OUT_OF_MEMORY.format(iteration=self.iteration)) from error
+
+    def log(self, record: Recorder, sr: Tensor, batch: Batch, clock: Clock) -> None:
+        """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
+        steps, place = self.run.logger.print_freq, self.run.place
+        loss = over_ranks(self.loss_sum, place, "mean").item() / steps
+        self.loss_sum.zero_()
+        summed = self.train.pixel_opt.keywords.get("reduction") == "sum"
+        error = over_ranks((sr.float().clamp(0, 1) - batch["gt"]).square().mean(), place, "mean").item()
         values = {
-            "loss": mean,
-            "loss_per_value": mean / sr.numel() if summed else mean,
-            "psnr": psnr(sr, batch["gt"].to(sr.device)),
+            "loss": loss,
+            "loss_per_value": loss / (sr.numel() * place.world_size * self.train.accumulate) if summed else loss,
+            "psnr": -10 * math.log10(max(error, 1e-12)),
             "lr": self.optimizer.param_groups[0]["lr"],
         }
-        speed, share = clock.speed_and_wait(steps)
         record.scalars(self.iteration, {f"train/{name}": value for name, value in values.items()})
-        togo = time.strftime("%H:%M:%S", time.gmtime((self.train.total_iter - self.iteration) / speed))
-        record.bar.set_postfix_str(f"loss {values['loss_per_value']:.4g}, data wait {share:.0%}", refresh=False)
-        logger.info(
-            "iter %d/%d  loss %.4g (%.4g per value)  PSNR %.2f dB  lr %.3g  %.2f it/s  data wait %.0f %%  ETA %s",
-            *(self.iteration, self.train.total_iter, mean, values["loss_per_value"], values["psnr"], values["lr"]),
-            *(speed, 100 * share, togo),
-        )
+        if self.looks_at_offsets():
+            for layer, mean, maximum in read_offsets(self.network, place):
+                record.curves(self.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
+        speed, wait = clock.speed_and_wait(steps)
+        memory = torch.cuda.max_memory_allocated() / 2**30 if place.device.type == "cuda" else None
+        record.line(self.iteration, self.train.total_iter, values, speed, wait, memory)
 
     def validation_is_due(self) -> bool:
         """Returns whether this iteration is to be validated and has not been yet."""
@@ -188,21 +331,23 @@ class Trainer:
         assert self.run.validate is not None, "validation_is_due says there is something to validate on"
         network = self.network if self.ema is None else self.ema
         network.eval()
-        values = self.run.validate(network, stop)
-        if values is None:
+        result = self.run.validate(network, stop)
+        if result is None:
             return
         self.last_validation = self.iteration
-        for name, value in values.items():
+        for name, value in result.values.items():
             self.best[name] = max(value, self.best.get(name, -math.inf))
             logger.info("validation %d  %s %.4f  (best %.4f)", self.iteration, name, value, self.best[name])
-        record.scalars(self.iteration, {f"val/{name}": value for name, value in values.items()})
+        record.scalars(self.iteration, {f"val/{name}": value for name, value in result.values.items()})
+        record.images(self.iteration, result.example)
 
     def weights_file(self) -> Path:
         """Returns the file of this iteration's weights."""
         return self.run.folder / "models" / f"net_g_{self.iteration}.pth"
 
     def save(self) -> None:
-        """Writes the weights, then the state to resume from."""
+        """Writes the weights, then the state to resume from; deletes states that are too old to be kept."""
+        self.loss_sum = over_ranks(self.loss_sum, self.run.place, "mean")
         if not self.run.place.is_main:
             return
         weights = {"params": self.network.state_dict()}
@@ -210,99 +355,61 @@ class Trainer:
             weights["params_ema"] = self.ema.state_dict()
         checkpoint.save(self.weights_file(), weights)
         checkpoint.save(self.run.folder / "training_states" / f"{self.iteration}.state", self.state())
+        checkpoint.forget_old_states(self.run.folder, self.run.logger.keep_states, self.run.logger.keep_state_every)
 
     def leave(self, stop: StopSignals) -> None:
         """Ends the program after a stop was requested and the state saved."""
-        logger.info("stopped by %s at iteration %d; --auto_resume goes on", stop.received.name, self.iteration)
-        raise SystemExit(128 + stop.received)
+        name = stop.received.name if stop.received else "a signal to another process"
+        logger.info("stopped by %s at iteration %d; --auto_resume goes on", name, self.iteration)
+        raise SystemExit(128 + (stop.received or 0))
 
     def state(self) -> dict[str, Any]:
         """Returns all that training goes on from: tensors and plain values."""
         return {
             "iteration": self.iteration,
+            "samples": self.samples,
+            "effective_batch": self.run.batch_size * self.train.accumulate,
             "last_validation": self.last_validation,
             "best": dict(self.best),
+            "bad_steps": self.bad_steps,
+            "well_until": self.well_until,
+            "base_rates": list(self.base_rates),
             "loss_sum": self.loss_sum,
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
-            "random": random_state(self.run.place.device),
+            "scaler": self.scaler.state_dict(),
+            "random": random_state.get_state(self.run.place.device),
             "settings": self.run.settings,
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any], keep_rates: bool = True) -> None:
         """Takes over what :meth:`state` returned.
+
+        Args:
+            state: of the same network and optimiser.
+            keep_rates: the state's learning rates count, not those of the options.
 
         Raises:
             UserError: the state is another network's, or no state.
         """
+        options = [{**group} for group in self.optimizer.param_groups]
         try:
             self.network.load_state_dict(state["network"])
             if self.ema is not None:
                 self.ema.load_state_dict(state["ema"] or state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            restore_random_state(state["random"], self.run.place.device)
-            self.iteration, self.last_validation = state["iteration"], state["last_validation"]
-            self.best = dict(state["best"])
+            self.scaler.load_state_dict(state["scaler"])
+            random_state.set_state(state["random"], self.run.place.device)
+            self.iteration, self.samples = state["iteration"], state["samples"]
+            self.last_validation, self.best = state["last_validation"], dict(state["best"])
+            self.bad_steps, self.well_until = state["bad_steps"], state["well_until"]
             self.loss_sum = state["loss_sum"].to(self.run.place.device)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"the training state does not fit this network and optimiser: {reason}") from None
-
-
-class Clock:
-    """Times the loop: steps per second, and the share of the time spent waiting for data."""
-
-    def __init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        """Starts measuring anew."""
-        self.since, self.waited = time.perf_counter(), 0.0
-
-    def wait_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yields the batches, timing the wait for each."""
-        iterator = iter(batches)
-        while True:
-            before = time.perf_counter()
-            batch = next(iterator)
-            self.waited += time.perf_counter() - before
-            yield batch
-
-    def speed_and_wait(self, steps: int) -> tuple[float, float]:
-        """Returns steps per second and the waiting share since the last call, and starts anew."""
-        elapsed = max(time.perf_counter() - self.since, 1e-9)
-        result = steps / elapsed, self.waited / elapsed
-        self.start()
-        return result
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Returns the batch with its tensors on the device."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Moves ``average``'s parameters towards ``network``'s by ``1 − decay``; buffers are copied."""
-    with torch.no_grad():
-        get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), 0)
-        for own, theirs in zip(average.buffers(), network.buffers(), strict=True):
-            own.copy_(theirs)
-
-
-def psnr(sr: Tensor, gt: Tensor) -> float:
-    """Returns the PSNR in dB of frames in [0, 1], over the whole batch, unrounded."""
-    return -10 * math.log10(max((sr.float().clamp(0, 1) - gt).square().mean().item(), 1e-12))
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Returns the state of torch's generators; samples draw from generators of their own (see vsr.data.sampler)."""
-    state = {"cpu": torch.get_rng_state()}
-    return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
-
-
-def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    """Sets torch's generators to a state that :func:`random_state` returned."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+        if keep_rates:
+            self.base_rates = list(state["base_rates"])
+        else:  # the new schedule's options replace those the state brought along
+            for group, own in zip(self.optimizer.param_groups, options, strict=True):
+                group.update({key: value for key, value in own.items() if key != "params"})

@@ -3,14 +3,17 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from vsr.utils.errors import UserError
 
 LAUNCHER = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what torchrun sets, and the values without it
+PATIENCE = timedelta(hours=2)  # for the slowest rank: longer than any validation, which is shared among the ranks
 
 
 class Place(NamedTuple):
@@ -36,7 +39,7 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
         port: the rendezvous port, where the launcher gives none.
 
     Raises:
-        UserError: a GPU was asked for and there is none.
+        UserError: a GPU was asked for and there is none, or another process of the run died.
     """
     rank, world_size, local_rank = (int(os.environ.get(key, d)) for key, d in LAUNCHER.items())
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -52,8 +55,39 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
         return
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(port or 29500))
-    dist.init_process_group(backend or ("nccl" if device.type == "cuda" else "gloo"), rank=rank, world_size=world_size)
+    own_backend = backend if device.type == "cuda" else "gloo"  # nccl knows no CPU
+    dist.init_process_group(own_backend or "nccl", rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         yield Place(device, rank, world_size)
+    except (dist.DistBackendError, RuntimeError) as error:
+        if any(sign in str(error) for sign in ("Connection closed by peer", "Connection reset by peer", "NCCL error")):
+            raise UserError(f"rank {rank} stops: another process of this run ended; its message says why") from None
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def over_ranks(value: Tensor, place: Place, how: Literal["mean", "max"]) -> Tensor:
+    """Returns the mean or maximum of a tensor over all ranks; every rank has to call it."""
+    if place.world_size == 1:
+        return value
+    value = value.clone()
+    dist.all_reduce(value, dist.ReduceOp.MAX if how == "max" else dist.ReduceOp.SUM)
+    return value if how == "max" else value / place.world_size
+
+
+def any_rank(place: Place, *flags: bool) -> list[bool]:
+    """Returns which flags are set on some rank; every rank has to call it."""
+    if place.world_size == 1:
+        return list(flags)
+    values = torch.tensor(flags, dtype=torch.int32, device=place.device)
+    return [bool(flag) for flag in over_ranks(values, place, "max").tolist()]
+
+
+def from_all_ranks(value: Any, place: Place) -> list[Any]:
+    """Returns every rank's value, in order of rank; every rank has to call it."""
+    if place.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * place.world_size
+    dist.all_gather_object(values, value)
+    return values

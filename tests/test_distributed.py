@@ -1,0 +1,90 @@
+"""Several processes train what one does: same losses, same metrics, and states that pass between them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from synthetic import make_clips
+from training import rows, small_options, weights, write_options
+
+pytestmark = pytest.mark.slow
+BATCH = 6  # over all processes
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Five frames: with two processes they cannot be shared evenly."""
+    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=1, num_frames=5, gt_size=(48, 64))
+
+
+def launch(folder, options, processes, *arguments):
+    """Trains with so many processes, the batch shared among them; returns exit code and output."""
+    options["datasets"]["train"]["batch_size_per_gpu"] = BATCH // processes
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"] if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "vsr.train", "-opt", str(write_options(folder, options)), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return run.returncode, run.stdout + run.stderr
+
+
+def assert_nearly_equal_rows(first, second):
+    """Sums over a batch in another order differ by rounding; Adam carries it on."""
+    assert [row[:2] for row in first] == [row[:2] for row in second]
+    for one, other in zip(first[1:], second[1:], strict=True):
+        assert float(one[2]) == pytest.approx(float(other[2]), rel=2e-4), one
+
+
+@pytest.mark.parametrize(("processes", "reduction"), [(2, "mean"), (3, "sum")])
+def test_losses_and_metrics_equal_one_process(tmp_path, clips, processes, reduction):
+    common = {
+        "train__pixel_opt": {"type": "L1Loss", "reduction": reduction},
+        "train__tsa_iter": 3,  # the parameters that get gradients change
+        "train__total_iter": 5,
+        "val__val_freq": 2,
+        "logger__print_freq": 2,
+    }
+    assert launch(tmp_path, small_options(clips, name="one", **common), 1)[0] == 0
+    code, text = launch(tmp_path, small_options(clips, name="several", **common), processes)
+    assert code == 0, text
+    assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "several"))
+    assert text.count("finished: 5 iterations") == 1, "only one process writes the log"
+
+
+def test_a_state_passes_from_two_processes_to_one_to_three(tmp_path, clips):
+    train = {"train__total_iter": 6, "logger__save_checkpoint_freq": 2}
+    assert launch(tmp_path, small_options(clips, name="one", **train), 1)[0] == 0
+    for processes, stop in ((2, 2), (1, 4), (3, 6)):
+        options = small_options(clips, name="passed", **train)
+        assert launch(tmp_path, options, processes, "--auto_resume")[0] == 0
+        for file in (tmp_path / "experiments" / "passed").rglob("*"):  # as if it had been stopped there
+            number = file.stem.removeprefix("net_g_")
+            if number.isdigit() and int(number) > stop:
+                file.unlink()
+    assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "passed"))
+    one, passed = weights(tmp_path, "one", 6)["params"], weights(tmp_path, "passed", 6)["params"]
+    for name, value in one.items():
+        torch.testing.assert_close(passed[name], value, rtol=1e-2, atol=1e-4)
+
+
+def test_more_processes_than_frames_validate(tmp_path):
+    short = make_clips(tmp_path / "short", num_clips=1, num_frames=3, gt_size=(48, 64))
+    one_frame = f"{short.meta}.one"
+    with open(one_frame, "w") as file:
+        file.write("000 1 (48,64,3)\n")
+    options = small_options(short, train__total_iter=1, datasets__val__meta_info_file=one_frame)
+    code, text = launch(tmp_path, options, 2)
+    assert code == 0, text
+    assert len([row for row in rows(tmp_path, "small") if row[1] == "val/clips/psnr"]) == 1
+
+
+def test_a_process_that_dies_ends_the_others_with_one_message(tmp_path):
+    broken = make_clips(tmp_path / "broken", num_clips=1, num_frames=5, gt_size=(48, 64))
+    frame = broken.gt / "000" / "00000002.png"
+    frame.write_bytes(frame.read_bytes()[:100])
+    options = small_options(broken, datasets__train__batch_size_per_gpu=1, train__total_iter=50, datasets__val=None)
+    code, text = launch(tmp_path, options, 2)
+    assert code != 0
+    assert "00000002.png is truncated" in text
+    assert "vsr/train.py" not in text.replace("vsr.train", ""), "no traceback of ours"

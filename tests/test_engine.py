@@ -1,0 +1,324 @@
+"""The engine's promises: exact resume at any moment, switches that do what they say, steps that go wrong are healed."""
+
+import random
+import signal
+import time
+
+import pytest
+import torch
+from synthetic import make_clips
+from training import assert_same_weights, rows, small_options, start, weights, write_options
+
+from vsr.ops import ModulatedDeformConvPack
+from vsr.train import main
+from vsr.trainers.checkpoint import states
+from vsr.trainers.resume import differences
+from vsr.trainers.scratch import ScratchTrainer
+from vsr.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=2, num_frames=6, gt_size=(48, 64))
+
+
+@pytest.fixture(autouse=True)
+def work_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def train(tmp_path):
+    return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
+
+
+def log_of(folder, name="small"):
+    return (folder / "experiments" / name / "train.log").read_text()
+
+
+# resume ---------------------------------------------------------------------------------------------------------------
+
+
+def test_changed_options_are_shown_and_refused(tmp_path, clips, train):
+    train(small_options(clips, train__total_iter=2))
+    changed = small_options(clips, train__total_iter=4, train__optim_g={"type": "Adam", "lr": 5e-4})
+    with pytest.raises(UserError) as caught:
+        train(changed, "--auto_resume")
+    for part in ("train.total_iter: 2 → 4", "train.optim_g.lr: 0.001 → 0.0005", "--resume_mode new_schedule"):
+        assert part in str(caught.value)
+    assert train(changed, "--auto_resume", "--resume_mode", "new_schedule") == 0
+    rates = [float(row[2]) for row in rows(tmp_path, "small") if row[1] == "train/lr"]
+    assert rates[1] > 9e-4 and rates[2] < 5e-4
+    assert [row[0] for row in rows(tmp_path, "small") if row[1] == "train/loss"] == ["1", "2", "3", "4"]
+
+
+def test_weights_of_a_state_start_a_new_training(tmp_path, clips, train):
+    train(small_options(clips, train__total_iter=2))
+    state = "experiments/small/training_states/2.state"
+    frozen = {"train__optim_g": {"type": "Adam", "lr": 0.0}, "train__total_iter": 1, "path__resume_state": state}
+    train(small_options(clips, name="new", **frozen), "--resume_mode", "weights")
+    first, new = weights(tmp_path, "small", 2)["params"], weights(tmp_path, "new", 1)["params"]
+    assert_same_weights({"params": first}, {"params": new})
+
+
+def test_another_effective_batch_is_a_change(clips, train):
+    train(small_options(clips, train__total_iter=1))
+    with pytest.raises(UserError, match="effective batch: 2 → 4"):
+        train(small_options(clips, train__total_iter=1, datasets__train__batch_size_per_gpu=4), "--auto_resume")
+
+
+def test_options_that_change_nothing_computed_may_change():
+    former = {
+        "name": "a",
+        "num_gpu": 1,
+        "datasets": {"train": {"num_worker_per_gpu": 1, "gt_size": 32}, "val": {"a": 1}},
+    }
+    current = {"name": "b", "num_gpu": 0, "datasets": {"train": {"num_worker_per_gpu": 4, "gt_size": 64}, "val": {}}}
+    assert differences(former, current) == ["datasets.train.gt_size: 32 → 64"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, clips, train, damage):
+    train(small_options(clips, name="whole"))
+    options = small_options(clips, train__total_iter=6, logger__save_checkpoint_freq=2)
+    train(options)
+    newest = tmp_path / "experiments" / "small" / "training_states" / "6.state"
+    content = bytearray(newest.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 255
+    newest.write_bytes(b"" if damage == "empty" else content[: len(content) // 2] if damage == "cut" else content)
+    train(options, "--auto_resume")
+    assert "6.state is not a file of weights that torch can read, or is damaged" in log_of(tmp_path)
+    assert "resumed from experiments/small/training_states/4.state" in log_of(tmp_path)
+    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
+
+
+def test_a_weight_file_is_no_state(clips, train):
+    train(small_options(clips, train__total_iter=1))
+    with pytest.raises(UserError, match="is not a training state"):
+        train(small_options(clips, name="other", path__resume_state="experiments/small/models/net_g_1.pth"))
+
+
+def test_only_the_newest_states_and_every_so_many_are_kept(tmp_path, clips, train):
+    keep = {"logger__keep_states": 2, "logger__keep_state_every": 3, "logger__save_checkpoint_freq": 1}
+    train(small_options(clips, train__total_iter=8, datasets__val=None, **keep))
+    assert [int(file.stem) for file in states(tmp_path / "experiments" / "small")] == [8, 7, 6, 3]
+    assert len(list((tmp_path / "experiments" / "small" / "models").iterdir())) == 8
+
+
+@pytest.mark.slow
+def test_killing_at_25_random_moments_changes_nothing(tmp_path, clips, train):
+    """Every iteration writes a state, so that many kills fall into a write."""
+    common = {"train__total_iter": 60, "logger__save_checkpoint_freq": 1, "train__tsa_iter": 20, "val__val_freq": 7}
+    train(small_options(clips, name="whole", **common))
+    options = small_options(clips, name="killed", datasets__train__num_worker_per_gpu=1, **common)
+    file = write_options(tmp_path, options)
+    moments = random.Random(0)
+    for _ in range(25):
+        process = start(tmp_path, file, "--auto_resume")
+        for line in process.stdout:
+            if "resumed" in line or "from iteration" in line:
+                break
+        time.sleep(moments.uniform(0, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start(tmp_path, file, "--auto_resume")
+    text = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, text
+    assert_same_weights(weights(tmp_path, "whole", 60), weights(tmp_path, "killed", 60))
+    assert rows(tmp_path, "whole") == rows(tmp_path, "killed")
+    assert not list((tmp_path / "experiments" / "killed").rglob("*.tmp")), "a killed write leaves its temporary file"
+
+
+# switches -------------------------------------------------------------------------------------------------------------
+
+
+def final_weights(folder, train, clips, name, **changes):
+    train(small_options(clips, name=name, train__total_iter=3, datasets__val=None, train__ema_decay=0, **changes))
+    return weights(folder, name, 3)
+
+
+def test_checkpointing_computes_the_same(tmp_path, clips, train):
+    plain = final_weights(tmp_path, train, clips, "plain")
+    assert_same_weights(plain, final_weights(tmp_path, train, clips, "recomputed", train__checkpointing=True))
+
+
+def test_accumulated_batches_equal_one_large_batch(tmp_path, clips, train):
+    large = final_weights(tmp_path, train, clips, "large", datasets__train__batch_size_per_gpu=4)
+    small = final_weights(tmp_path, train, clips, "small", datasets__train__batch_size_per_gpu=2, train__accumulate=2)
+    for name, value in large["params"].items():
+        torch.testing.assert_close(small["params"][name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_accumulated_sums_equal_one_large_sum(tmp_path, clips, train):
+    loss = {"train__pixel_opt": {"type": "L1Loss", "reduction": "sum"}}
+    train(small_options(clips, name="large", datasets__train__batch_size_per_gpu=4, train__total_iter=1, **loss))
+    train(small_options(clips, name="small", train__accumulate=2, train__total_iter=1, **loss))
+    for large, small in zip(rows(tmp_path, "large")[1:3], rows(tmp_path, "small")[1:3], strict=True):
+        assert float(small[2]) == pytest.approx(float(large[2]), rel=1e-5)  # loss, loss_per_value
+
+
+@pytest.mark.parametrize("switch", ["channels_last", "tf32", "deterministic"])
+def test_switches_that_change_only_rounding(tmp_path, clips, train, switch):
+    plain = final_weights(tmp_path, train, clips, "plain")
+    other = final_weights(tmp_path, train, clips, "other", **{f"train__{switch}": True})
+    torch.use_deterministic_algorithms(False)
+    for name, value in plain["params"].items():
+        torch.testing.assert_close(other["params"][name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_fused_adam_is_adam(tmp_path, clips, train):
+    plain = final_weights(tmp_path, train, clips, "plain")
+    adam = {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99], "fused": True}
+    fused = final_weights(tmp_path, train, clips, "fused", train__optim_g=adam)
+    for name, value in plain["params"].items():
+        torch.testing.assert_close(fused["params"][name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_bf16_trains_nearly_as_32_bits(tmp_path, clips, train):
+    train(small_options(clips, name="plain", train__total_iter=3))
+    train(small_options(clips, name="bf16", train__total_iter=3, train__amp="bf16"))
+    for plain, half in zip(rows(tmp_path, "plain")[1:], rows(tmp_path, "bf16")[1:], strict=True):
+        assert float(half[2]) == pytest.approx(float(plain[2]), rel=0.02)
+    assert not torch.equal(weights(tmp_path, "plain", 3)["params"]["conv_last.bias"],
+                           weights(tmp_path, "bf16", 3)["params"]["conv_last.bias"])  # fmt: skip
+
+
+def test_automatic_precision_says_what_it_chose(tmp_path, clips, train):
+    train(small_options(clips, train__total_iter=1, train__amp="auto"))
+    assert "train.amp: auto is off on this device" in log_of(tmp_path)
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        train(small_options(clips, name="other", train__amp="fp16"))
+
+
+def test_clipped_gradients_make_smaller_steps(tmp_path, clips, train):
+    """Adam divides by the gradient's size, but not below eps: gradients clipped to 1e-9 hardly move anything."""
+    train(small_options(clips, train__total_iter=1, train__clip_grad_norm=1e-12, train__ema_decay=0))
+    train(small_options(clips, name="free", train__total_iter=1, train__ema_decay=0))
+    clipped, free = (weights(tmp_path, name, 1)["params"]["conv_last.weight"] for name in ("small", "free"))
+    assert (clipped - free).abs().max() > 5e-4
+
+
+@pytest.mark.slow
+def test_a_compiled_network_computes_the_same(tmp_path, clips, train):
+    plain = final_weights(tmp_path, train, clips, "plain")
+    compiled = final_weights(tmp_path, train, clips, "compiled", train__compile=True)
+    for name, value in plain["params"].items():
+        torch.testing.assert_close(compiled["params"][name], value, rtol=1e-3, atol=2e-5)
+
+
+# healing --------------------------------------------------------------------------------------------------------------
+
+
+def spoil(monkeypatch, iterations, error=None):
+    """Makes the loss of some iterations not a number, or raise an error."""
+    loss = ScratchTrainer.loss
+
+    def spoiled(self, batch):
+        value, sr = loss(self, batch)
+        if self.iteration in iterations:
+            if error is not None:
+                raise error
+            value = value * float("nan")
+        return value, sr
+
+    monkeypatch.setattr(ScratchTrainer, "loss", spoiled)
+
+
+def test_a_bad_step_is_skipped_and_told(tmp_path, clips, train, monkeypatch):
+    spoil(monkeypatch, {2})
+    train(small_options(clips, train__total_iter=3, logger__save_checkpoint_freq=1))
+    first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
+    assert_same_weights({"params": first}, {"params": second})
+    assert not torch.equal(second["conv_last.bias"], third["conv_last.bias"])
+    assert "iteration 2 skipped: loss nan" in log_of(tmp_path)
+
+
+def test_many_bad_steps_end_training_with_the_batch(tmp_path, clips, train, monkeypatch):
+    spoil(monkeypatch, range(3, 100))
+    with pytest.raises(UserError, match="training diverged: 3 steps in a row"):
+        train(small_options(clips, train__total_iter=20, train__max_bad_steps=3))
+    (file,) = (tmp_path / "experiments" / "small").glob("bad_batch_5_rank0.pth")
+    saved = torch.load(file, weights_only=True)
+    assert saved["batches"][0]["lq"].shape == (2, 3, 3, 8, 8)
+
+
+def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clips, train, monkeypatch):
+    train(small_options(clips, name="whole"))
+    with monkeypatch.context() as patch:
+        spoil(patch, {4}, torch.OutOfMemoryError("CUDA out of memory"))
+        with pytest.raises(UserError, match=r"out of memory after iteration 3[\s\S]*train\.accumulate"):
+            train(small_options(clips))
+    train(small_options(clips), "--auto_resume")
+    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
+
+
+@pytest.fixture
+def runaway(monkeypatch):
+    """Makes offsets jump by 1000 pixels while it is told to."""
+    forward = ModulatedDeformConvPack.forward
+    switch = {"on": False}
+
+    def shifted(self, x, feature):
+        result = forward(self, x, feature)
+        if switch["on"] and self.track_offsets:
+            self.offset_magnitude.fill_(1000.0)
+        return result
+
+    monkeypatch.setattr(ModulatedDeformConvPack, "forward", shifted)
+    step = ScratchTrainer.step
+
+    def watched(self, batches):
+        switch["on"] = self.samples == 8  # the fourth batch
+        return step(self, batches)
+
+    monkeypatch.setattr(ScratchTrainer, "step", watched)
+
+
+OFFSETS = {"train__offset_freq": 1, "logger__save_checkpoint_freq": 1, "train__total_iter": 6}
+
+
+def test_runaway_offsets_are_told_once(tmp_path, clips, train, runaway):
+    train(small_options(clips, **OFFSETS))
+    assert log_of(tmp_path).count("alignment is lost") == 1
+    assert "mean offset 1000 pixels in pcd_align." in log_of(tmp_path)
+
+
+def test_steps_with_runaway_offsets_are_skipped_when_asked_to(tmp_path, clips, train, runaway):
+    train(small_options(clips, train__offset_guard="skip", **OFFSETS))
+    third, fourth = (weights(tmp_path, "small", i) for i in (3, 4))
+    assert_same_weights(third, fourth)
+
+
+def test_training_rolls_back_when_asked_to(tmp_path, clips, train, runaway):
+    train(small_options(clips, train__offset_guard="rollback", train__scheduler=None, **OFFSETS))
+    log = log_of(tmp_path)
+    assert "rolled back to experiments/small/training_states/3.state, 3 iterations" in log
+    state = torch.load(tmp_path / "experiments/small/training_states/6.state", weights_only=True)
+    assert state["samples"] == 14  # the spoilt batch was passed over
+    assert state["base_rates"] == [1e-3, 5e-4]
+    assert [row[0] for row in rows(tmp_path, "small") if row[1] == "train/loss"] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_offsets_are_shown_as_curves(tmp_path, clips, train):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(small_options(clips, train__total_iter=2, train__offset_freq=1, logger__use_tb_logger=True))
+    board = EventAccumulator(str(tmp_path / "experiments" / "small" / "tb_logger"), size_guidance={"images": 0})
+    board.Reload()
+    assert "offsets_mean/pcd_align.cas_dcnpack" in board.Tags()["scalars"]
+    assert {"example/LQ", "example/SR", "example/GT", "example/difference x4"} <= set(board.Tags()["images"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"logger__wandb": {"project": "p"}}, "pip install wandb"),
+        ({"logger__visdom": {"port": 7097}}, "pip install visdom"),
+    ],
+)
+def test_missing_loggers_are_told(clips, train, monkeypatch, options, message):
+    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(__import__("sys").modules, "visdom", None)
+    with pytest.raises(UserError, match=message):
+        train(small_options(clips, **options))

@@ -1,0 +1,43 @@
+"""Watches the offsets of deformable convolutions: when they run away, alignment and then the training is lost.
+
+The mean absolute offset is what EDVR's authors watched; above 50 to 100 pixels it "must be meaningless"
+(https://github.com/xinntao/EDVR/issues/22).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from vsr.utils.place import Place, over_ranks
+
+
+class LayerOffset(NamedTuple):
+    """Mean and maximum absolute offset of a deformable convolution, in pixels."""
+
+    layer: str
+    mean: float
+    maximum: float
+
+
+def track_offsets(network: nn.Module, on: bool) -> None:
+    """Makes the deformable convolutions note the offsets of the next forward pass, or not."""
+    for module in network.modules():
+        if hasattr(module, "track_offsets"):
+            module.track_offsets = on
+
+
+def read_offsets(network: nn.Module, place: Place) -> list[LayerOffset]:
+    """Returns what each deformable convolution noted, the largest of all ranks; waits for the device once."""
+    layers = [(name, module) for name, module in network.named_modules() if hasattr(module, "offset_magnitude")]
+    if not layers:
+        return []
+    magnitudes = torch.stack([module.offset_magnitude for _, module in layers])
+    values = over_ranks(magnitudes, place, "max").tolist()
+    return [LayerOffset(name, mean, maximum) for (name, _), (mean, maximum) in zip(layers, values, strict=True)]
+
+
+def worst_offset(offsets: list[LayerOffset]) -> LayerOffset | None:
+    """Returns the layer with the largest mean, not a number counting as largest; None without layers."""
+    return max(offsets, key=lambda offset: math.inf if math.isnan(offset.mean) else offset.mean, default=None)

@@ -1,0 +1,56 @@
+"""Switches of speed and precision, applied to a network before it is trained."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from vsr.trainers.options import TrainOptions
+from vsr.utils.errors import UserError
+from vsr.utils.log import logger
+
+
+def autocast_type(amp: Literal["auto", "bf16", "fp16", "off"], device: torch.device) -> torch.dtype | None:
+    """Returns the 16-bit type to compute in; None computes in 32 bits.
+
+    Raises:
+        UserError: the device cannot.
+    """
+    on_gpu = device.type == "cuda"
+    if amp == "auto":
+        chosen = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else None
+        logger.info("train.amp: auto is %s on this device", "bf16" if chosen else "off")
+        return chosen
+    if amp == "fp16" and not on_gpu:
+        raise UserError("train.amp: fp16 needs a GPU, whose loss scaling keeps small gradients; bf16 runs on CPUs too")
+    if amp == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("train.amp: bf16 needs a GPU of the Ampere generation or later; fp16 runs on this one")
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[amp]
+
+
+def apply_switches(network: nn.Module, train: TrainOptions, device: torch.device) -> None:
+    """Sets PyTorch's global switches and the network's, as the options say."""
+    if train.tf32 is not None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = train.tf32
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not train.deterministic
+    torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
+    if train.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if train.checkpointing:
+        for block in blocks(network):
+            block.forward = partial(_recomputed, block.forward)
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """Returns the parts between which features are kept: what a network is made of, and the links of its chains."""
+    parts = []
+    for child in network.children():
+        parts += blocks(child) if isinstance(child, nn.Sequential) else [child] * bool(list(child.children()))
+    return parts
+
+
+def _recomputed(forward: Callable[..., Any], *inputs: Any) -> Any:
+    return checkpoint(forward, *inputs, use_reentrant=False) if torch.is_grad_enabled() else forward(*inputs)

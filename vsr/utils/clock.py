@@ -1,0 +1,37 @@
+"""Times a loop."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+class Clock:
+    """Measures steps per second, and the share of the time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Starts measuring anew."""
+        self.since, self.waited = time.perf_counter(), 0.0
+
+    def wait_for(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yields the items, timing the wait for each."""
+        iterator = iter(items)
+        while True:
+            before = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self.waited += time.perf_counter() - before
+            yield item
+
+    def speed_and_wait(self, steps: int) -> tuple[float, float]:
+        """Returns steps per second and the waiting share since the last call, and starts anew."""
+        elapsed = max(time.perf_counter() - self.since, 1e-9)
+        result = steps / elapsed, self.waited / elapsed
+        self.start()
+        return result
