@@ -1,0 +1,154 @@
+"""Says how fast training samples come and what holds them up: ``python -m vsr.bench_data -opt options/1e-4.yml``."""
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from vsr import config
+from vsr.data.loader import batches
+from vsr.data.sampler import TrainSampler
+from vsr.data.stores import FrameStore
+from vsr.data.transforms import Crop
+from vsr.options import DatasetOptions
+from vsr.trainers.batches import to_device
+from vsr.utils.errors import UserError, exit_cleanly
+
+_ADVICE = {
+    "disk": "pack the frames: a packed crop reads a fraction of the bytes (scripts/pack_frames.py --form tiles)",
+    "other programs": "the frames are in memory, but other programs keep the cores busy",
+    "decoding": "pack the frames (scripts/pack_frames.py), or raise num_worker_per_gpu while there are idle cores",
+    "augmenting": "cropping, augmenting and converting; raise num_worker_per_gpu while there are idle cores",
+    "collecting": "stacking samples and handing them to the training process; near the limit of one loader",
+    "transfer": "copying to the GPU; prefetch_mode: cuda and pin_memory: true copy while the network works",
+}
+# A sample that brings less than this from the disk did not wait for it.
+_FROM_MEMORY = 0.02  # MB
+
+
+class Stages(NamedTuple):
+    """Milliseconds of one sample in one process."""
+
+    waiting: float  # for the disk, or for a core that other programs use
+    decoding: float
+    augmenting: float
+
+
+class TimedStore:
+    """A frame store that adds up the time of its reads."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self.store = store
+        self.root = store.root
+        self.elapsed = self.worked = 0.0  # seconds on the clock and of the processor
+
+    def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
+        """Returns a frame, or a rectangle of it."""
+        elapsed, worked = time.perf_counter(), time.process_time()
+        pixels = self.store.read(key, crop)
+        self.elapsed += time.perf_counter() - elapsed
+        self.worked += time.process_time() - worked
+        return pixels
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures the training set of an options file and prints what it found; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m vsr.bench_data", description=__doc__)
+    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="options file (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option")
+    parser.add_argument("--samples", type=int, default=200, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--workers", type=int, nargs="+", help="numbers to try (default: 0, 1, 2 and the file's)")
+    args = parser.parse_args(arguments)
+    options = config.load(args.opt, args.set, need="train")
+    if args.samples < 1:
+        raise UserError(f"--samples {args.samples} is less than 1")
+    train = options.datasets["train"]
+    for line in report(train, options.manual_seed, args.samples, args.workers):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    return 0
+
+
+def report(train: DatasetOptions, seed: int, num_samples: int, workers: Sequence[int] | None) -> Iterator[str]:
+    """Yields the lines of the report, as they are measured."""
+    stages, megabytes = time_stages(train.open(), seed, num_samples)
+    total = sum(stages)
+    yield f"{train.name}: one process, {num_samples} samples: {total:.2f} ms each, {1000 / total:.1f} samples/s"
+    for name, milliseconds in stages._asdict().items():
+        yield f"  {name:<12}{milliseconds:8.2f} ms  {100 * milliseconds / total:3.0f} %"
+    yield f"  read from the disk, not from memory: {megabytes:.2f} MB per sample"
+    limit = max(stages._fields, key=lambda name: getattr(stages, name))
+    if limit == "waiting":
+        limit = "disk" if megabytes > _FROM_MEMORY else "other programs"
+    tried = sorted({0, 1, 2, train.loader.num_worker_per_gpu} if workers is None else set(workers))
+    for count in tried:
+        speed = loader_speed(train, seed, num_samples, count)
+        yield f"loader with {count} workers, batch {train.loader.batch_size_per_gpu}: {speed:.1f} samples/s"
+        if count == 1 and speed < 500 / total:
+            limit = "collecting"
+    if torch.cuda.is_available():
+        milliseconds = time_transfer(train, seed)
+        yield f"copy to the GPU: {milliseconds:.2f} ms per sample"
+        limit = "transfer" if milliseconds > total / max(1, train.loader.num_worker_per_gpu) else limit
+    yield f"limit: {limit} ({_ADVICE[limit]})"
+
+
+def time_stages(dataset: Any, seed: int, num_samples: int) -> tuple[Stages, float]:
+    """Returns where the time of a sample goes in one process, and the megabytes the disk delivered for it."""
+    keys = list(islice(TrainSampler(len(dataset), seed=seed), num_samples + 2))
+    stores = dataset.gt, dataset.lq = TimedStore(dataset.gt), TimedStore(dataset.lq)
+    for key in keys[:2]:  # opens databases and files
+        dataset[key]
+    for store in stores:
+        store.elapsed = store.worked = 0.0
+    blocks = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
+    start = time.perf_counter()
+    for key in keys[2:]:
+        dataset[key]
+    elapsed = time.perf_counter() - start
+    megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_inblock - blocks) * 512 / 1e6
+    reading, decoding = (sum(getattr(store, name) for store in stores) for name in ("elapsed", "worked"))
+    per_sample = 1000 / num_samples
+    waiting = max(reading - decoding, 0.0) * per_sample
+    return Stages(waiting, decoding * per_sample, (elapsed - reading) * per_sample), megabytes / num_samples
+
+
+def loader_speed(train: DatasetOptions, seed: int, num_samples: int, workers: int) -> float:
+    """Returns the samples per second of a loader whose workers have started and filled their queues."""
+    dataset, size = train.open(), train.loader.batch_size_per_gpu
+    sampler = TrainSampler(len(dataset), train.loader.dataset_enlarge_ratio, seed)
+    stream = batches(dataset, sampler, size, workers, train.loader.num_prefetch_queue)
+    warm_up = 1 + workers * (train.loader.num_prefetch_queue + 1)
+    for _ in range(warm_up):
+        next(stream)
+    count = max(num_samples // size, 1)
+    start = time.perf_counter()
+    for _ in range(count):
+        next(stream)
+    return count * size / (time.perf_counter() - start)
+
+
+def time_transfer(train: DatasetOptions, seed: int) -> float:
+    """Returns the milliseconds per sample of copying a batch to the GPU."""
+    dataset = train.open()
+    stream = batches(dataset, TrainSampler(len(dataset), seed=seed), train.loader.batch_size_per_gpu, pin_memory=True)
+    batch = next(stream)
+    times = []
+    for _ in range(20):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        to_device(batch, torch.device("cuda"))
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times) / train.loader.batch_size_per_gpu
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
