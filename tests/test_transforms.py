@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsr.data.transforms import Augmentation, Crop, draw_augmentation, draw_crop, to_tensor
+from vsr.data.transforms import Augmentation, Crop, draw_augmentation, draw_crop, to_planes, to_unit_range
 
 
 def test_augmentations_in_their_order():
@@ -60,7 +60,7 @@ def test_scaled_crop_covers_the_same_place():
 
 def test_tensor_is_channels_first_in_0_to_1():
     frames = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
-    tensor = to_tensor(Augmentation(True, True, True)(frames))
+    tensor = to_unit_range(to_planes(Augmentation(True, True, True)(frames)))
     assert tensor.shape == (5, 3, 4, 6)
     assert tensor.dtype == torch.float32
     assert tensor.is_contiguous()

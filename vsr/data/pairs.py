@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import FrameStore, IOBackend, open_store
-from vsr.data.transforms import Augmentation, Crop, to_tensor
+from vsr.data.transforms import Augmentation, Crop, to_planes, to_unit_range
 
 OnBadFrame = Literal["error", "skip"]
 Sample = dict[str, Tensor | str]
@@ -81,10 +81,15 @@ def check_training_options(num_frame: int, gt_size: int, scale: int, on_bad_fram
 def read_sample(
     gt: FrameStore, lq: FrameStore, gt_key: str, lq_keys: list[str], crop: Crop, scale: int, augment: Augmentation
 ) -> Sample:
-    """Returns a training sample: ``crop`` of the LQ frames, the same place of the GT frame, both augmented."""
+    """Returns a training sample in uint8: ``crop`` of the LQ frames, the same place of the GT frame, both augmented."""
     lq_frames = np.stack([lq.read(key, crop) for key in lq_keys])  # (t, h, w, 3)
     gt_frame = gt.read(gt_key, crop.scaled(scale))
-    return {"lq": to_tensor(augment(lq_frames)), "gt": to_tensor(augment(gt_frame))}
+    return {"lq": to_planes(augment(lq_frames)), "gt": to_planes(augment(gt_frame))}
+
+
+def in_unit_range(sample: Sample) -> Sample:
+    """Returns the sample with its pixels as float32 in [0, 1]."""
+    return {name: to_unit_range(value) if isinstance(value, Tensor) else value for name, value in sample.items()}
 
 
 def read_or_next(read: Callable[[SampleKey], Sample], key: SampleKey, on_bad_frame: OnBadFrame) -> Sample:

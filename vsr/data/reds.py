@@ -11,6 +11,8 @@ from vsr.data.pairs import (
     OnBadFrame,
     Sample,
     check_pair,
+    check_training_options,
+    in_unit_range,
     open_lq_root,
     open_root,
     read_or_next,
@@ -80,14 +82,7 @@ class REDSDataset(Dataset[Sample]):
     ) -> None:
         if dataroot_flow is not None:
             raise ValueError("dataroot_flow is not supported: no network here reads stored flow; set it to ~")
-        if num_frame < 1 or num_frame % 2 == 0:
-            raise ValueError(
-                f"num_frame {num_frame} is not odd: the centre frame needs as many neighbours on each side"
-            )
-        if gt_size < scale or gt_size % scale:
-            raise ValueError(
-                f"gt_size {gt_size} is not a multiple of scale {scale}; nearest: {max(gt_size // scale, 1) * scale}"
-            )
+        check_training_options(num_frame, gt_size, scale, on_bad_frame)
         self.intervals = interval_list or [1]
         if min(self.intervals) < 1:
             raise ValueError(f"interval_list {self.intervals} holds a distance less than 1")
@@ -120,6 +115,10 @@ class REDSDataset(Dataset[Sample]):
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
         """Returns a sample; its random choices depend on the key alone."""
+        return in_unit_range(self.read_uint8(key))
+
+    def read_uint8(self, key: int | SampleKey) -> Sample:
+        """Returns the sample with uint8 pixels: a quarter of the bytes to carry from a worker to where it is used."""
         return read_or_next(self._read, key if isinstance(key, SampleKey) else SampleKey(key), self.on_bad_frame)
 
     def _read(self, key: SampleKey) -> Sample:

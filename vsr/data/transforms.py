@@ -48,7 +48,11 @@ def draw_augmentation(rng: np.random.Generator, use_hflip: bool, use_rot: bool) 
     return Augmentation(use_hflip and bool(coins & 1), use_rot and bool(coins & 2), use_rot and bool(coins & 4))
 
 
-def to_tensor(frames: np.ndarray) -> Tensor:
-    """Returns uint8 frames (…, h, w, c) as float32 (…, c, h, w) in [0, 1]."""
-    channels_first = np.ascontiguousarray(np.moveaxis(frames, -1, -3))
-    return torch.from_numpy(channels_first).float().div_(255)
+def to_planes(frames: np.ndarray) -> Tensor:
+    """Returns uint8 frames (…, h, w, c) as a uint8 tensor (…, c, h, w)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3)))
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """Returns uint8 pixels as float32 in [0, 1]."""
+    return pixels.float().div_(255)

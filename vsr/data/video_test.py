@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from vsr.data.meta_info import read_meta_info
 from vsr.data.pairs import check_pair, open_lq_root, open_root
 from vsr.data.stores import DISK, FrameStore, IOBackend
-from vsr.data.transforms import to_tensor
+from vsr.data.transforms import to_planes, to_unit_range
 from vsr.registry import register
 
 Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
@@ -95,11 +95,11 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         lq = np.stack([self._read_lq(f"{clip.name}/{clip.lq_frames[index]}") for index in window])  # (t, h, w, 3)
         frame = clip.lq_frames[centre]
         sample: dict[str, Tensor | str] = {"clip": clip.name, "frame": frame, "key": f"{clip.name}/{frame}"}
-        sample["lq"] = to_tensor(lq)
+        sample["lq"] = to_unit_range(to_planes(lq))
         if self._read_gt:
             gt = self._read_gt(f"{clip.name}/{clip.gt_frames[centre]}")
             _check_sizes(gt, lq[0], self.scale, f"{clip.name}/{frame}")
-            sample["gt"] = to_tensor(gt)
+            sample["gt"] = to_unit_range(to_planes(gt))
         return sample
 
     def _find_clip(self, name: str, num_frames: int | None) -> Clip:
@@ -177,7 +177,13 @@ class VideoTestVimeo90KDataset(Dataset[dict[str, Tensor | str]]):
         lq = np.stack([self._read_lq(f"{self.names[item]}/im{number}") for number in septuplet_window(self.num_frame)])
         gt = self._read_gt(key)
         _check_sizes(gt, lq[0], self.scale, key)
-        return {"lq": to_tensor(lq), "gt": to_tensor(gt), "clip": self.names[item], "frame": "im4", "key": key}
+        return {
+            "lq": to_unit_range(to_planes(lq)),
+            "gt": to_unit_range(to_planes(gt)),
+            "clip": self.names[item],
+            "frame": "im4",
+            "key": key,
+        }
 
 
 def septuplet_window(num_frame: int) -> list[int]:

@@ -10,6 +10,7 @@ from vsr.data.pairs import (
     Sample,
     check_pair,
     check_training_options,
+    in_unit_range,
     open_lq_root,
     open_root,
     read_or_next,
@@ -94,6 +95,10 @@ class Vimeo90KDataset(Dataset[Sample]):
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
         """Returns a sample; its random choices depend on the key alone."""
+        return in_unit_range(self.read_uint8(key))
+
+    def read_uint8(self, key: int | SampleKey) -> Sample:
+        """Returns the sample with uint8 pixels: a quarter of the bytes to carry from a worker to where it is used."""
         return read_or_next(self._read, key if isinstance(key, SampleKey) else SampleKey(key), self.on_bad_frame)
 
     def _read(self, key: SampleKey) -> Sample:

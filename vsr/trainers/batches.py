@@ -17,5 +17,6 @@ def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Returns the batch with its tensors on the device."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    """Returns the batch with its tensors on the device, and its uint8 pixels as float32 in [0, 1]."""
+    moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    return {k: v.float().div_(255) if isinstance(v, Tensor) and v.dtype == torch.uint8 else v for k, v in moved.items()}
