@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import torch
+from torch import Tensor
 
 Backend = Literal["compiled", "triton", "reference"]
 
@@ -122,6 +123,14 @@ def require(device_type: str) -> Backend:
     if choice.backend is None:
         raise ValueError(choice.reason)
     return choice.backend
+
+
+def triton_problem(input: Tensor, offset: Tensor) -> str | None:
+    """Returns why the Triton kernels cannot take these tensors, None if they can: they index an image in 32 bits."""
+    if input.dtype == torch.float64:
+        return "float64"
+    largest = max(input[:1].numel(), offset.stride(1) * offset.shape[1])
+    return f"{largest} numbers in an image" if largest >= 2**31 else None
 
 
 def announce(device_type: str) -> None:

@@ -4,6 +4,8 @@ The schemas below are the contract of all kernels. Here are the rules for shapes
 the numbers come from ``csrc/dcn``, ``triton_deform_conv.py`` or ``reference.py``, as ``backend.py`` decides.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -69,10 +71,45 @@ def deform_conv2d(
     if torch.is_autocast_enabled(device_type):
         input, weight, bias = _autocast((input, weight, bias), device_type)
     check_arguments(input, offset, weight, bias, mask, stride, padding, dilation)
-    if backend.require(device_type) == "reference":
+    if _runs_on_reference(input, offset):
         with torch.autocast(device_type, enabled=False):
             return reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
+
+
+def _runs_on_reference(input: Tensor, offset: Tensor) -> bool:
+    """Returns whether plain PyTorch has to do it: it was chosen, or Triton was, which cannot do everything."""
+    chosen = backend.require(input.device.type)
+    problem = backend.triton_problem(input, offset) if chosen == "triton" else None
+    if problem is not None and not torch.compiler.is_compiling():
+        _log_once(f"deform_conv2d: plain PyTorch instead of Triton for {problem}")
+    return chosen == "reference" or problem is not None
+
+
+@cache
+def _log_once(line: str) -> None:
+    backend.logger.warning(line)
+
+
+def _use_triton() -> None:
+    """Registers the Triton kernels for CUDA; the first call imports them and compiles them for its sizes."""
+
+    def forward(*arguments: object) -> Tensor:
+        from vsr.ops import triton_deform_conv
+
+        return triton_deform_conv.forward(*arguments)
+
+    def backward(*arguments: object) -> tuple[Tensor, ...]:
+        from vsr.ops import triton_deform_conv
+
+        return triton_deform_conv.backward(*arguments)
+
+    _library.impl("deform_conv2d", forward, "CUDA")
+    _library.impl("deform_conv2d_backward", backward, "CUDA")
+
+
+if backend.choose("cuda").backend == "triton":
+    _use_triton()
 
 
 def _autocast(tensors: tuple[Tensor | None, ...], device_type: str) -> tuple[Tensor | None, ...]:

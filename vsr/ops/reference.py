@@ -32,14 +32,13 @@ def deform_conv2d(
     groups = c // weight.shape[1]
     y, x = sampling_points(offset.to(dtype), kernel, stride, padding, dilation)  # each (n, g, taps, ho, wo)
     g, taps, ho, wo = y.shape[1:]
-    samples = bilinear(
-        input.to(dtype).reshape(n * g, c // g, *input.shape[2:]), y.reshape(n * g, -1), x.reshape(n * g, -1)
-    )
+    image = input.to(dtype).reshape(n * g, c // g, *input.shape[2:])
+    samples = bilinear(image, *(v.reshape(n * g, taps * ho * wo) for v in (y, x)))
     samples = samples.view(n, g, c // g, taps, ho * wo)
     if mask is not None:
         samples = samples * mask.to(dtype).reshape(n, g, 1, taps, ho * wo)
     columns = samples.reshape(n, groups, c // groups * taps, ho * wo)
-    rows = weight.to(dtype).reshape(groups, weight.shape[0] // groups, -1)
+    rows = weight.to(dtype).reshape(groups, weight.shape[0] // groups, c // groups * taps)
     output = torch.matmul(rows, columns).reshape(n, weight.shape[0], ho, wo)
     if bias is not None:
         output = output + bias.to(dtype).view(1, -1, 1, 1)
