@@ -62,6 +62,18 @@ def test_chunks_of_the_materialising_back_end_keep_their_size(monkeypatch):
     assert sizes == [5] * 12 + [4]
 
 
+@pytest.mark.parametrize("t", [1, 3])
+def test_the_back_end_that_does_not_materialise_scores_is_used(t, monkeypatch):
+    query, keys = (x.requires_grad_() for x in features(t=t, dtype=torch.float32))
+    chosen = []
+    choose = whole_space._queries_at_once
+    monkeypatch.setattr(whole_space, "_queries_at_once", lambda *a: chosen.append(choose(*a)) or chosen[-1])
+    whole_space_read(query, keys, None)
+    whole_space_read(query, keys, None, torch.ones(2, t, dtype=torch.bool))
+    frame_weights(query, keys)
+    assert [in_full for _, in_full in chosen] == [False] * 3
+
+
 def test_more_frames_than_channels_still_has_frame_weights():
     query, keys = features(t=5, c=2)
     torch.testing.assert_close(frame_weights(query, keys), memory_oracle.pixsentence(query, keys, keys)[1])

@@ -44,12 +44,10 @@ class PixWise(nn.Module):
         flat2d: Flat2d | None = None,
     ) -> None:
         super().__init__()
-        window = checked_window(crop, map_size, embedding, flat2d)
+        self.window = checked_window(crop, map_size, embedding, flat2d)
+        self.stride = 1 if flat2d is None else flat2d.stride
+        self.is_fc = embedding == "fc"
         self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
-        stride = 1 if flat2d is None else flat2d.stride
-        self.search: Search = single_weight_search
-        if embedding == "conv":
-            self.search = partial(spatial_weight_search, window=window, stride=stride)
 
     def forward(
         self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
@@ -63,7 +61,8 @@ class PixWise(nn.Module):
             return_weights: also return the weights (b, t·R², h, w), numbered (frame, row shift, column shift); with
                 ``embedding: fc`` (b, t).
         """
-        u, read, weights = self.hops(query, sentences, valid, self.search)
+        search: Search = partial(spatial_weight_search, window=self.window, stride=self.stride)
+        u, read, weights = self.hops(query, sentences, valid, single_weight_search if self.is_fc else search)
         return MemoryRead(u, read, weights if return_weights else None)
 
 

@@ -80,7 +80,8 @@ def position_weights(query: Tensor, keys: Tensor, positions: Tensor, valid: Tens
 
 
 def _tokens(frames: Tensor) -> Tensor:
-    return frames.movedim(2, -1).flatten(1, 3).unsqueeze(1)  # (b, 1, t·h·w, c)
+    # contiguous: of one frame this would be a view, and back ends refuse channels that are not next to each other
+    return frames.movedim(2, -1).flatten(1, 3).contiguous().unsqueeze(1)  # (b, 1, t·h·w, c)
 
 
 def _queries_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[int, bool]:

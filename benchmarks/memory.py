@@ -1,0 +1,263 @@
+"""Times the memory reads beside their naive forms, and measures peak memory: ``python benchmarks/memory.py``.
+
+Every measurement is a process of its own, so that peaks don't add up: it builds the module, runs a small map to warm
+up, and then either notes how far the memory in use rises in one pass, or times a few. On a CPU the peak is the resident
+set's (Linux; the allocator is told to give freed blocks back at once), on a GPU
+``torch.cuda.max_memory_allocated``. The naive forms are those of ``tests/memory_oracle.py``: candidates by ``unfold``,
+scores in full. Where those cannot fit, they are not run and their size is given. On a machine shared with others the
+fastest pass is the one to compare; the median and the spread between fastest and slowest show how shared it was.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+MIB = 2**20
+
+
+class Case(NamedTuple):
+    """One line of the table."""
+
+    memory: str
+    form: str  # vsr | naive
+    crop: int
+    size: tuple[int, int]
+    channels: int = 128
+    backward: bool = True
+    repeats: int = 5
+
+
+LARGE, TRAINING = (180, 320), (64, 64)
+CASES = [
+    Case("pixwise", "vsr", 5, LARGE),
+    Case("pixwise", "naive", 5, LARGE, repeats=1),
+    Case("pixwise", "vsr", 3, LARGE),
+    Case("pixwise", "naive", 3, LARGE, repeats=1),
+    Case("pixwise", "vsr", 5, TRAINING),
+    Case("pixwise", "naive", 5, TRAINING, repeats=3),
+    Case("pixwise", "vsr", 0, LARGE),
+    Case("pixwise", "naive", 0, LARGE),
+    Case("pixsim", "vsr", 5, LARGE),
+    Case("pixsim", "vsr", 0, LARGE),
+    Case("pixsim", "naive", 0, LARGE),
+    Case("pixsentence", "vsr", 0, TRAINING),
+    Case("pixsentence", "naive", 0, TRAINING, repeats=3),
+    Case("pixsentence", "vsr", 0, LARGE, backward=False, repeats=1),
+    Case("pixsentence", "naive", 0, LARGE, backward=False, repeats=1),
+]
+
+
+def main() -> None:
+    """Runs every case, or the one given, and writes the table and a JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case is not None:
+        print(json.dumps(measured(CASES[options.case], options.device, options.peak)))
+        return
+
+    rows = []
+    columns = [
+        "read",
+        "form",
+        "crop",
+        "map",
+        "pass",
+        "fastest s",
+        "median s",
+        "spread s",
+        "peak extra MiB",
+        "of the features",
+    ]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for number, case in enumerate(CASES):
+        row = case._asdict() | run_apart(number, options.device)
+        rows.append(row)
+        print(table_line(row), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"memory_{options.device}.json"
+    path.write_text(json.dumps({"machine": machine(options.device), "rows": rows}, indent=1) + "\n")
+    print(f"\nwritten: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+
+
+def run_apart(number: int, device: str) -> dict[str, float | list[float] | str]:
+    """Returns the measurements of a case, made in a process of its own."""
+    case = CASES[number]
+    needed = naive_bytes(case) if case.form == "naive" else 0
+    if needed > 0.8 * available_bytes(device):
+        return {"note": f"not run: needs about {needed / 2**30:.0f} GiB"}
+    measurements = {}
+    for flags, environment in (["--peak"], {"MALLOC_MMAP_THRESHOLD_": str(MIB)}), ([], {}):
+        command = [sys.executable, __file__, "--device", device, "--case", str(number), *flags]
+        result = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+        if result.returncode != 0:
+            return {"note": f"failed ({result.returncode}): {result.stderr.strip().splitlines()[-1:]}"}
+        measurements |= json.loads(result.stdout)
+    return measurements
+
+
+def measured(case: Case, device: str, peak: bool) -> dict[str, float | list[float]]:
+    """Returns the peak memory beside the features, or the seconds of each repeat, their median and spread."""
+    torch.manual_seed(0)
+    (h, w), t = case.size, 5
+    read, parameters = reader(case, device)
+    query = torch.randn(1, case.channels, h, w, device=device, requires_grad=case.backward)
+    sentences = torch.randn(1, t, case.channels, h, w, device=device, requires_grad=case.backward)
+    small = (query.detach()[..., :16, :16].contiguous(), sentences.detach()[..., :16, :16].contiguous())
+
+    def step(q: Tensor, s: Tensor) -> None:
+        with torch.set_grad_enabled(case.backward):
+            u, o = read(q, s)
+            if case.backward:
+                (u.mean() + o.mean()).backward()
+        for tensor in (q, s, *parameters):
+            tensor.grad = None
+
+    step(*(x.requires_grad_(case.backward) for x in small))  # libraries loaded, threads started
+    if peak:
+        with Peak(device) as rise:
+            step(query, sentences)
+        features = (query.numel() + sentences.numel()) * query.element_size()
+        return {
+            "peak_extra_mib": rise.extra / MIB,
+            "features_mib": features / MIB,
+            "peak_extra_over_features": rise.extra / features,
+        }
+    seconds = [timed(lambda: step(query, sentences), device) for _ in range(case.repeats)]
+    return {
+        "seconds": seconds,
+        "fastest": min(seconds),
+        "median": statistics.median(seconds),
+        "spread": max(seconds) - min(seconds),
+    }
+
+
+def reader(case: Case, device: str) -> tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], list[Tensor]]:
+    """Returns the read to measure, (query, sentences) -> (u, o), and its parameters."""
+    import memory_oracle
+
+    from vsr.memory import PixSentence, PixSim, PixWise
+
+    memory = {"pixsim": PixSim, "pixwise": PixWise, "pixsentence": PixSentence}[case.memory]
+    module = memory(case.channels, case.size, crop=case.crop).to(device)
+
+    def naive(query: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
+        return memory_oracle.memory(module, case.memory, query, sentences, None, max(1, case.crop))[:2]
+
+    def ours(query: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
+        return module(query, sentences)[:2]
+
+    return naive if case.form == "naive" else ours, list(module.parameters())
+
+
+class Peak:
+    """Measures how far the memory in use rises inside the ``with`` block: ``extra`` bytes."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.extra = 0
+        self.stop = threading.Event()
+        self.watcher = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Peak":
+        self.before = self._in_use()
+        if self.device == "cpu":
+            self.watcher.start()
+        else:
+            torch.cuda.reset_peak_memory_stats()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.device == "cpu":
+            self.stop.set()
+            self.watcher.join()
+        else:
+            torch.cuda.synchronize()
+            self.extra = torch.cuda.max_memory_allocated() - self.before
+
+    def _in_use(self) -> int:
+        if self.device != "cpu":
+            return torch.cuda.memory_allocated()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.002):
+            self.extra = max(self.extra, self._in_use() - self.before)
+
+
+def timed(run: Callable[[], None], device: str) -> float:
+    """Returns the seconds of one call."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def naive_bytes(case: Case) -> int:
+    """Returns about what a naive form holds: four copies of the candidates, or two of the scores."""
+    positions, frames = case.size[0] * case.size[1], 5
+    if case.memory == "pixsentence":
+        return 2 * 4 * frames * positions**2
+    return 4 * 4 * frames * max(1, case.crop) ** 2 * case.channels * positions
+
+
+def available_bytes(device: str) -> int:
+    """Returns the memory that can still be had."""
+    if device != "cpu":
+        return torch.cuda.mem_get_info()[0]
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
+def table_line(row: dict) -> str:
+    """Returns a row as a line of Markdown."""
+    h, w = row["size"]
+    head = f"| {row['memory']} | {row['form']} | {row['crop']} | {h}×{w} | {'f+b' if row['backward'] else 'f'} |"
+    if "note" in row:
+        return f"{head} | | | | {row['note']} |"
+    return (
+        f"{head} {row['fastest']:.2f} | {row['median']:.2f} | {row['spread']:.2f} | {row['peak_extra_mib']:.0f} "
+        f"| {row['peak_extra_over_features']:.2f}× |"
+    )
+
+
+def machine(device: str) -> dict[str, str | int]:
+    """Returns what the numbers were made on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {
+        "date": date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if device != "cpu" else model,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "shared": "other processes ran on the machine",
+    }
+
+
+if __name__ == "__main__":
+    main()

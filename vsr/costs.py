@@ -1,0 +1,90 @@
+"""What a network costs: parameters, multiply–accumulates, time."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from vsr.memory import PixSim, PixWise
+
+RUNS = 5  # timed, after one to warm up
+
+
+class Costs(NamedTuple):
+    """Of one window, restored."""
+
+    parameters: int
+    macs: int
+    milliseconds: float
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Returns the number of trainable and frozen values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def num_macs(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
+    """Returns the multiply–accumulates of one forward pass: convolutions, products of matrices, memory reads.
+
+    Interpolation, normalisation and activations are not counted. Nothing is computed: shapes alone decide.
+
+    Args:
+        build: makes the network.
+        shape: of the input, (b, t, 3, h, w).
+    """
+    reads = 0
+
+    def add_read(memory: PixSim | PixWise, arguments: tuple[Tensor, ...]) -> None:
+        nonlocal reads
+        b, t, c, h, w = arguments[1].shape
+        # A score and a share of the sum per candidate; the scores of reduced maps are fewer.
+        compared = math.ceil(h / memory.stride) * math.ceil(w / memory.stride)
+        reads += memory.hops.num_hops * b * t * memory.window**2 * c * (compared + h * w)
+
+    with FakeTensorMode(), torch.no_grad():
+        network = build().eval()
+        for module in network.modules():
+            if isinstance(module, PixSim | PixWise):
+                module.register_forward_pre_hook(add_read)
+        counted = {
+            torch.ops.vsr.deform_conv2d: _deform_conv_flops,
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        }
+        with FlopCounterMode(display=False, custom_mapping=counted) as counter:
+            network(torch.empty(shape))
+    return counter.get_total_flops() // 2 + reads
+
+
+def milliseconds(run: Callable[[], object], device: torch.device) -> float:
+    """Returns the median time of a call."""
+    times = []
+    for _ in range(RUNS + 1):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[1:])
+
+
+def _deform_conv_flops(
+    input_shape: torch.Size,
+    offset_shape: torch.Size,
+    weight_shape: torch.Size,
+    *arguments: object,
+    out_shape: torch.Size,
+    **keywords: object,
+) -> int:
+    return 2 * out_shape[0] * out_shape[2:].numel() * weight_shape.numel()
+
+
+def _attention_flops(
+    query_shape: torch.Size, key_shape: torch.Size, value_shape: torch.Size, *arguments: object, **keywords: object
+) -> int:
+    return sdpa_flop_count(query_shape, key_shape, value_shape)

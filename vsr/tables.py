@@ -1,0 +1,205 @@
+"""Trains, tests and tabulates the experiments of Tables 1–3: ``python -m vsr.tables table1 --base demo --seeds 3``.
+
+Every run, an experiment with a seed, is a folder in ``experiments`` and one in ``results`` like any other. Runs that
+have a result are not repeated; one that was killed goes on, with ``--resume``, where it stopped.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import yaml
+
+from vsr import config, test, train
+from vsr.costs import Costs, milliseconds, num_macs, num_parameters
+from vsr.evaluation import network_restorer, to_image, write_image
+from vsr.options import Options
+from vsr.table_report import Row, write_table
+from vsr.trainers import checkpoint
+from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.files import write_text_atomically
+from vsr.utils.log import logger, start_log
+from vsr.utils.place import take_place
+
+FOLDERS = {"reds": Path("options"), "demo": Path("options/tables_demo")}
+REFERENCE = {"reds": Path("options/tables/edvr.yml"), "demo": Path("options/tables_demo/edvr.yml")}
+TABLES = {
+    "table1": ("Table 1: how weights are found", ["pixsim", "pixwise", "pixsentence"]),
+    "table2": ("Table 2: region, channels, normalisation", ["128_crop3", "128_crop5", "256_concat", "128_concat_norm"]),
+    "table3": ("Table 3: with and without alignment", ["pcd", "nopcd"]),
+}
+OUT = Path("results/tables")
+
+
+class Run(NamedTuple):
+    """One training of an experiment."""
+
+    file: Path
+    seed: int
+    name: str
+    overrides: list[str]
+
+    @property
+    def experiment(self) -> Path:
+        """The folder of weights."""
+        return Path("experiments") / self.name
+
+    @property
+    def results(self) -> Path:
+        """The folder of results."""
+        return Path("results") / self.name
+
+    @property
+    def costs(self) -> Path:
+        """The file that is written last: where it is, the run is finished."""
+        return self.results / "costs.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains what lacks a result, tests it, writes the tables, and returns the exit code."""
+    args = parse(arguments)
+    chosen = list(TABLES) if args.table == "all" else [args.table]
+    files = {table: [REFERENCE[args.base], *experiment_files(args.base, table)] for table in chosen}
+    runs = {
+        (file, seed): plan(file, seed, args.iters, args.set)
+        for file in dict.fromkeys(file for table in chosen for file in files[table])
+        for seed in range(args.seeds)
+    }
+    start_log()
+    unique = list({run.name: run for run in runs.values()}.values())  # table3/pcd is table2/128_crop5
+    options = {run.name: check(run, args.resume) for run in unique}
+    durations: list[float] = []
+    for number, run in enumerate(unique, 1):
+        if run.costs.exists():
+            continue
+        to_do = [other for other in unique[number - 1 :] if not other.costs.exists()]
+        eta = (
+            f"ETA {duration(sum(durations) / len(durations) * len(to_do))}" if durations else "ETA after the first run"
+        )
+        logger.info("run %d of %d: %s (%d to do, %s)", number, len(unique), run.name, len(to_do), eta)
+        started = time.perf_counter()
+        carry_out(run, options[run.name])
+        durations.append(time.perf_counter() - started)
+        start_log()
+
+    command = shlex.join(["python", "-m", "vsr.tables", *(sys.argv[1:] if arguments is None else arguments)])
+    for table in chosen:
+        rows = [Row(title(file), [runs[file, seed].results for seed in range(args.seeds)]) for file in files[table]]
+        name = table if args.base == "reds" else f"{args.base}_{table}"
+        example = options[runs[files[table][0], 0].name]
+        write_table(OUT / name, TABLES[table][0], rows, example, command)
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Returns the command line's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vsr.tables", description="Makes Tables 1-3: trains, tests, tabulates."
+    )
+    parser.add_argument("table", choices=[*TABLES, "all"])
+    parser.add_argument("--base", choices=list(FOLDERS), default="reds", help="full scale on REDS, or the demo clips")
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="trainings of each experiment, seeds 0 to N-1"
+    )
+    parser.add_argument("--iters", type=int, metavar="N", help="iterations of each training, with one cosine decay")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option of all runs"
+    )
+    parser.add_argument("--resume", action="store_true", help="goes on with trainings that were begun")
+    args = parser.parse_args(arguments)
+    for option in ("seeds", "iters"):
+        if getattr(args, option) is not None and getattr(args, option) < 1:
+            parser.error(f"--{option} has to be at least 1")
+    return args
+
+
+def experiment_files(base: str, table: str) -> list[Path]:
+    """Returns the option files of a table's rows, in the table's order."""
+    return [FOLDERS[base] / table / f"{name}.yml" for name in TABLES[table][1]]
+
+
+def title(file: Path) -> str:
+    """Returns what a row is called."""
+    return "EDVR" if file.stem == "edvr" else file.stem.replace("_", " ")
+
+
+def plan(file: Path, seed: int, iterations: int | None, overrides: Sequence[str]) -> Run:
+    """Returns the run of an experiment with a seed; its name tells both, and the iterations if they were given."""
+    name = f"{config.read_tree(file)['name']}_seed{seed}"
+    own = [f"manual_seed={seed}"]
+    if iterations is not None:
+        name += f"_{iterations}it"
+        own += [f"train.total_iter={iterations}", f"train.scheduler.periods=[{iterations}]"]
+        own += ["train.scheduler.restart_weights=[1]"]
+    return Run(file, seed, name, [f"name={name}", *own, *overrides])
+
+
+def check(run: Run, resume: bool) -> Options:
+    """Returns the checked options of a run.
+
+    Raises:
+        UserError: the options are wrong, differ from those that the run was begun with, or it was begun and
+            ``--resume`` is not given.
+    """
+    options = config.load(run.file, run.overrides)
+    begun = run.experiment / f"{run.name}.yml"
+    if begun.exists():
+        if yaml.safe_load(begun.read_text(encoding="utf-8")) != options.tree.to_dict():
+            raise UserError(
+                f"{run.file} has changed since {run.experiment} was begun: remove that folder, or the change"
+            )
+        if not run.costs.exists() and not resume:
+            raise UserError(f"{run.name} was begun and not finished: go on with --resume, or remove {run.experiment}")
+    return options
+
+
+def carry_out(run: Run, options: Options) -> None:
+    """Trains what is not trained yet, tests, and measures costs."""
+    arguments = ["-opt", str(run.file), *(part for override in run.overrides for part in ("--set", override))]
+    final = run.experiment / "models" / f"net_g_{options.train.total_iter}.pth"
+    if not final.exists():
+        train.main([*arguments, "--auto_resume"])
+    test.main([*arguments, "--weights", str(final)])
+    measure(run, options, final)
+
+
+def measure(run: Run, options: Options, weights: Path) -> None:
+    """Writes the network's costs, and what it makes of the middle frame of the test set, ``example.png``."""
+    dataset = test_set(options)
+    lq = dataset[len(dataset) // 2]["lq"]
+    network = options.network_g()
+    checkpoint.load_weights(network, checkpoint.read_weights(weights, prefer="params_ema"), weights)
+    with take_place(options.num_gpu) as place:
+        restore = network_restorer(network.to(place.device).eval(), options.scale, place.device)
+        write_image(run.results / "example.png", to_image(restore(lq)))
+        h, w = (size + -size % network.size_multiple for size in lq.shape[-2:])
+        macs = num_macs(options.network_g, (1, *lq.shape[:2], h, w))
+        costs = Costs(num_parameters(network), macs, milliseconds(lambda: restore(lq), place.device))
+    write_text_atomically(run.costs, json.dumps(costs._asdict() | {"device": device_name(place.device)}) + "\n")
+
+
+def test_set(options: Options):  # noqa: ANN201 (a data set: len, items)
+    """Returns the last data set that is not for training: the one that the tables report."""
+    return [entry for phase, entry in options.datasets.items() if phase != "train"][-1].open()
+
+
+def device_name(device: torch.device) -> str:
+    """Returns the GPU's name, or the number of CPU threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} thread(s)"
+
+
+def duration(seconds: float) -> str:
+    """Returns hours and minutes."""
+    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min"
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
