@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,10 +54,12 @@ def read(file: Path) -> dict[str, Any]:
         UserError: the file does not exist, or is not such a file.
     """
     try:
+        if zipfile.is_zipfile(file) and (damaged := zipfile.ZipFile(file).testzip()):
+            raise ValueError(f"the checksum of {damaged} is wrong")  # torch.load does not look
         content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{file} does not exist") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         reason = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
         raise UserError(f"{file} is not a file of weights that torch can read, or is damaged: {reason}") from None
     if not isinstance(content, dict):

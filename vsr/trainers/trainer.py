@@ -139,6 +139,7 @@ class Trainer:
                         self.leave(stop)
                     if self.iteration == total or (not is_well and self.roll_back(record)):
                         break
+        self.model = None  # what DDP holds has to go before the processes part
         logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
 
     def enter_phase(self, batch: Batch) -> None:
@@ -359,6 +360,7 @@ class Trainer:
 
     def leave(self, stop: StopSignals) -> None:
         """Ends the program after a stop was requested and the state saved."""
+        self.model = None
         name = stop.received.name if stop.received else "a signal to another process"
         logger.info("stopped by %s at iteration %d; --auto_resume goes on", name, self.iteration)
         raise SystemExit(128 + (stop.received or 0))

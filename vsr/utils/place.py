@@ -1,5 +1,6 @@
 """Where a process runs: its device, and its place among the processes of a distributed run."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vsr.utils.errors import UserError
+from vsr.utils.errors import UserError, tell
 
 LAUNCHER = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what torchrun sets, and the values without it
+SIGNS_OF_A_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error")
 PATIENCE = timedelta(hours=2)  # for the slowest rank: longer than any validation, which is shared among the ranks
 
 
@@ -59,12 +61,29 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
     dist.init_process_group(own_backend or "nccl", rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         yield Place(device, rank, world_size)
-    except (dist.DistBackendError, RuntimeError) as error:
-        if any(sign in str(error) for sign in ("Connection closed by peer", "Connection reset by peer", "NCCL error")):
-            raise UserError(f"rank {rank} stops: another process of this run ended; its message says why") from None
+    except SystemExit:  # all ranks stop together
+        _leave_together()
         raise
-    finally:
-        dist.destroy_process_group()
+    except UserError as error:
+        _leave_alone(error)
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in SIGNS_OF_A_LOST_PEER):
+            raise
+        _leave_alone(UserError(f"rank {rank} stops: another process of this run ended; its message says why"))
+    else:
+        _leave_together()
+
+
+def _leave_together() -> None:
+    dist.barrier()  # work that still holds tensors would make the group wait for Python, and Python for the group
+    dist.destroy_process_group()
+
+
+def _leave_alone(error: UserError) -> None:
+    """Ends this process without a word to the others, which may not be there: the launcher ends those that are."""
+    tell(error)
+    logging.shutdown()
+    os._exit(2)
 
 
 def over_ranks(value: Tensor, place: Place, how: Literal["mean", "max"]) -> Tensor:
