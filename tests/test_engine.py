@@ -130,6 +130,52 @@ def test_killing_at_25_random_moments_changes_nothing(tmp_path, clips, train):
     assert not list((tmp_path / "experiments" / "killed").rglob("*.tmp")), "a killed write leaves its temporary file"
 
 
+# freezing -------------------------------------------------------------------------------------------------------------
+
+MEMORY = {"type": "EDVRMemory", "map_size": [8, 8], "memory": {"type": "pixwise"}}
+
+
+def with_memory(clips, **changes):
+    """Returns options of a network with memory around the EDVR that ``pretrained`` trained."""
+    options = small_options(clips, logger__save_checkpoint_freq=1, datasets__val=None, **changes)
+    options["network_g"] |= MEMORY
+    options |= {"trainer": "FreezeTrainer"}
+    options["path"] = {"pretrain_network_g": "experiments/pretrained/models/net_g_1.pth", "strict_load_g": False}
+    return options
+
+
+def test_loaded_parameters_stay_frozen_until_tsa_iter_also_after_resuming(tmp_path, clips, train):
+    train(small_options(clips, name="pretrained", train__total_iter=1, datasets__val=None))
+    train(with_memory(clips, name="whole", train__tsa_iter=4))
+    train(with_memory(clips, name="halves", train__tsa_iter=4))
+    for file in (tmp_path / "experiments" / "halves").rglob("*"):  # as if it had been killed after 2
+        number = file.stem.removeprefix("net_g_")
+        if number.isdigit() and int(number) > 2:
+            file.unlink()
+    (tmp_path / "experiments" / "pretrained" / "models" / "net_g_1.pth").rename(tmp_path / "gone.pth")
+    with pytest.raises(UserError, match=r"net_g_1\.pth does not exist"):
+        train(with_memory(clips, name="halves", train__tsa_iter=4), "--auto_resume")
+    (tmp_path / "gone.pth").rename(tmp_path / "experiments" / "pretrained" / "models" / "net_g_1.pth")
+    train(with_memory(clips, name="halves", train__tsa_iter=4), "--auto_resume")
+
+    pretrained = weights(tmp_path, "pretrained", 1)["params"]
+    for name in ("whole", "halves"):
+        frozen, free = weights(tmp_path, name, 3)["params"], weights(tmp_path, name, 4)["params"]
+        for key in frozen:
+            loaded = key in pretrained and "fusion" not in key
+            assert not loaded or torch.equal(frozen[key], pretrained[key]), key
+        assert not torch.equal(free["conv_first.weight"], frozen["conv_first.weight"])
+    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "halves", 6))
+    assert "matched" in log_of(tmp_path, "whole")
+
+
+def test_freezing_needs_weights_to_freeze(clips, train):
+    options = with_memory(clips)
+    options["path"] = {}
+    with pytest.raises(UserError, match="FreezeTrainer freezes loaded weights"):
+        train(options)
+
+
 # switches -------------------------------------------------------------------------------------------------------------
 
 

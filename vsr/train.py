@@ -50,15 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         random_state.seed(options.manual_seed)
         network = options.network_g()
         logger.info("%s: %s parameters", type(network).__name__, f"{sum(p.numel() for p in network.parameters()):,}")
-        path = options.path
+        path, loaded = options.path, []
         if found is not None and args.resume_mode == "weights":
             checkpoint.load_weights(network, found.state["network"], found.file, path.strict_load_g)
         elif found is None and path.pretrain_network_g:
             file = Path(path.pretrain_network_g)
-            checkpoint.load_weights(network, checkpoint.read_weights(file, path.param_key_g), file, path.strict_load_g)
+            weights = checkpoint.read_weights(file, path.param_key_g)
+            loaded = checkpoint.load_weights(network, weights, file, path.strict_load_g).matched
 
-        trainer = options.trainer(network, make_run(options, place, folder), train=options.train)
-        if found is not None and args.resume_mode != "weights":
+        resumes = found is not None and args.resume_mode != "weights"
+        run = make_run(options, place, folder, loaded, resumes)
+        trainer = options.trainer(network, run, train=options.train)
+        if resumes:
             trainer.load_state(found.state, keep_rates=args.resume_mode == "exact")
             logger.info("resumed from %s at iteration %d", found.file, trainer.iteration)
         trainer.fit()
@@ -151,7 +154,7 @@ def introduce(options: Options, place: Place) -> None:
         )
 
 
-def make_run(options: Options, place: Place, folder: Path) -> Run:
+def make_run(options: Options, place: Place, folder: Path, loaded: list[str], resumes: bool) -> Run:
     """Opens the data sets and returns what the trainer works with."""
     train = options.datasets["train"]
     dataset, loader = train.open(), train.loader
@@ -174,6 +177,8 @@ def make_run(options: Options, place: Place, folder: Path) -> Run:
         global_batch_size(options, place),
         validate,
         options.tree.to_dict(),
+        loaded,
+        resumes,
     )
 
 

@@ -16,6 +16,7 @@ from vsr.options import LoggerOptions
 from vsr.trainers import checkpoint
 from vsr.trainers.average import update_average
 from vsr.trainers.batches import Batch, grouped, to_device
+from vsr.trainers.healing import OUT_OF_MEMORY, diverged, is_out_of_memory, tell_bad_step
 from vsr.trainers.offsets import read_offsets, track_offsets, worst_offset
 from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
@@ -28,13 +29,6 @@ from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 from vsr.utils.place import Place, any_rank, over_ranks
 from vsr.utils.signals import StopSignals
-
-DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
-{file}. Go on from an earlier state (path.resume_state) with a lower train.optim_g.lr or train.dcn_lr_mul, or clip with
-train.clip_grad_norm"""
-OUT_OF_MEMORY = """out of memory after iteration {iteration}, whose state is saved. Go on with --auto_resume and
-train.checkpointing: true, train.amp: bf16, or a lower datasets.train.batch_size_per_gpu with
-train.accumulate raised as much"""
 
 
 class Validation(NamedTuple):
@@ -56,6 +50,8 @@ class Run(NamedTuple):
         batch_size: samples of a batch over all processes.
         validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
         settings: the resolved options, kept in the state.
+        loaded: names of the parameters that came from ``path.pretrain_network_g``.
+        resumes: whether a state will be loaded, which knows those names.
     """
 
     place: Place
@@ -66,6 +62,8 @@ class Run(NamedTuple):
     batch_size: int
     validate: Callable[[nn.Module, StopSignals], Validation | None] | None
     settings: dict[str, Any]
+    loaded: list[str]
+    resumes: bool
 
 
 class Trainer:
@@ -93,6 +91,7 @@ class Trainer:
         self.samples = 0  # consumed, over all processes
         self.last_validation = 0
         self.best: dict[str, float] = {}
+        self.loaded = set(run.loaded)
         self.bad_steps = 0  # in a row
         self.well_until = 0  # the last iteration whose offsets were looked at and found well
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=run.place.device)  # since the last line of the log
@@ -201,8 +200,9 @@ class Trainer:
                     part = part * self.loss_factor()
                     self.scaler.scale(part).backward()
                 loss += part.detach()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            self.explain_out_of_memory(error)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise self.out_of_memory() from error
             raise
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
@@ -210,7 +210,10 @@ class Trainer:
         (is_bad,) = any_rank(self.run.place, not math.isfinite(float(norm) + float(loss)))
         is_well = not looks or self.offsets_are_well()
         if is_bad:
-            self.note_bad_step(batches, float(loss), float(norm))
+            self.bad_steps += 1
+            tell_bad_step(self.iteration, self.bad_steps, batches, float(loss), float(norm))
+            if self.bad_steps >= self.train.max_bad_steps:
+                raise diverged(self.run.folder, self.iteration, self.bad_steps, batches, self.network)
         elif is_well or self.train.offset_guard == "warn":
             if self.train.clip_grad_norm is not None:
                 nn.utils.clip_grads_with_norm_(self.network.parameters(), self.train.clip_grad_norm, norm)
@@ -248,23 +251,6 @@ class Trainer:
         )
         return False
 
-    def note_bad_step(self, batches: list[Batch], loss: float, norm: float) -> None:
-        """Counts a step whose loss or gradient is not finite; ends the training after too many in a row.
-
-        Raises:
-            UserError: ``max_bad_steps`` in a row.
-        """
-        self.bad_steps += 1
-        keys = [key for batch in batches for key in batch.get("key", [])]
-        logger.warning(
-            "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)",
-            *(self.iteration, loss, norm, ", ".join(map(str, keys)), self.bad_steps),
-        )
-        if self.bad_steps >= self.train.max_bad_steps:
-            file = self.run.folder / f"bad_batch_{self.iteration}_rank{self.run.place.rank}.pth"
-            checkpoint.save(file, {"batches": batches, "network": self.network.state_dict()})
-            raise UserError(DIVERGED.format(steps=self.bad_steps, file=file))
-
     def roll_back(self, record: Recorder) -> bool:
         """Goes back, if asked to, to the newest state that was well: with other data, and half the offsets' rates.
 
@@ -288,16 +274,14 @@ class Trainer:
         )
         return True
 
-    def explain_out_of_memory(self, error: RuntimeError) -> None:
-        """Raises a UserError with the remedy if memory ran out, after saving the state before this step."""
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            return
+    def out_of_memory(self) -> UserError:
+        """Returns the message with the remedy, after going back to before this step and saving that state."""
         self.optimizer.zero_grad(set_to_none=True)
         self.iteration -= 1
         self.samples -= self.run.batch_size * self.train.accumulate
         if self.iteration:
             self.save()
-        raise UserError(OUT_OF_MEMORY.format(iteration=self.iteration)) from error
+        return UserError(OUT_OF_MEMORY.format(iteration=self.iteration))
 
     def log(self, record: Recorder, sr: Tensor, batch: Batch, clock: Clock) -> None:
         """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
@@ -373,6 +357,7 @@ class Trainer:
             "effective_batch": self.run.batch_size * self.train.accumulate,
             "last_validation": self.last_validation,
             "best": dict(self.best),
+            "loaded": sorted(self.loaded),
             "bad_steps": self.bad_steps,
             "well_until": self.well_until,
             "base_rates": list(self.base_rates),
@@ -405,6 +390,7 @@ class Trainer:
             random_state.set_state(state["random"], self.run.place.device)
             self.iteration, self.samples = state["iteration"], state["samples"]
             self.last_validation, self.best = state["last_validation"], dict(state["best"])
+            self.loaded = set(state["loaded"])
             self.bad_steps, self.well_until = state["bad_steps"], state["well_until"]
             self.loss_sum = state["loss_sum"].to(self.run.place.device)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:

@@ -1,0 +1,39 @@
+"""What is said and kept when a step goes wrong."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vsr.trainers import checkpoint
+from vsr.trainers.batches import Batch
+from vsr.utils.errors import UserError
+from vsr.utils.log import logger
+
+OUT_OF_MEMORY = """out of memory after iteration {iteration}, whose state is saved. Go on with --auto_resume and
+train.checkpointing: true, train.amp: bf16, or a lower datasets.train.batch_size_per_gpu with train.accumulate raised as
+much"""
+DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
+{file}. Go on from an earlier state (path.resume_state) with a lower train.optim_g.lr or train.dcn_lr_mul, or clip with
+train.clip_grad_norm"""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Returns whether an error says that the device's or the computer's memory is used up."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def tell_bad_step(iteration: int, in_a_row: int, batches: list[Batch], loss: float, norm: float) -> None:
+    """Warns of a step that was skipped because its loss or gradient is not finite."""
+    keys = ", ".join(str(key) for batch in batches for key in batch.get("key", []))
+    logger.warning(
+        "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)", iteration, loss, norm, keys, in_a_row
+    )
+
+
+def diverged(folder: Path, iteration: int, steps: int, batches: list[Batch], network: nn.Module) -> UserError:
+    """Returns the message that ends a training, after saving what the last step was made of."""
+    file = folder / f"bad_batch_{iteration}_rank{os.environ.get('RANK', 0)}.pth"
+    checkpoint.save(file, {"batches": batches, "network": network.state_dict()})
+    return UserError(DIVERGED.format(steps=steps, file=file))
