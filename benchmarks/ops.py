@@ -3,6 +3,7 @@
     python benchmarks/ops.py                         CPU, the shapes of EDVR's training patches and frames
     python benchmarks/ops.py --device cuda           GPU: fp32 and bf16, with and without TF32
     python benchmarks/ops.py --save NAME             keeps benchmarks/results/ops_NAME.json
+    python benchmarks/ops.py --clock cpu --threads 1 on a machine that others use: time on the core, not on the wall
 
 Every round runs every implementation once, so that a busy machine slows all of them; medians and quartiles are over
 the rounds.
@@ -135,15 +136,15 @@ def steps(op: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> dict[str, C
     return {"forward": forward, "forward+backward": both}
 
 
-def milliseconds(run: Callable[[], object], device: str) -> float:
+def milliseconds(run: Callable[[], object], device: str, clock: Callable[[], float]) -> float:
     """Returns how long one call takes, the device's work included."""
     if device == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     run()
     if device == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) * 1e3
+    return (clock() - start) * 1e3
 
 
 def peak_mib(run: Callable[[], object], device: str) -> float:
@@ -176,9 +177,10 @@ def peak_mib(run: Callable[[], object], device: str) -> float:
     return (max(sizes) - sizes[0]) / 2**20
 
 
-def measure(shape: Shape, device: str, dtype: torch.dtype, setting: str, std: float, seconds: float) -> list[Row]:
-    """Returns the rows of one shape. Rounds go on for about ``seconds``, at least three, after one to warm up."""
-    tensors = make(shape, device, dtype, std)
+def measure(shape: Shape, device: str, dtype: torch.dtype, setting: str, options: argparse.Namespace) -> list[Row]:
+    """Returns the rows of one shape. Rounds go on for ``--seconds``, at least three, after one to warm up."""
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    tensors = make(shape, device, dtype, options.std)
     runs = {
         (name, step): run
         for name, op in implementations(device, dtype).items()
@@ -186,10 +188,10 @@ def measure(shape: Shape, device: str, dtype: torch.dtype, setting: str, std: fl
     }
     memory = {key: peak_mib(run, device) for key, run in runs.items()}
     times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    end = time.perf_counter() + seconds
+    end = time.perf_counter() + options.seconds
     while len(next(iter(times.values()))) < 3 or time.perf_counter() < end:
         for key, run in runs.items():
-            times[key].append(milliseconds(run, device))
+            times[key].append(milliseconds(run, device, clock))
     rows = []
     for (name, step), values in times.items():
         first, median, third = statistics.quantiles(values, n=4)
@@ -203,8 +205,8 @@ def print_rows(rows: list[Row]) -> None:
     base = {row.step: row.median for row in rows if row.name == "torchvision"}
     for row in rows:
         quartiles, times = f"{row.quartile_1:.2f} – {row.quartile_3:.2f}", base[row.step] / row.median
-        line = f"| {row.shape:16} | {row.setting:11} | {row.name:13} | {row.step:16} | {row.fastest:8.2f} | {row.median:8.2f} "
-        print(line + f"| {quartiles:19} | {times:6.1f}x | {row.peak_mib:5.0f} |", flush=True)
+        line = f"| {row.shape:16} | {row.setting:11} | {row.name:13} | {row.step:16} | {row.fastest:8.2f} "
+        print(line + f"| {row.median:8.2f} | {quartiles:19} | {times:6.1f}x | {row.peak_mib:5.0f} |", flush=True)
 
 
 def machine(device: str) -> dict[str, str | int]:
@@ -243,22 +245,24 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, help="only the first so many shapes")
     parser.add_argument("--std", type=float, default=1.0, help="spread of the offsets, in pixels (1)")
     parser.add_argument("--seconds", type=float, default=20.0, help="time for each shape (20)")
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="time that passes, or that is computed"
+    )
     parser.add_argument("--threads", type=int, help="PyTorch's CPU threads (all cores)")
     parser.add_argument("--note", default="", help="kept with the results: who else used the machine")
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/ops_NAME.json")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    facts = {**machine(arguments.device), "offset std": arguments.std, "note": arguments.note}
+    facts = {**machine(arguments.device), "offset std": arguments.std, "clock": arguments.clock, "note": arguments.note}
     print("\n".join(f"{key}: {value}" for key, value in facts.items()))
-    print(
     print("| shape | setting | by | step | fastest ms | median ms | quartiles | vs torchvision | peak MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows: list[Row] = []
     for shape in SHAPES[arguments.device][: arguments.shapes]:
         for setting, dtype, tf32 in settings(arguments.device):
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-            found = measure(shape, arguments.device, dtype, setting, arguments.std, arguments.seconds)
+            found = measure(shape, arguments.device, dtype, setting, arguments)
             print_rows(found)
             rows += found
     if arguments.save:

@@ -231,10 +231,11 @@ def test_the_output_follows_the_inputs_layout():
         assert gradient.is_contiguous(memory_format=memory_format)
 
 
+@pytest.mark.parametrize("op", [deform_conv2d, twin])
 @pytest.mark.parametrize("device", DEVICES)
-def test_an_empty_batch_gives_empty_results(device):
+def test_an_empty_batch_gives_empty_results(op, device):
     tensors, geometry = make(n=0, device=device)
-    output, *gradients = run(deform_conv2d, tensors, geometry)
+    output, *gradients = run(op, tensors, geometry)
     assert output.shape == (0, 16, 9, 11)
     assert [x.shape for x in gradients] == [x.shape for x in tensors]
     assert not gradients[2].any() and not gradients[3].any()
@@ -360,6 +361,7 @@ def test_compiles_into_one_graph(dynamic):
 
 
 WRONG = {
+    "input is a list": {"input": [1, 2]},
     "input has shape": {"input": torch.zeros(16, 9, 11)},
     "input is 9x11; too small": {"padding": 0, "dilation": 6},
     "input has 15 channels": {"input": torch.zeros(2, 15, 9, 11), "weight": torch.zeros(16, 4, 3, 3)},
@@ -405,6 +407,13 @@ def test_a_direct_call_with_wrong_sizes_is_refused():
     ):
         with pytest.raises(RuntimeError):
             torch.ops.vsr.deform_conv2d(*(x.detach() for x in wrong), one, one, one)
+
+
+def test_meta_tensors_have_shapes_only():
+    tensors, geometry = make(stride=2)
+    input, offset, weight, bias, mask = (x.detach().to("meta") for x in tensors)
+    output = deform_conv2d(input, offset, weight, bias, mask=mask, **geometry)
+    assert output.is_meta and output.shape == (2, 16, 5, 6)
 
 
 def test_the_pack_starts_as_half_a_convolution():

@@ -1,11 +1,11 @@
-// CPU deformable convolution: packs the tensors, shares blocks of positions among the threads, and picks the kernels for this machine.
+// CPU deformable convolution: packs the tensors, shares blocks of positions among the threads, and picks the kernels
+// for this machine.
 //
-// Everything is computed in fp32 (fp64 for fp64). The forward pass shares (image, block); the backward pass shares (image, slab of
-// channels), which own disjoint parts of every gradient, so that no atomics are needed and results do not depend on timing. Where
-// there are fewer slabs than threads, an image's positions are split into parts with gradients of their own, summed in order.
+// Everything is computed in fp32 (fp64 for fp64). The forward pass shares (image, block); the backward pass shares
+// (image, slab of channels), which own disjoint parts of every gradient, so that no atomics are needed and results do
+// not depend on timing. Where there are fewer slabs than threads, an image's positions are split into parts with
+// gradients of their own, summed in order.
 #include <torch/csrc/stable/library.h>
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -68,35 +68,23 @@ namespace {
 
 namespace st = torch::stable;
 
-// The widest instruction set of this machine; VSR_CPU_ISA=portable|avx2|avx512 asks for a narrower one (tests, comparisons).
+// The widest instruction set of this machine; VSR_CPU_ISA=portable|avx2|avx512 asks for a narrower one (tests,
+// comparisons).
 template <typename T>
 Kernels<T> choose_kernels() {
 #ifdef VSR_HAS_X86
   const char* asked = std::getenv("VSR_CPU_ISA");
   std::string limit = asked == nullptr ? "avx512" : asked;
   bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
   if (has_avx512 && limit == "avx512") return avx512::kernels<T>();
   if (has_avx2 && limit != "portable") return avx2::kernels<T>();
 #endif
   return portable::kernels<T>();
 }
 
-int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-// Calls body(T{}) with the C++ type of a floating-point tensor.
-template <typename F>
-auto with_type(ScalarType dtype, F&& body) {
-  switch (dtype) {
-    case ScalarType::Float: return body(float{});
-    case ScalarType::Double: return body(double{});
-    case ScalarType::Half: return body(torch::headeronly::Half{});
-    case ScalarType::BFloat16: return body(torch::headeronly::BFloat16{});
-    default: STD_TORCH_CHECK(false, "deform_conv2d: float32, float64, float16 or bfloat16 expected");
-  }
-}
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 template <typename T>
 constexpr ScalarType dtype_of() {
@@ -108,7 +96,8 @@ T* data(const Tensor& x) {
   return static_cast<T*>(x.data_ptr());
 }
 
-// A tensor whose rows follow one another (plain, channels_last, or slices of them along n and c), copied only if it is none.
+// A tensor whose rows follow one another (plain, channels_last, or slices of them along n and c), copied only if it is
+// none.
 Tensor with_planes(const Tensor& x) {
   bool lines = x.size(2) <= 1 || x.size(3) <= 1 || x.stride(2) == x.size(3) * x.stride(3);
   return lines ? x : st::contiguous(x);
@@ -120,7 +109,8 @@ Planes<T> planes(const Tensor& x) {
   return {static_cast<T*>(x.data_ptr()), x.stride(0), x.stride(1), position};
 }
 
-// A flat tensor that lives as long as its handle: PyTorch's allocator keeps the memory for the next call, malloc would give it back.
+// A flat tensor that lives as long as its handle: PyTorch's allocator keeps the memory for the next call, malloc would
+// give it back.
 template <typename T>
 Tensor workspace(int64_t size) {
   return st::empty({size}, dtype_of<T>());
@@ -185,7 +175,8 @@ void unpack(const T* from, int64_t parts, int64_t row, const Tensor& x, F channe
   });
 }
 
-// Element (o, i, tap) of a contiguous (co, c / groups, kh, kw) weight to and from the packed panels. Visit(from, to) gets both indices.
+// Element (o, i, tap) of a contiguous (co, c / groups, kh, kw) weight to and from the packed panels. Visit(from, to)
+// gets both indices.
 template <typename T, typename F>
 void visit_weight(const Problem<T>& p, bool forward, F visit) {
   const Shape& s = p.s;
@@ -196,7 +187,8 @@ void visit_weight(const Problem<T>& p, bool forward, F visit) {
         int64_t channel = p.packed(o / written * read + i);
         int64_t row = forward ? channel : o, column = forward ? o : channel;
         int64_t rows = forward ? p.channels : p.outputs, columns = forward ? p.outputs : p.channels;
-        visit((o * read + i) * s.taps() + tap, ((tap * (columns / kPanel) + column / kPanel) * rows + row) * kPanel + column % kPanel);
+        visit((o * read + i) * s.taps() + tap,
+              ((tap * (columns / kPanel) + column / kPanel) * rows + row) * kPanel + column % kPanel);
       }
 }
 
@@ -247,15 +239,14 @@ Packed<T> make_problem(const Shape& s, const Tensor& input, const Tensor& offset
     p.mask = planes<const T>(p.mask_);
   } else {
     p.mask_ = st::full({kBlock}, 1.0, dtype_of<T>());
-    p.mask = {data<T>(p.mask_) , 0, 0, 0};
+    p.mask = {data<T>(p.mask_), 0, 0, 0};
   }
   return p;
 }
 
 template <typename T>
-Tensor forward(
-    const Shape& s, const Tensor& input, const Tensor& offset, const Tensor& weight, const std::optional<Tensor>& bias,
-    const std::optional<Tensor>& mask) {
+Tensor forward(const Shape& s, const Tensor& input, const Tensor& offset, const Tensor& weight,
+               const std::optional<Tensor>& bias, const std::optional<Tensor>& mask) {
   Tensor output = empty_as(input, {s.n, s.co, s.ho, s.wo}, input.scalar_type());
   if (output.numel() == 0) return output;
   Packed<T> p = make_problem<T>(s, input, offset, mask);
@@ -284,7 +275,8 @@ Tensor forward(
             for (int64_t t = 0; t < count; t++) out[o * to.channel + t] = static_cast<To>(from[t * p.outputs + o]);
         } else {
           for (int64_t t = 0; t < count; t++)
-            for (int64_t o = 0; o < s.co; o++) out[t * to.position + o * to.channel] = static_cast<To>(from[t * p.outputs + o]);
+            for (int64_t o = 0; o < s.co; o++)
+              out[t * to.position + o * to.channel] = static_cast<To>(from[t * p.outputs + o]);
         }
       }
     });
@@ -302,9 +294,8 @@ int64_t count_parts(int64_t tasks, int64_t blocks) {
 }
 
 template <typename T>
-Gradients backward(
-    const Shape& s, const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight,
-    const std::optional<Tensor>& mask, const std::vector<bool>& needed) {
+Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& input, const Tensor& offset,
+                   const Tensor& weight, const std::optional<Tensor>& mask, const std::vector<bool>& needed) {
   ScalarType dtype = dtype_of<T>();
   bool need_mask = needed[3] && mask.has_value();
   Tensor grad_input = needed[0] ? empty_as(input, sizes_of(input), input.scalar_type()) : no_gradient(input);
@@ -361,20 +352,20 @@ Gradients backward(
   return {grad_input, grad_offset, grad_weight, grad_mask};
 }
 
-Tensor deform_conv2d(
-    const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> bias, std::optional<Tensor> mask,
-    Pair stride, Pair padding, Pair dilation) {
+Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> bias,
+                     std::optional<Tensor> mask, Pair stride, Pair padding, Pair dilation) {
   Shape s = make_shape(input, offset, weight, bias, mask, stride, padding, dilation);
   if (input.scalar_type() == ScalarType::Double) return forward<double>(s, input, offset, weight, bias, mask);
   return forward<float>(s, input, offset, weight, bias, mask);
 }
 
-Gradients deform_conv2d_backward(
-    const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> mask,
-    Pair stride, Pair padding, Pair dilation, std::vector<bool> needed, bool /* deterministic: it always is */) {
+Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input, const Tensor& offset,
+                                 const Tensor& weight, std::optional<Tensor> mask, Pair stride, Pair padding,
+                                 Pair dilation, std::vector<bool> needed, bool /* deterministic: it always is */) {
   Shape s = make_shape(input, offset, weight, std::nullopt, mask, stride, padding, dilation);
   check_grad_output(s, input, grad_output, needed);
-  if (input.scalar_type() == ScalarType::Double) return backward<double>(s, grad_output, input, offset, weight, mask, needed);
+  if (input.scalar_type() == ScalarType::Double)
+    return backward<double>(s, grad_output, input, offset, weight, mask, needed);
   return backward<float>(s, grad_output, input, offset, weight, mask, needed);
 }
 

@@ -10,15 +10,14 @@
 
 namespace vsr {
 
-constexpr int64_t kPanel = 16;   // columns of a matrix product that stay in registers
-constexpr int64_t kBlock = 64;   // output positions handled together: their columns of one tap stay in the L1 cache
+constexpr int64_t kPanel = 16;  // columns of a matrix product that stay in registers
+constexpr int64_t kBlock = 64;  // output positions handled together: their columns of one tap stay in the L1 cache
 
 // Zeroed memory on cache-line boundaries.
 template <typename T>
 class Buffer {
  public:
-  explicit Buffer(int64_t size)
-      : data_(static_cast<T*>(std::aligned_alloc(64, (size * sizeof(T) + 127) / 64 * 64))) {
+  explicit Buffer(int64_t size) : data_(static_cast<T*>(std::aligned_alloc(64, (size * sizeof(T) + 127) / 64 * 64))) {
     if (data_ == nullptr) throw std::bad_alloc();
     std::memset(data_, 0, size * sizeof(T));
   }
@@ -31,7 +30,8 @@ class Buffer {
   T* data_;
 };
 
-// A tensor (n, c, h, w) whose rows follow one another: element (n, c, y, x) is at n * image + c * channel + (y * w + x) * position.
+// A tensor (n, c, h, w) whose rows follow one another: element (n, c, y, x) is at n * image + c * channel + (y * w + x)
+// * position.
 template <typename T>
 struct Planes {
   T* data = nullptr;
@@ -43,25 +43,27 @@ struct Range {
   int64_t first, last;  // last is not in it
 };
 
-// Channels are packed so that a deformable group starts at a multiple of 8 and a panel holds whole groups or is part of one:
-// group_channels is 8 or a multiple of 16, channels and outputs are multiples of 16, and padding is zero.
+// Channels are packed so that a deformable group starts at a multiple of 8 and a panel holds whole groups or is part of
+// one: group_channels is 8 or a multiple of 16, channels and outputs are multiples of 16, and padding is zero.
 template <typename T>
 struct Problem {
   Shape s;
   int64_t group_channels, channels, outputs;
-  int64_t slab_groups, slabs;      // a slab is what one backward task owns: as few groups as fill a panel
-  const T* zeros;                  // a pixel outside the frame, group_channels long
-  const T* input;                  // (n, h * w, channels)
+  int64_t slab_groups, slabs;  // a slab is what one backward task owns: as few groups as fill a panel
+  const T* zeros;              // a pixel outside the frame, group_channels long
+  const T* input;              // (n, h * w, channels)
   Planes<const T> offset, mask;
-  const T* weight_forward;         // (tap, outputs / 16, channels, 16)
-  const T* weight_backward;        // (tap, channels / 16, outputs, 16)
-  const T* bias;                   // (outputs)
-  const T* grad_output;            // (n, ho * wo, outputs)
-  T* grad_input;                   // (part, n, h * w, channels), null when nobody asked
+  const T* weight_forward;   // (tap, outputs / 16, channels, 16)
+  const T* weight_backward;  // (tap, channels / 16, outputs, 16)
+  const T* bias;             // (outputs)
+  const T* grad_output;      // (n, ho * wo, outputs)
+  T* grad_input;             // (part, n, h * w, channels), null when nobody asked
   Planes<T> grad_offset, grad_mask;
-  T* grad_weight;                  // (part, n, tap, channels / 16, outputs, 16), null when nobody asked
+  T* grad_weight;  // (part, n, tap, channels / 16, outputs, 16), null when nobody asked
 
-  int64_t slab_channels() const { return slab_groups * group_channels < kPanel ? kPanel : slab_groups * group_channels; }
+  int64_t slab_channels() const {
+    return slab_groups * group_channels < kPanel ? kPanel : slab_groups * group_channels;
+  }
 
   // Packed channels that the 16 outputs from `output` on read: fewer than all when the weight has groups.
   Range channels_read_by(int64_t output) const {
@@ -92,7 +94,7 @@ struct Problem {
 // Where one block of positions reads for one group and tap, bilinear.
 template <typename T>
 struct Samples {
-  int32_t corner[4][kBlock];      // pixel: upper left, upper right, lower left, lower right; -1 outside the frame
+  int32_t corner[4][kBlock];  // pixel: upper left, upper right, lower left, lower right; -1 outside the frame
   T weight[4][kBlock];
   T fraction_y[kBlock], fraction_x[kBlock];
   T mask[kBlock];

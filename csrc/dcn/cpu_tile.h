@@ -1,8 +1,9 @@
-// The CPU kernels, in plain C++ with vectors of a fixed size. cpu.cpp includes this file once per instruction set, each time in
-// another namespace and with another VSR_VECTOR_BYTES and VSR_ROWS; hence no include guard and no standard header.
+// The CPU kernels, in plain C++ with vectors of a fixed size. cpu.cpp includes this file once per instruction set, each
+// time in another namespace and with another VSR_VECTOR_BYTES and VSR_ROWS; hence no include guard and no standard
+// header.
 //
-// A block of positions goes tap by tap: sample the columns of all groups (positions x channels, in L1), then add columns x weight
-// to the block's output. Nothing larger than a block is ever stored.
+// A block of positions goes tap by tap: sample the columns of all groups (positions x channels, in L1), then add
+// columns x weight to the block's output. Nothing larger than a block is ever stored.
 
 #if defined(__clang__) || __GNUC__ >= 12
 #define VSR_SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
@@ -12,33 +13,49 @@
 #define VSR_INLINE static inline __attribute__((always_inline))
 
 // Vectors that may stand at any address.
-template <typename T> struct Vector {
-  typedef T Eight __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));      // channels of a group
-  typedef T Wide __attribute__((vector_size(VSR_VECTOR_BYTES), aligned(sizeof(T)), may_alias));    // one register
+template <typename T>
+struct Vector {
+  typedef T Eight __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));    // channels of a group
+  typedef T Wide __attribute__((vector_size(VSR_VECTOR_BYTES), aligned(sizeof(T)), may_alias));  // one register
 };
-template <typename T> struct Quad {
+template <typename T>
+struct Quad {
   typedef T Four __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
 };
 #if !defined(__clang__) && __GNUC__ < 12
-template <> struct Quad<float> {
+template <>
+struct Quad<float> {
   typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
   typedef int32_t Order __attribute__((vector_size(16)));
 };
-template <> struct Quad<double> {
+template <>
+struct Quad<double> {
   typedef double Four __attribute__((vector_size(32), aligned(8), may_alias));
   typedef int64_t Order __attribute__((vector_size(32)));
 };
 #endif
 
-template <typename T> VSR_INLINE typename Vector<T>::Eight& eight(T* p) { return *(typename Vector<T>::Eight*)p; }
-template <typename T> VSR_INLINE const typename Vector<T>::Eight& eight(const T* p) { return *(const typename Vector<T>::Eight*)p; }
-template <typename T> VSR_INLINE typename Vector<T>::Wide& wide(T* p) { return *(typename Vector<T>::Wide*)p; }
-template <typename T> VSR_INLINE const typename Vector<T>::Wide& wide(const T* p) { return *(const typename Vector<T>::Wide*)p; }
+template <typename T>
+VSR_INLINE typename Vector<T>::Eight& eight(T* p) {
+  return *(typename Vector<T>::Eight*)p;
+}
+template <typename T>
+VSR_INLINE const typename Vector<T>::Eight& eight(const T* p) {
+  return *(const typename Vector<T>::Eight*)p;
+}
+template <typename T>
+VSR_INLINE typename Vector<T>::Wide& wide(T* p) {
+  return *(typename Vector<T>::Wide*)p;
+}
+template <typename T>
+VSR_INLINE const typename Vector<T>::Wide& wide(const T* p) {
+  return *(const typename Vector<T>::Wide*)p;
+}
 
 // c (Rows x 16) = a (Rows x depth) b (depth x 16), added to c when Add.
 template <int Rows, bool Add, typename T>
-VSR_INLINE void panel_rows(
-    const T* a, int64_t a_row, int64_t a_depth, const T* b, int64_t b_depth, T* c, int64_t c_row, int64_t depth) {
+VSR_INLINE void panel_rows(const T* a, int64_t a_row, int64_t a_depth, const T* b, int64_t b_depth, T* c, int64_t c_row,
+                           int64_t depth) {
   typedef typename Vector<T>::Wide Wide;
   constexpr int kLanes = VSR_VECTOR_BYTES / sizeof(T), kVectors = kPanel / kLanes;
   Wide sum[Rows][kVectors];
@@ -64,11 +81,12 @@ VSR_INLINE void panel_rows(
 }
 
 template <bool Add, typename T>
-static void panel(
-    const T* a, int64_t a_row, int64_t a_depth, const T* b, int64_t b_depth, T* c, int64_t c_row, int64_t rows, int64_t depth) {
+static void panel(const T* a, int64_t a_row, int64_t a_depth, const T* b, int64_t b_depth, T* c, int64_t c_row,
+                  int64_t rows, int64_t depth) {
   for (; rows >= VSR_ROWS; rows -= VSR_ROWS, a += VSR_ROWS * a_row, c += VSR_ROWS * c_row)
     panel_rows<VSR_ROWS, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
-  for (; rows >= 4; rows -= 4, a += 4 * a_row, c += 4 * c_row) panel_rows<4, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
+  for (; rows >= 4; rows -= 4, a += 4 * a_row, c += 4 * c_row)
+    panel_rows<4, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
   for (; rows > 0; rows--, a += a_row, c += c_row) panel_rows<1, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
 }
 
@@ -91,11 +109,12 @@ VSR_INLINE const T* line(const Planes<const T>& planes, int64_t n, int64_t c, in
   return copy;
 }
 
-// Where a block reads. A coordinate of exactly -1 touches the first row or column with weight 0: it adds nothing to the output but its
-// derivative is not zero, which is what Edge chooses (torchvision's rule), along with what the derivatives need. A coordinate that
-// is not a number makes the weights so.
+// Where a block reads. A coordinate of exactly -1 touches the first row or column with weight 0: it adds nothing to the
+// output but its derivative is not zero, which is what Edge chooses (torchvision's rule), along with what the
+// derivatives need. A coordinate that is not a number makes the weights so.
 template <bool Edge, typename T>
-static void find_samples(const Problem<T>& p, int64_t n, int64_t group, int64_t tap, int64_t first, int64_t count, Scratch<T>& scratch) {
+static void find_samples(const Problem<T>& p, int64_t n, int64_t group, int64_t tap, int64_t first, int64_t count,
+                         Scratch<T>& scratch) {
   const Shape& s = p.s;
   Samples<T>& out = scratch.samples;
   int64_t channel = group * s.taps() + tap;
@@ -131,9 +150,11 @@ static void find_samples(const Problem<T>& p, int64_t n, int64_t group, int64_t 
   }
 }
 
-// Channels of one group at the sampled points: columns (count, row). Width is group_channels where it is known to the compiler, else 0.
+// Channels of one group at the sampled points: columns (count, row). Width is group_channels where it is known to the
+// compiler, else 0.
 template <int Width, typename T>
-static void gather(const Problem<T>& p, const T* image, int64_t group_channels, int64_t count, const Samples<T>& at, T* columns, int64_t row) {
+static void gather(const Problem<T>& p, const T* image, int64_t group_channels, int64_t count, const Samples<T>& at,
+                   T* columns, int64_t row) {
   typedef typename Vector<T>::Eight Eight;
   const int64_t width = Width ? Width : group_channels;
   for (int64_t t = 0; t < count; t++, columns += row) {
@@ -159,12 +180,14 @@ static void forward_block(const Problem<T>& p, int64_t n, int64_t first, int64_t
   for (int64_t tap = 0; tap < s.taps(); tap++) {
     for (int64_t g = 0; g < s.offset_groups; g++) {
       find_samples<false>(p, n, g, tap, first, count, scratch);
-      gather_group(p, image + g * p.group_channels, p.group_channels, count, scratch.samples, columns + g * p.group_channels, p.channels);
+      gather_group(p, image + g * p.group_channels, p.group_channels, count, scratch.samples,
+                   columns + g * p.group_channels, p.channels);
     }
     const T* weight = p.weight_forward + tap * p.outputs * p.channels;
     for (int64_t o = 0; o < p.outputs; o += kPanel, weight += kPanel * p.channels) {
       Range r = p.channels_read_by(o);
-      panel<true>(columns + r.first, p.channels, 1, weight + r.first * kPanel, kPanel, output + o, p.outputs, count, r.last - r.first);
+      panel<true>(columns + r.first, p.channels, 1, weight + r.first * kPanel, kPanel, output + o, p.outputs, count,
+                  r.last - r.first);
     }
   }
 }
@@ -180,12 +203,13 @@ VSR_INLINE typename Quad<T>::Four sums(const typename Vector<T>::Eight product[4
   return VSR_SHUFFLE4(a, b, 0, 1, 4, 5) + VSR_SHUFFLE4(a, b, 2, 3, 6, 7);
 }
 
-// Gradients of one group at the sampled points, from grad_columns (count, row): the columns again where they are wanted, the input's
-// gradient added at the four corners, and the offset's and mask's by the dot products with the corners.
+// Gradients of one group at the sampled points, from grad_columns (count, row): the columns again where they are
+// wanted, the input's gradient added at the four corners, and the offset's and mask's by the dot products with the
+// corners.
 template <int Width, typename T>
-static void scatter(
-    const Problem<T>& p, const T* image, T* grad_image, int64_t count, const Samples<T>& at, const T* grad_columns, T* columns,
-    int64_t row, T* grad_y, T* grad_x, T* grad_mask, int64_t offset_step, int64_t mask_step) {
+static void scatter(const Problem<T>& p, const T* image, T* grad_image, int64_t count, const Samples<T>& at,
+                    const T* grad_columns, T* columns, int64_t row, T* grad_y, T* grad_x, T* grad_mask,
+                    int64_t offset_step, int64_t mask_step) {
   typedef typename Vector<T>::Eight Eight;
   const int64_t width = Width ? Width : p.group_channels;
   for (int64_t t = 0; t < count; t++, grad_columns += row, columns += row) {
@@ -217,12 +241,13 @@ static void scatter(
 }
 
 template <typename T>
-static void backward_block(
-    const Problem<T>& p, int64_t part, int64_t n, int64_t slab, int64_t first, int64_t count, Scratch<T>& scratch) {
+static void backward_block(const Problem<T>& p, int64_t part, int64_t n, int64_t slab, int64_t first, int64_t count,
+                           Scratch<T>& scratch) {
   const Shape& s = p.s;
   const int64_t row = p.slab_channels(), panels = row / kPanel, from = slab * row;
   const int64_t first_group = slab * p.slab_groups;
-  const int64_t last_group = first_group + p.slab_groups < s.offset_groups ? first_group + p.slab_groups : s.offset_groups;
+  const int64_t last_group =
+      first_group + p.slab_groups < s.offset_groups ? first_group + p.slab_groups : s.offset_groups;
   const T* grad_output = p.grad_output + (n * s.positions() + first) * p.outputs;
   const T* image = p.input + n * s.pixels() * p.channels;
   T* grad_image = p.grad_input ? p.grad_input + (part * s.n + n) * s.pixels() * p.channels : nullptr;
@@ -235,7 +260,8 @@ static void backward_block(
       int64_t channel = from + j * kPanel;
       Range r = p.outputs_reading(channel);
       const T* weight = p.weight_backward + tap * p.channels * p.outputs + channel * p.outputs;
-      panel<false>(grad_output + r.first, p.outputs, 1, weight + r.first * kPanel, kPanel, grad_columns + j * kPanel, row, count, r.last - r.first);
+      panel<false>(grad_output + r.first, p.outputs, 1, weight + r.first * kPanel, kPanel, grad_columns + j * kPanel,
+                   row, count, r.last - r.first);
     }
     for (int64_t g = first_group; g < last_group; g++) {
       int64_t channel = g * s.taps() + tap, start = g * p.group_channels;
@@ -243,15 +269,16 @@ static void backward_block(
       T* grad_y = p.grad_offset.data ? p.grad_offset.plane(n, 2 * channel) + first * p.grad_offset.position : nullptr;
       T* grad_x = grad_y ? grad_y + p.grad_offset.channel : nullptr;
       T* grad_mask = p.grad_mask.data ? p.grad_mask.plane(n, channel) + first * p.grad_mask.position : nullptr;
-      scatter_group(p, image + start, grad_image ? grad_image + start : nullptr, count, scratch.samples, grad_columns + start - from,
-                    columns + start - from, row, grad_y, grad_x, grad_mask, p.grad_offset.position, p.grad_mask.position);
+      scatter_group(p, image + start, grad_image ? grad_image + start : nullptr, count, scratch.samples,
+                    grad_columns + start - from, columns + start - from, row, grad_y, grad_x, grad_mask,
+                    p.grad_offset.position, p.grad_mask.position);
     }
     if (p.grad_weight == nullptr) continue;
     T* grad_weight = p.grad_weight + (((part * s.n + n) * s.taps() + tap) * p.channels + from) * p.outputs;
     for (int64_t j = 0; j < panels; j++) {
       Range r = p.outputs_reading(from + j * kPanel);
-      panel<true>(grad_output + r.first, 1, p.outputs, columns + j * kPanel, row, grad_weight + j * p.outputs * kPanel + r.first * kPanel, kPanel,
-                  r.last - r.first, count);
+      panel<true>(grad_output + r.first, 1, p.outputs, columns + j * kPanel, row,
+                  grad_weight + j * p.outputs * kPanel + r.first * kPanel, kPanel, r.last - r.first, count);
     }
   }
 }

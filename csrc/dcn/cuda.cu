@@ -1,13 +1,13 @@
-// CUDA deformable convolution: columns of a chunk of positions by a kernel, then the matrix product by PyTorch's (cuBLAS).
+// CUDA deformable convolution: columns of a chunk of positions by a kernel, then the matrix product by PyTorch's
+// (cuBLAS).
 //
-// Features are worked on in channels_last; columns never take more than kColumnBytes, however large the frames are. Gradients of
-// offset, mask and weight are written once; the input's is added with atomics, in fixed point when it must be deterministic.
+// Features are worked on in channels_last; columns never take more than kColumnBytes, however large the frames are.
+// Gradients of offset, mask and weight are written once; the input's is added with atomics, in fixed point when it must
+// be deterministic.
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
 #include <tuple>
@@ -63,9 +63,7 @@ Tensor empty_like_device(const Tensor& like, std::vector<int64_t> sizes, ScalarT
   return st::empty(sizes, dtype, std::nullopt, like.device());
 }
 
-Tensor slice(Tensor x, int64_t axis, int64_t first, int64_t count) {
-  return st::narrow(x, axis, first, count);
-}
+Tensor slice(Tensor x, int64_t axis, int64_t first, int64_t count) { return st::narrow(x, axis, first, count); }
 
 // out = a b. The stable ABI cannot carry the Scalar arguments of addmm.
 void mm_out(Tensor out, const Tensor& a, const Tensor& b) {
@@ -83,8 +81,9 @@ Tensor largest(const Tensor& x) {
 }
 
 CudaShape cuda_shape(const Shape& s) {
-  return {s.c, s.h, s.w, s.ho, s.wo, s.kh, s.kw, s.stride_h, s.stride_w, s.padding_h, s.padding_w, s.dilation_h, s.dilation_w,
-          s.offset_groups, s.groups};
+  return {s.c,        s.h,        s.w,         s.ho,        s.wo,         s.kh,         s.kw,
+          s.stride_h, s.stride_w, s.padding_h, s.padding_w, s.dilation_h, s.dilation_w, s.offset_groups,
+          s.groups};
 }
 
 // A tensor (n, c, h, w) as (n * h * w, c).
@@ -109,7 +108,8 @@ struct Inputs {
   int64_t positions, columns, chunk;
   cudaStream_t stream;
 
-  Inputs(const Shape& s, const Tensor& input_, const Tensor& offset_, const Tensor& weight_, const std::optional<Tensor>& mask_)
+  Inputs(const Shape& s, const Tensor& input_, const Tensor& offset_, const Tensor& weight_,
+         const std::optional<Tensor>& mask_)
       : shape(cuda_shape(s)),
         input(st::contiguous(input_, MemoryFormat::ChannelsLast)),
         offset(st::to(offset_, Accumulator<T>::dtype)),
@@ -124,16 +124,15 @@ struct Inputs {
 
   void sample(int64_t first, int64_t count, const Tensor& to) const {
     int64_t threads = count * shape.offset_groups * shape.taps();
-    columns_kernel<T, Acc><<<blocks_for(threads), kThreads, 0, stream>>>(
-        shape, first, count, data<const T>(input), offset_view, mask_view, data<T>(to));
+    columns_kernel<T, Acc><<<blocks_for(threads), kThreads, 0, stream>>>(shape, first, count, data<const T>(input),
+                                                                         offset_view, mask_view, data<T>(to));
     check_launch();
   }
 };
 
 template <typename T>
-Tensor forward(
-    const Shape& s, const Tensor& input, const Tensor& offset, const Tensor& weight, const std::optional<Tensor>& bias,
-    const std::optional<Tensor>& mask) {
+Tensor forward(const Shape& s, const Tensor& input, const Tensor& offset, const Tensor& weight,
+               const std::optional<Tensor>& bias, const std::optional<Tensor>& mask) {
   using Acc = typename Accumulator<T>::type;
   Tensor output = empty_as(input, {s.n, s.co, s.ho, s.wo}, input.scalar_type());
   if (output.numel() == 0) return output;
@@ -152,7 +151,8 @@ Tensor forward(
   std::optional<Tensor> dense_bias;
   if (bias) dense_bias = st::contiguous(*bias);
   finish_kernel<T, Acc><<<blocks_for(output.numel()), kThreads, 0, in.stream>>>(
-      data<const T>(rows), dense_bias ? data<const T>(*dense_bias) : nullptr, strided<T>(output), s.co, s.ho, s.wo, output.numel());
+      data<const T>(rows), dense_bias ? data<const T>(*dense_bias) : nullptr, strided<T>(output), s.co, s.ho, s.wo,
+      output.numel());
   check_launch();
   return output;
 }
@@ -161,9 +161,8 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 // Calls gradients_kernel for every chunk with the gradients of its columns, and adds up the weight's gradient.
 template <typename T, typename Add>
-Tensor run_backward(
-    const Shape& s, const Inputs<T>& in, const Tensor& grad_rows, bool need_input, bool need_weight, Add add,
-    Strided<typename Inputs<T>::Acc> grad_offset, Strided<typename Inputs<T>::Acc> grad_mask) {
+Tensor run_backward(const Shape& s, const Inputs<T>& in, const Tensor& grad_rows, bool need_input, bool need_weight,
+                    Add add, Strided<typename Inputs<T>::Acc> grad_offset, Strided<typename Inputs<T>::Acc> grad_mask) {
   using Acc = typename Inputs<T>::Acc;
   ScalarType dtype = in.input.scalar_type();
   int64_t read = in.columns / s.groups, written = s.co / s.groups;
@@ -178,30 +177,32 @@ Tensor run_backward(
       mm_out(slice(chunk, 1, g * read, read), slice(rows, 1, g * written, written),
              slice(in.weight, 0, g * written, written));
     gradients_kernel<T, Acc><<<blocks_for(threads), kThreads, 0, in.stream>>>(
-        in.shape, first, count, data<const T>(in.input), in.offset_view, in.mask_view, data<const T>(columns), need_input, add,
-        grad_offset, grad_mask);
+        in.shape, first, count, data<const T>(in.input), in.offset_view, in.mask_view, data<const T>(columns),
+        need_input, add, grad_offset, grad_mask);
     check_launch();
     if (!need_weight) continue;
     in.sample(first, count, columns);
     for (int64_t g = 0; g < s.groups; g++)
       mm_out(slice(part, 0, g * written, written), st::transpose(slice(rows, 1, g * written, written), 0, 1),
              slice(chunk, 1, g * read, read));
-    add_kernel<T, Acc><<<blocks_for(part.numel()), kThreads, 0, in.stream>>>(data<Acc>(grad_weight), data<const T>(part), part.numel());
+    add_kernel<T, Acc><<<blocks_for(part.numel()), kThreads, 0, in.stream>>>(data<Acc>(grad_weight),
+                                                                             data<const T>(part), part.numel());
     check_launch();
   }
   return grad_weight;
 }
 
 template <typename T>
-Gradients backward(
-    const Shape& s, const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight,
-    const std::optional<Tensor>& mask, const std::vector<bool>& needed, bool deterministic) {
+Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& input, const Tensor& offset,
+                   const Tensor& weight, const std::optional<Tensor>& mask, const std::vector<bool>& needed,
+                   bool deterministic) {
   using Acc = typename Accumulator<T>::type;
   constexpr ScalarType dtype = Accumulator<T>::dtype;
   bool need_mask = needed[3] && mask.has_value();
   Tensor grad_offset = needed[1] ? empty_as(offset, sizes_of(offset), dtype) : no_gradient(offset);
   Tensor grad_mask = need_mask ? empty_as(*mask, sizes_of(*mask), dtype) : no_gradient(offset);
-  Tensor grad_input = needed[0] ? st::empty(sizes_of(input), dtype, std::nullopt, input.device(), std::nullopt, MemoryFormat::ChannelsLast)
+  Tensor grad_input = needed[0] ? st::empty(sizes_of(input), dtype, std::nullopt, input.device(), std::nullopt,
+                                            MemoryFormat::ChannelsLast)
                                 : no_gradient(input);
   if (needed[0]) st::zero_(grad_input);
   Inputs<T> in(s, input, offset, weight, mask);
@@ -212,15 +213,17 @@ Gradients backward(
 
   Tensor sum;
   if (needed[0] && deterministic && in.positions > 0) {
-    Tensor fixed = empty_like_device(input, {input.numel()}, ScalarType::Long), scale = empty_like_device(input, {1}, ScalarType::Double);
+    Tensor fixed = empty_like_device(input, {input.numel()}, ScalarType::Long),
+           scale = empty_like_device(input, {1}, ScalarType::Double);
     st::zero_(fixed);
     Tensor by_output = largest(grad_rows), by_weight = largest(in.weight), by_mask;
     if (mask) by_mask = largest(in.mask);
     double terms = double(s.co / s.groups) * s.taps() * s.positions();
-    scale_kernel<T, Acc><<<1, 1, 0, in.stream>>>(
-        data<const T>(by_output), data<const T>(by_weight), mask ? data<const Acc>(by_mask) : nullptr, terms, data<double>(scale));
+    scale_kernel<T, Acc><<<1, 1, 0, in.stream>>>(data<const T>(by_output), data<const T>(by_weight),
+                                                 mask ? data<const Acc>(by_mask) : nullptr, terms, data<double>(scale));
     auto cells = static_cast<unsigned long long*>(fixed.data_ptr());
-    sum = run_backward<T>(s, in, grad_rows, true, needed[2], AddInFixedPoint<Acc>{cells, data<const double>(scale)}, offset_view, mask_view);
+    sum = run_backward<T>(s, in, grad_rows, true, needed[2], AddInFixedPoint<Acc>{cells, data<const double>(scale)},
+                          offset_view, mask_view);
     from_fixed_point_kernel<Acc><<<blocks_for(input.numel()), kThreads, 0, in.stream>>>(
         cells, data<const double>(scale), data<Acc>(grad_input), input.numel());
     check_launch();
@@ -243,29 +246,17 @@ Gradients backward(
   return {grad_input, grad_offset, grad_weight, grad_mask};
 }
 
-// Calls body(T{}) with the C++ type of a floating-point tensor.
-template <typename F>
-auto with_type(ScalarType dtype, F&& body) {
-  switch (dtype) {
-    case ScalarType::Float: return body(float{});
-    case ScalarType::Double: return body(double{});
-    case ScalarType::Half: return body(torch::headeronly::Half{});
-    case ScalarType::BFloat16: return body(torch::headeronly::BFloat16{});
-    default: STD_TORCH_CHECK(false, "deform_conv2d: float32, float64, float16 or bfloat16 expected");
-  }
-}
-
-Tensor deform_conv2d(
-    const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> bias, std::optional<Tensor> mask,
-    Pair stride, Pair padding, Pair dilation) {
+Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> bias,
+                     std::optional<Tensor> mask, Pair stride, Pair padding, Pair dilation) {
   Shape s = make_shape(input, offset, weight, bias, mask, stride, padding, dilation);
   st::accelerator::DeviceGuard guard(input.get_device_index());
-  return with_type(input.scalar_type(), [&](auto tag) { return forward<decltype(tag)>(s, input, offset, weight, bias, mask); });
+  return with_type(input.scalar_type(),
+                   [&](auto tag) { return forward<decltype(tag)>(s, input, offset, weight, bias, mask); });
 }
 
-Gradients deform_conv2d_backward(
-    const Tensor& grad_output, const Tensor& input, const Tensor& offset, const Tensor& weight, std::optional<Tensor> mask,
-    Pair stride, Pair padding, Pair dilation, std::vector<bool> needed, bool deterministic) {
+Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input, const Tensor& offset,
+                                 const Tensor& weight, std::optional<Tensor> mask, Pair stride, Pair padding,
+                                 Pair dilation, std::vector<bool> needed, bool deterministic) {
   Shape s = make_shape(input, offset, weight, std::nullopt, mask, stride, padding, dilation);
   check_grad_output(s, input, grad_output, needed);
   st::accelerator::DeviceGuard guard(input.get_device_index());

@@ -1,8 +1,8 @@
 // The CUDA kernels, right on any shape: one thread per (position, group, tap) that loops over the group's channels.
 //
-// Plain C++ apart from the launch: tests/test_ops_cuda_source.py compiles this file for the CPU and runs it there, one thread after
-// the other. Features are channels_last. All indices into tensors have 64 bits. Coordinates, offsets, masks and sums are
-// Acc: float, or double for double.
+// Plain C++ apart from the launch: tests/test_ops_cuda_source.py compiles this file for the CPU and runs it there, one
+// thread after the other. Features are channels_last. All indices into tensors have 64 bits. Coordinates, offsets,
+// masks and sums are Acc: float, or double for double.
 #pragma once
 
 #include <cstdint>
@@ -28,10 +28,13 @@ template <typename T>
 struct Strided {
   T* data;
   int64_t n, c, y, x;
-  __host__ __device__ T& at(int64_t in, int64_t ic, int64_t iy, int64_t ix) const { return data[in * n + ic * c + iy * y + ix * x]; }
+  __host__ __device__ T& at(int64_t in, int64_t ic, int64_t iy, int64_t ix) const {
+    return data[in * n + ic * c + iy * y + ix * x];
+  }
 };
 
-// The four pixels around a point, bilinear. As in torchvision a coordinate of exactly -1 has no value, but a derivative.
+// The four pixels around a point, bilinear. As in torchvision a coordinate of exactly -1 has no value, but a
+// derivative.
 template <typename Acc>
 struct Point {
   Acc y, x, dy, dx;
@@ -52,7 +55,8 @@ struct Point {
   }
 };
 
-// Where a thread works: the index is (position, group, tap) with the position first, so that neighbours read neighbouring offsets.
+// Where a thread works: the index is (position, group, tap) with the position first, so that neighbours read
+// neighbouring offsets.
 struct Place {
   int64_t n, y, x, group, tap, row;  // row of the columns
 
@@ -68,14 +72,15 @@ template <typename Acc>
 __host__ __device__ Point<Acc> point_at(const CudaShape& s, const Place& at, const Strided<const Acc>& offset) {
   int64_t channel = 2 * (at.group * s.taps() + at.tap);
   Acc y = Acc(at.y * s.stride_h - s.padding_h + at.tap / s.kw * s.dilation_h) + offset.at(at.n, channel, at.y, at.x);
-  Acc x = Acc(at.x * s.stride_w - s.padding_w + at.tap % s.kw * s.dilation_w) + offset.at(at.n, channel + 1, at.y, at.x);
+  Acc x =
+      Acc(at.x * s.stride_w - s.padding_w + at.tap % s.kw * s.dilation_w) + offset.at(at.n, channel + 1, at.y, at.x);
   return Point<Acc>(y, x, s.h, s.w);
 }
 
 // Columns (count, groups, taps, c / groups) of the positions first ... first + count.
 template <typename T, typename Acc>
-__global__ void columns_kernel(
-    CudaShape s, int64_t first, int64_t count, const T* input, Strided<const Acc> offset, Strided<const Acc> mask, T* columns) {
+__global__ void columns_kernel(CudaShape s, int64_t first, int64_t count, const T* input, Strided<const Acc> offset,
+                               Strided<const Acc> mask, T* columns) {
   int64_t total = count * s.offset_groups * s.taps();
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < total; i += int64_t(gridDim.x) * blockDim.x) {
     Place at(s, i, first, count);
@@ -86,7 +91,9 @@ __global__ void columns_kernel(
       int64_t channel = at.group * s.group_channels() + k;
       Acc sum = 0;
       for (int j = 0; j < 4; j++) {
-        Acc value = point.pixel[j] < 0 || point.y == Acc(-1) || point.x == Acc(-1) ? Acc(0) : Acc(image[point.pixel[j] * s.c + channel]);
+        Acc value = point.pixel[j] < 0 || point.y == Acc(-1) || point.x == Acc(-1)
+                        ? Acc(0)
+                        : Acc(image[point.pixel[j] * s.c + channel]);
         sum += value * point.weight[j];
       }
       columns[at.row * s.c * s.taps() + s.column(channel, at.tap)] = T(sum * factor);
@@ -113,9 +120,9 @@ struct AddInFixedPoint {
 
 // Gradients of offset and mask, and the input's through `add`, from those of the columns. Null data: nobody asked.
 template <typename T, typename Acc, typename Add>
-__global__ void gradients_kernel(
-    CudaShape s, int64_t first, int64_t count, const T* input, Strided<const Acc> offset, Strided<const Acc> mask,
-    const T* grad_columns, bool need_input, Add add, Strided<Acc> grad_offset, Strided<Acc> grad_mask) {
+__global__ void gradients_kernel(CudaShape s, int64_t first, int64_t count, const T* input, Strided<const Acc> offset,
+                                 Strided<const Acc> mask, const T* grad_columns, bool need_input, Add add,
+                                 Strided<Acc> grad_offset, Strided<Acc> grad_mask) {
   int64_t total = count * s.offset_groups * s.taps();
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < total; i += int64_t(gridDim.x) * blockDim.x) {
     Place at(s, i, first, count);
@@ -151,8 +158,8 @@ __global__ void gradients_kernel(
   }
 }
 
-// The power of two by which the largest possible sum fills 61 bits: terms * max|grad_output| * max|weight| * max|mask|. It is not a
-// number when one of these is none or infinite, and makes the whole gradient so.
+// The power of two by which the largest possible sum fills 61 bits: terms * max|grad_output| * max|weight| * max|mask|.
+// It is not a number when one of these is none or infinite, and makes the whole gradient so.
 template <typename T, typename Acc>
 __global__ void scale_kernel(const T* grad_output, const T* weight, const Acc* mask, double terms, double* scale) {
   double largest = terms * double(Acc(*grad_output)) * double(Acc(*weight)) * (mask ? double(*mask) : 1.0);
@@ -168,12 +175,14 @@ __global__ void from_fixed_point_kernel(const unsigned long long* sum, const dou
 // sum (size) += x.
 template <typename T, typename Acc>
 __global__ void add_kernel(Acc* sum, const T* x, int64_t size) {
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < size; i += int64_t(gridDim.x) * blockDim.x) sum[i] += Acc(x[i]);
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < size; i += int64_t(gridDim.x) * blockDim.x)
+    sum[i] += Acc(x[i]);
 }
 
 // output (any layout) = rows (positions, co) + bias.
 template <typename T, typename Acc>
-__global__ void finish_kernel(const T* rows, const T* bias, Strided<T> output, int64_t co, int64_t ho, int64_t wo, int64_t size) {
+__global__ void finish_kernel(const T* rows, const T* bias, Strided<T> output, int64_t co, int64_t ho, int64_t wo,
+                              int64_t size) {
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < size; i += int64_t(gridDim.x) * blockDim.x) {
     int64_t channel = i % co, position = i / co;
     Acc value = Acc(rows[i]) + (bias ? Acc(bias[channel]) : Acc(0));

@@ -4,7 +4,9 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/Half.h>
 
 #include <cstdint>
 #include <limits>
@@ -19,10 +21,10 @@ using torch::stable::Tensor;
 using Pair = std::vector<int64_t>;  // (vertical, horizontal)
 
 struct Shape {
-  int64_t n, c, h, w;              // input
-  int64_t co, ho, wo;              // output
-  int64_t kh, kw;                  // kernel
-  int64_t groups, offset_groups;   // of the weight, of the offsets
+  int64_t n, c, h, w;             // input
+  int64_t co, ho, wo;             // output
+  int64_t kh, kw;                 // kernel
+  int64_t groups, offset_groups;  // of the weight, of the offsets
   int64_t stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
 
   int64_t taps() const { return kh * kw; }
@@ -35,18 +37,23 @@ inline int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t
   return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
-// The friendly messages are Python's (vsr/ops/checks.py); these keep a direct call of the op from reading outside its tensors.
-inline Shape make_shape(
-    const Tensor& input, const Tensor& offset, const Tensor& weight, const std::optional<Tensor>& bias,
-    const std::optional<Tensor>& mask, const Pair& stride, const Pair& padding, const Pair& dilation) {
-  STD_TORCH_CHECK(input.dim() == 4 && offset.dim() == 4 && weight.dim() == 4, "input, offset and weight have 4 dimensions");
-  STD_TORCH_CHECK(stride.size() == 2 && padding.size() == 2 && dilation.size() == 2, "stride, padding, dilation are pairs");
-  STD_TORCH_CHECK(stride[0] > 0 && stride[1] > 0 && dilation[0] > 0 && dilation[1] > 0, "stride and dilation are positive");
+// The friendly messages are Python's (vsr/ops/checks.py); these keep a direct call of the op from reading outside its
+// tensors.
+inline Shape make_shape(const Tensor& input, const Tensor& offset, const Tensor& weight,
+                        const std::optional<Tensor>& bias, const std::optional<Tensor>& mask, const Pair& stride,
+                        const Pair& padding, const Pair& dilation) {
+  STD_TORCH_CHECK(input.dim() == 4 && offset.dim() == 4 && weight.dim() == 4,
+                  "input, offset and weight have 4 dimensions");
+  STD_TORCH_CHECK(stride.size() == 2 && padding.size() == 2 && dilation.size() == 2,
+                  "stride, padding, dilation are pairs");
+  STD_TORCH_CHECK(stride[0] > 0 && stride[1] > 0 && dilation[0] > 0 && dilation[1] > 0,
+                  "stride and dilation are positive");
   STD_TORCH_CHECK(padding[0] >= 0 && padding[1] >= 0, "padding is not negative");
   Shape s{};
   s.n = input.size(0), s.c = input.size(1), s.h = input.size(2), s.w = input.size(3);
   s.co = weight.size(0), s.kh = weight.size(2), s.kw = weight.size(3);
-  STD_TORCH_CHECK(s.c > 0 && s.co > 0 && s.kh > 0 && s.kw > 0 && weight.size(1) > 0, "input and weight have channels and taps");
+  STD_TORCH_CHECK(s.c > 0 && s.co > 0 && s.kh > 0 && s.kw > 0 && weight.size(1) > 0,
+                  "input and weight have channels and taps");
   STD_TORCH_CHECK(s.c % weight.size(1) == 0, "input channels are a multiple of weight.size(1)");
   s.groups = s.c / weight.size(1);
   STD_TORCH_CHECK(s.co % s.groups == 0, "output channels are a multiple of the groups");
@@ -58,10 +65,12 @@ inline Shape make_shape(
   s.offset_groups = offset.size(1) / (2 * s.taps());
   STD_TORCH_CHECK(s.offset_groups > 0 && offset.size(1) == 2 * s.taps() * s.offset_groups && s.c % s.offset_groups == 0,
                   "offset has 2 * offset_groups * kh * kw channels and offset_groups divides the input's");
-  STD_TORCH_CHECK(offset.size(0) == s.n && offset.size(2) == s.ho && offset.size(3) == s.wo, "offset is as large as the output");
+  STD_TORCH_CHECK(offset.size(0) == s.n && offset.size(2) == s.ho && offset.size(3) == s.wo,
+                  "offset is as large as the output");
   if (mask) {
     STD_TORCH_CHECK(mask->dim() == 4 && mask->size(0) == s.n && mask->size(1) == s.offset_groups * s.taps() &&
-                    mask->size(2) == s.ho && mask->size(3) == s.wo, "mask is as large as the output");
+                        mask->size(2) == s.ho && mask->size(3) == s.wo,
+                    "mask is as large as the output");
   }
   STD_TORCH_CHECK(weight.scalar_type() == input.scalar_type(), "weight has the dtype of input");
   if (bias) {
@@ -74,10 +83,13 @@ inline Shape make_shape(
   return s;
 }
 
-inline void check_grad_output(const Shape& s, const Tensor& input, const Tensor& grad_output, const std::vector<bool>& needed) {
+inline void check_grad_output(const Shape& s, const Tensor& input, const Tensor& grad_output,
+                              const std::vector<bool>& needed) {
   STD_TORCH_CHECK(needed.size() == 4, "needed has 4 entries");
-  STD_TORCH_CHECK(grad_output.dim() == 4 && grad_output.size(0) == s.n && grad_output.size(1) == s.co && grad_output.size(2) == s.ho &&
-                  grad_output.size(3) == s.wo && grad_output.scalar_type() == input.scalar_type(), "grad_output is like the output");
+  STD_TORCH_CHECK(grad_output.dim() == 4 && grad_output.size(0) == s.n && grad_output.size(1) == s.co &&
+                      grad_output.size(2) == s.ho && grad_output.size(3) == s.wo &&
+                      grad_output.scalar_type() == input.scalar_type(),
+                  "grad_output is like the output");
 }
 
 // True for a tensor that is dense in channels_last and not in the plain order; sizes of 1 say nothing, as in PyTorch.
@@ -98,13 +110,28 @@ inline Tensor empty_as(const Tensor& like, std::vector<int64_t> sizes, ScalarTyp
   return torch::stable::empty(sizes, dtype, std::nullopt, like.device(), std::nullopt, format);
 }
 
-inline std::vector<int64_t> sizes_of(const Tensor& x) {
-  return {x.sizes().begin(), x.sizes().end()};
-}
+inline std::vector<int64_t> sizes_of(const Tensor& x) { return {x.sizes().begin(), x.sizes().end()}; }
 
 // What a gradient that nobody asked for looks like: Python turns it into None.
 inline Tensor no_gradient(const Tensor& like) {
   return torch::stable::empty({int64_t{0}}, like.scalar_type(), std::nullopt, like.device());
+}
+
+// Calls body(T{}) with the C++ type of a floating-point tensor.
+template <typename F>
+auto with_type(ScalarType dtype, F&& body) {
+  switch (dtype) {
+    case ScalarType::Float:
+      return body(float{});
+    case ScalarType::Double:
+      return body(double{});
+    case ScalarType::Half:
+      return body(torch::headeronly::Half{});
+    case ScalarType::BFloat16:
+      return body(torch::headeronly::BFloat16{});
+    default:
+      STD_TORCH_CHECK(false, "deform_conv2d: float32, float64, float16 or bfloat16 expected");
+  }
 }
 
 }  // namespace vsr

@@ -90,15 +90,28 @@ def check_arguments(
     return Geometry(groups, offset_groups, output_height, output_width)
 
 
-def _check_kinds(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
-    named = {"input": input, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
-    for name, tensor in named.items():
-        if tensor is None:
-            continue
+def check_tensors(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
+    """Checks that the arguments of ``deform_conv2d`` are tensors with as many dimensions as they should have.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, tensor in _named(input, offset, weight, bias, mask).items():
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name} is a {type(tensor).__name__}; expected a tensor")
         if name != "bias" and tensor.dim() != 4:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected 4 dimensions")
+
+
+def _named(
+    input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
+) -> dict[str, Tensor]:
+    named = {"input": input, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
+    return {name: tensor for name, tensor in named.items() if tensor is not None or name not in ("bias", "mask")}
+
+
+def _check_kinds(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
+    for name, tensor in _named(input, offset, weight, bias, mask).items():
         if tensor.dtype not in _FLOATS:
             raise ValueError(f"{name} has dtype {tensor.dtype}; expected float32, float64, float16 or bfloat16")
         if tensor.device != input.device:
@@ -107,7 +120,7 @@ def _check_kinds(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | N
             raise ValueError(f"{name} has dtype {tensor.dtype}; expected {input.dtype} as input has")
         if name in ("offset", "mask") and (tensor.dtype == torch.float64) != (input.dtype == torch.float64):
             raise ValueError(
-                f"{name} has dtype {tensor.dtype} beside an input of {input.dtype}; expected both float64 or none"
+                f"{name} has dtype {tensor.dtype}; expected float64 beside a float64 input, and only there"
             )
 
 

@@ -4,13 +4,14 @@ The schemas below are the contract of all kernels. Here are the rules for shapes
 the numbers come from ``csrc/dcn``, ``triton_deform_conv.py`` or ``reference.py``, as ``backend.py`` decides.
 """
 
+from contextlib import nullcontext
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from vsr.ops import backend, reference
-from vsr.ops.checks import Pair, check_arguments, output_size, pair
+from vsr.ops.checks import Pair, check_arguments, check_tensors, output_size, pair
 from vsr.ops.reference import layout_of
 
 _library = torch.library.Library("vsr", "DEF")
@@ -66,13 +67,15 @@ def deform_conv2d(
         X. Zhu, H. Hu, S. Lin, J. Dai, "Deformable ConvNets v2: More Deformable, Better Results", CVPR 2019, equation 1.
         https://arxiv.org/abs/1811.11168
     """
+    check_tensors(input, offset, weight, bias, mask)
     stride, padding, dilation = pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1)
     device_type = input.device.type
-    if torch.is_autocast_enabled(device_type):
+    is_autocast = not input.is_meta and torch.is_autocast_enabled(device_type)
+    if is_autocast:
         input, weight, bias = _autocast((input, weight, bias), device_type)
     check_arguments(input, offset, weight, bias, mask, stride, padding, dilation)
-    if _runs_on_reference(input, offset):
-        with torch.autocast(device_type, enabled=False):
+    if not input.is_meta and _runs_on_reference(input, offset):
+        with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
             return reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
 
