@@ -3,10 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from synthetic import make_clips
+from training import small_options, weights, write_options
 
 from vsr.archs import EDVR, EDVRMemory
 from vsr.archs.edvr_memory import PYRAMID
 from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
+from vsr.train import main
 from vsr.trainers.checkpoint import load_weights
 from vsr.utils.errors import UserError
 
@@ -141,3 +144,22 @@ def test_wrong_options_are_refused(options, message):
 
 def test_concat_takes_any_width_of_embeddings():
     assert build(partial(PixWise, embed_channels=4), fusion="concat")(window()).shape == (2, 3, 32, 48)
+
+
+def test_freezing_trains_the_memory_alone_around_a_pretrained_edvr(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clips = make_clips(tmp_path, num_clips=1, num_frames=5, gt_size=(48, 64))
+    edvr = small_options(clips, name="edvr", train__total_iter=1)
+    assert main(["-opt", str(write_options(tmp_path, edvr))]) == 0
+    options = small_options(clips, name="memory", trainer="FreezeTrainer", train__total_iter=2)
+    options["network_g"] |= {"type": "EDVRMemory", "memory": {"type": "pixwise", "crop": 3}, "map_size": [8, 8]}
+    options["network_g"]["memory_position"] = "after_tsa"
+    options["path"] = {"pretrain_network_g": "experiments/edvr/models/net_g_1.pth", "strict_load_g": False}
+    assert main(["-opt", str(write_options(tmp_path, options))]) == 0
+    before, after = weights(tmp_path, "edvr", 1)["params"], weights(tmp_path, "memory", 2)["params"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    new = after.keys() - before.keys()
+    assert len(new) == 6 and all(name.startswith("fusion.memory_fusion.") for name in new)
+    assert after["fusion.memory_fusion.output.weight"].abs().max() > 0
+    log = (tmp_path / "experiments/memory/train.log").read_text()
+    assert f"{len(before)} matched, 6 missing, 0 unexpected" in log

@@ -37,6 +37,7 @@ from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger, start_log
 from vsr.utils.place import Place, from_all_ranks, take_place
+from vsr.weight_pictures import save_weight_pictures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report |= {"versions": versions(), "device": str(place.device), "datasets": {}}
         scores: list[tuple[str, FrameScore]] = []
         for entry in test_sets.values():
+            if args.save_weights and place.is_main:
+                save_weight_pictures(network, entry, folder / "weights" / entry.name, place.device)
             own, protocols = test(entry, options, methods, folder, place)
             scores += [(entry.name, score) for score in own]
             report["datasets"][entry.name] = {"protocols": protocols, "scores": average(own)}
@@ -87,6 +90,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--check", action="store_true", help="checks the options and stops; missing data is only noted")
     parser.add_argument("--weights", metavar="FILE", help="weights to test; see the order in docs/testing.md")
+    parser.add_argument("--save_weights", action="store_true", help="also draws what the network's memory reads")
     return parser.parse_args(arguments)
 
 

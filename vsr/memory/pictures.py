@@ -86,7 +86,7 @@ def weight_maps(weights: Tensor, frames: Tensor, labels: Sequence[str]) -> np.nd
     panels = []
     for share, frame, label in zip(maps, frames, labels, strict=True):
         picture = _overlay(share, frame, highest)
-        panels.append(np.vstack([_title(f"{label}: {share.mean():.2f}", picture.shape[1]), picture]))
+        panels.append(np.vstack([_title(f"{label}: mean {share.mean():.2f}", picture.shape[1]), picture]))
     return _beside([*panels, _scale(panels[0].shape[0], highest)])
 
 
@@ -115,7 +115,7 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
                 h, w = maps.shape[1:]
                 at = (round((column + 0.5) / w * panel.shape[1]), round((row + 0.5) / h * panel.shape[0]))
                 cv2.circle(panel, at, 7, MARK, 2)
-            panels.append(np.vstack([_title(f"{label}: {share.sum():.2f}", panel.shape[1]), panel]))
+            panels.append(np.vstack([_title(f"{label}: sum {share.sum():.2f}", panel.shape[1]), panel]))
         rows.append(_beside([*panels, _scale(panels[0].shape[0], float(maps.max()))]))
     return np.vstack(rows)
 

@@ -1,0 +1,92 @@
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from synthetic import make_clips
+
+from vsr.archs import EDVR, EDVRMemory
+from vsr.data import VideoTestDataset
+from vsr.memory import PixSentence, PixSim, PixWise
+from vsr.memory.pictures import MARK, PANEL, memory_pictures, position_maps, weight_bars, weight_maps
+from vsr.options import DatasetOptions, LoaderOptions
+from vsr.utils.errors import UserError
+from vsr.weight_pictures import save_weight_pictures
+
+LABELS = ["-1", "0", "+1"]
+
+
+def frames(size=(20, 30)):
+    return torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def brightness(picture, num_panels):
+    """The mean of each panel's middle, left to right."""
+    return [float(np.median(part)) for part in np.array_split(picture[PANEL // 3 :], num_panels, axis=1)]
+
+
+def test_bars_are_as_high_as_their_weights():
+    picture = weight_bars(torch.tensor([0.1, 0.6, 0.3]), LABELS)
+    coloured = (picture == np.array([60, 110, 220], np.uint8)).all(2)
+    heights = [part.any(1).sum() for part in np.array_split(coloured, 3, axis=1)]
+    assert heights[1] == pytest.approx(2 * heights[2], rel=0.05) == pytest.approx(6 * heights[0], rel=0.15)
+
+
+def test_bars_of_searched_shifts_show_the_shift_below():
+    weights = torch.zeros(3, 9)
+    weights[1, 5] = 1  # one column to the right, in the middle frame
+    with_shifts = weight_bars(weights.flatten(), LABELS)
+    without = weight_bars(weights.sum(1), LABELS)
+    grid = with_shifts[without.shape[0] :, PANEL // 2 + 6 : PANEL + 6]
+    cells = [[cell.mean() for cell in np.array_split(row, 3, axis=1)] for row in np.array_split(grid, 3, axis=0)]
+    assert np.argmax(cells) == 5
+
+
+def test_the_frame_that_is_read_is_bright():
+    weights = torch.zeros(3, 20, 30)
+    weights[2] = 1
+    picture = weight_maps(weights, frames(), LABELS)
+    panels = [picture[22:, i * (240 + 6) : i * (240 + 6) + 240].mean() for i in range(3)]
+    assert panels[2] > 1.5 * max(panels[:2])
+    assert weight_maps(weights.repeat_interleave(9, 0) / 9, frames(), LABELS).shape == picture.shape
+
+
+def test_position_maps_mark_the_question_and_the_best_answer():
+    weights = torch.zeros(2, 3, 20, 30)
+    weights[0, 2, 5, 25] = weights[1, 0, 15, 3] = 1
+    picture = position_maps(weights, frames(), LABELS, torch.tensor([[0.5, 0.5], [0.25, 0.75]]), 1)
+    marked = (np.abs(picture.astype(int) - np.array(MARK)).sum(2) < 40).astype(np.uint8)
+    assert cv2.connectedComponents(marked, connectivity=8)[0] - 1 == 4
+
+
+@pytest.mark.parametrize(
+    ("memory", "names"),
+    [
+        (PixSim, {"frames"}),
+        (partial(PixSim, crop=3), {"frames"}),
+        (partial(PixWise, crop=3), {"maps"}),
+        (PixSentence, {"maps", "positions"}),
+        (partial(PixWise, embedding="fc"), {"frames"}),
+        (partial(PixSentence, embedding="fc"), {"frames"}),
+    ],
+)
+def test_every_memory_has_pictures(memory, names):
+    query, sentences = torch.rand(1, 4, 10, 15), torch.rand(1, 3, 4, 10, 15)
+    pictures = memory_pictures(memory(4, (10, 15)), query, sentences, frames(), LABELS, 1)
+    assert set(pictures) == names
+    for picture in pictures.values():
+        assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.std() > 0
+
+
+def test_pictures_of_a_test_set_are_written_per_clip_and_frame(tmp_path):
+    clips = make_clips(tmp_path, num_clips=1, num_frames=3, gt_size=(40, 56))  # LQ 10×14: padded to 12×16
+    build = partial(VideoTestDataset, dataroot_lq=str(clips.lq), dataroot_gt=str(clips.gt), num_frame=3)
+    entry = DatasetOptions("test", "clips", build, LoaderOptions(num_worker_per_gpu=0))
+    sizes = {"num_feat": 8, "num_frame": 3, "num_extract_block": 1, "num_reconstruct_block": 1, "deformable_groups": 2}
+    network = EDVRMemory(PixSentence, map_size=(10, 14), **sizes)
+    save_weight_pictures(network, entry, tmp_path / "weights", torch.device("cpu"))
+    written = sorted(str(file.relative_to(tmp_path / "weights")) for file in (tmp_path / "weights").rglob("*.png"))
+    assert written == [f"000/{i:08d}_{name}.png" for i in range(3) for name in ("maps", "positions")]
+    with pytest.raises(UserError, match="EDVR has no memory"):
+        save_weight_pictures(EDVR(**sizes), entry, tmp_path, torch.device("cpu"))
