@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import date
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,11 @@ from vsr.trainers.batches import to_device
 
 BATCH = 4
 OPTIONS = {"num_frame": 5, "gt_size": 256, "scale": 4, "use_hflip": True, "use_rot": True, "random_reverse": False}
-FORMS: tuple[Form, ...] = ("raw", "tiles")
+PACKED: dict[str, tuple[Form, Form]] = {  # the form of GT and of LQ
+    "raw": ("raw", "raw"),
+    "GT tiles, LQ raw": ("tiles", "raw"),
+    "tiles": ("tiles", "tiles"),
+}
 
 
 class Draws(Sampler[int]):
@@ -76,17 +80,16 @@ def main() -> None:
 
 
 def our_datasets(options: argparse.Namespace, packs: Path) -> dict[str, Dataset]:
-    """Returns our data set over the folder, and over packs of both forms."""
+    """Returns our data set over the folder, and over packs."""
     shared = {**OPTIONS, "meta_info_file": str(options.meta), "val_partition": None}
     datasets: dict[str, Dataset] = {"vsr, folder": REDSDataset(str(options.gt), str(options.lq), **shared)}
-    for tile_size in options.tile_sizes:
-        for form in FORMS:
-            roots = []
-            for side in (options.gt, options.lq):
-                roots.append(packs / f"{side.name}_{form}{tile_size}.lmdb")
-                make_pack(side, roots[-1], form, tile_size)
-            name = f"vsr, {form}" + (f", tiles of {tile_size}" if len(options.tile_sizes) > 1 else "")
-            datasets[name] = REDSDataset(*map(str, roots), **shared, io_backend=IOBackend("lmdb"))
+    for tile_size, (name, forms) in product(options.tile_sizes, PACKED.items()):
+        roots = []
+        for side, form in zip((options.gt, options.lq), forms, strict=True):
+            roots.append(packs / f"{side.name}_{form}{tile_size}.lmdb")
+            make_pack(side, roots[-1], form, tile_size)
+        name = f"vsr, {name}" + (f", side {tile_size}" if len(options.tile_sizes) > 1 else "")
+        datasets[name] = REDSDataset(*map(str, roots), **shared, io_backend=IOBackend("lmdb"))
     return datasets
 
 

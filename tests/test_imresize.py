@@ -92,11 +92,12 @@ def test_quarter_of_an_impulse_is_the_outer_product_of_the_stretched_cubic():
     np.testing.assert_allclose(imresize(image, 0.25), np.outer(column, row), atol=1e-12)
 
 
-def test_uint8_is_rounded_half_up_after_each_pass():
+@pytest.mark.parametrize("scale", SCALES)
+def test_uint8_is_rounded_half_up_after_each_pass(scale):
     image = np.random.default_rng(3).integers(0, 256, (24, 36, 3), dtype=np.uint8)
-    rows = np.clip(np.floor(np.apply_along_axis(resize_line, 0, image, 0.25) + 0.5), 0, 255)
-    both = np.clip(np.floor(np.apply_along_axis(resize_line, 1, rows, 0.25) + 0.5), 0, 255)
-    resized = imresize(image, 0.25)
+    rows = np.clip(np.floor(np.apply_along_axis(resize_line, 0, image, scale) + 0.5), 0, 255)
+    both = np.clip(np.floor(np.apply_along_axis(resize_line, 1, rows, scale) + 0.5), 0, 255)
+    resized = imresize(image, scale)
     assert resized.dtype == np.uint8
     np.testing.assert_array_equal(resized, both)
 

@@ -23,6 +23,7 @@ class _Block(NamedTuple):
     start: int
     stop: int
     weights: Tensor  # (rows, stop - start) float64
+    is_exact: bool  # whether float32 holds every sum of uint8 values so weighted; true of 1/4, 1/2, 2, 4
 
 
 @overload
@@ -64,9 +65,10 @@ def imresize(image: np.ndarray | Tensor, scale: float, antialiasing: bool = True
 def _resize_rows(x: Tensor, scale: float, antialiasing: bool) -> Tensor:
     """Returns ``x`` (..., h, w) with its rows resized: (..., ceil(h * scale), w); uint8 in, uint8 out."""
     is_uint8 = x.dtype == torch.uint8
-    if is_uint8:
-        x = x.double()  # so that sums which are exact halves in MATLAB are exact halves here
     blocks = _blocks(x.shape[-2], scale, antialiasing)
+    if is_uint8:
+        # Sums that are exact halves in MATLAB must be exact halves here.
+        x = x.float() if all(block.is_exact for block in blocks) else x.double()
     resized = torch.cat([block.weights.to(x) @ x[..., block.start : block.stop, :] for block in blocks], dim=-2)
     if is_uint8:
         resized = resized.add_(0.5).clamp_(0, 255).to(torch.uint8)  # the conversion truncates: rounds half up
@@ -84,7 +86,9 @@ def _blocks(in_length: int, scale: float, antialiasing: bool) -> list[_Block]:
         matrix = np.zeros((len(block_weights), stop - start))
         # Mirrored borders name an input pixel twice: add, don't assign.
         np.add.at(matrix, (np.arange(len(block_weights))[:, None], block_indices - start), block_weights)
-        blocks.append(_Block(start, stop, torch.from_numpy(matrix)))
+        # With 14 binary places, a sum below 512 has at most 23 digits.
+        is_exact = bool(np.all(matrix * 2**14 == np.rint(matrix * 2**14)))
+        blocks.append(_Block(start, stop, torch.from_numpy(matrix), is_exact))
     return blocks
 
 
