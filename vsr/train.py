@@ -22,7 +22,7 @@ from vsr.trainers.resume import differences
 from vsr.trainers.trainer import Run, Validation
 from vsr.utils import random_state
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.files import write_text_atomically
+from vsr.utils.files import remove_unfinished, write_text_atomically
 from vsr.utils.log import logger, start_log
 from vsr.utils.place import Place, any_rank, from_all_ranks, take_place
 from vsr.utils.signals import StopSignals
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = find_state(options, folder, place, args.auto_resume, args.resume_mode)
         start_log(folder / "train.log", place.is_main)
         if place.is_main:
+            remove_unfinished(folder)
             text = yaml.safe_dump(options.tree.to_dict(), sort_keys=False)
             write_text_atomically(folder / f"{options.name}.yml", text)
         introduce(options, place)

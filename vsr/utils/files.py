@@ -30,6 +30,12 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
         os.close(directory)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what writes that were killed have left behind; nobody may be writing there."""
+    for file in folder.rglob(".*.tmp"):
+        file.unlink()
+
+
 def write_text_atomically(file: Path, text: str) -> None:
     """Writes UTF-8 text; see :func:`write_atomically`."""
     write_atomically(file, lambda stream: stream.write(text.encode()))
