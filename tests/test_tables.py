@@ -104,6 +104,7 @@ def run_table(small, *arguments):
     return tables.main(["table3", "--base", "demo", "--iters", "2", *arguments, *sets(own)])
 
 
+@pytest.mark.slow
 def test_a_table_is_trained_tested_and_written_and_nothing_is_done_twice(small):
     assert run_table(small, "--seeds", "2") == 0
     with Path("results/tables/demo_table3.csv").open(newline="") as stream:
@@ -133,6 +134,7 @@ def result_name(model):
     return {"EDVR": "demo_table_edvr", "pcd": "demo_table2_128_crop5", "nopcd": "demo_table3_nopcd"}[model]
 
 
+@pytest.mark.slow
 def test_a_killed_table_goes_on_where_it_stopped(small, tmp_path):
     own = [*small("tables_demo/edvr.yml"), "logger.save_checkpoint_freq=1"]
     command = [sys.executable, "-m", "vsr.tables", "table3", "--base", "demo", "--iters", "40", *sets(own)]

@@ -1,0 +1,50 @@
+from functools import partial
+
+import pytest
+import torch
+
+from vsr.archs import EDVR, EDVRMemory
+from vsr.costs import milliseconds, num_macs, num_parameters
+from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
+
+LQ = (1, 5, 3, 180, 320)
+WIDE = (1, 5, 3, 12, 16)
+C, T, POSITIONS = 64, 5, 12 * 16
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters", "giga"),
+    [({}, 3.30e6, 487), ({"num_feat": 128, "num_reconstruct_block": 40}, 20.6e6, 2115.5)],
+)
+def test_edvr_m_and_l_have_their_published_size_and_counted_macs(options, parameters, giga):
+    build = partial(EDVR, **options)
+    with torch.device("meta"):
+        assert num_parameters(build()) == pytest.approx(parameters, rel=0.002)
+    # counted apart by hooks on the published code: 974 and 4231 GFLOP for five frames of 180×320
+    assert num_macs(build, LQ) == pytest.approx(giga * 1e9, rel=0.001)
+
+
+def without_read(memory):
+    """MACs of the network beyond its scores and sums."""
+    small = {"num_extract_block": 1, "num_reconstruct_block": 1, "with_pcd": False}
+    return num_macs(partial(EDVRMemory, memory, **small), WIDE) - num_macs(partial(EDVRMemory, PixSim, **small), WIDE)
+
+
+def test_a_search_costs_two_products_per_candidate():
+    assert without_read(PixWise) == 0
+    assert without_read(partial(PixWise, crop=5)) == 2 * T * 24 * C * POSITIONS
+    assert without_read(PixSentence) == 2 * T * C * POSITIONS * (POSITIONS - 1)
+    assert without_read(partial(PixSim, crop=3)) == 2 * T * 8 * C * POSITIONS
+
+
+def test_reduced_maps_cost_a_convolution_and_fewer_scores():
+    reduction = (T + 1) * 9 * C * C * POSITIONS // 4
+    keys = (T - 1) * C * C * POSITIONS  # A of every frame, instead of Aᵀ of the query
+    scores = T * C * POSITIONS * (1 - 0.25)
+    assert without_read(partial(PixWise, flat2d=Flat2d(2, 1))) == reduction + keys - scores
+
+
+def test_milliseconds_is_the_median_after_a_warm_up():
+    calls = []
+    assert milliseconds(lambda: calls.append(1), torch.device("cpu")) >= 0
+    assert len(calls) == 6
