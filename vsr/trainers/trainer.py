@@ -84,6 +84,7 @@ class Trainer:
         self.autocast_type = autocast_type(train.amp, run.place.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast_type is torch.float16)
         self.optimizer = train.optim_g(parameter_groups(self.network, train.optim_g.keywords["lr"], train.dcn_lr_mul))
+        self.loss_is_sum = train.pixel_opt.keywords.get("reduction") == "sum"
         self.model: nn.Module | None = None  # what the loss calls: the network, compiled and distributed
         # what follows is the state beside weights, averages and moments
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -231,8 +232,7 @@ class Trainer:
 
     def loss_factor(self) -> float:
         """Returns what a part of the effective batch counts; DDP takes means of gradients over the processes."""
-        summed = self.train.pixel_opt.keywords.get("reduction") == "sum"
-        return float(self.run.place.world_size) if summed else 1 / self.train.accumulate
+        return float(self.run.place.world_size) if self.loss_is_sum else 1 / self.train.accumulate
 
     def looks_at_offsets(self) -> bool:
         """Returns whether this iteration looks at the offsets."""
@@ -288,11 +288,12 @@ class Trainer:
         steps, place = self.run.logger.print_freq, self.run.place
         loss = over_ranks(self.loss_sum, place, "mean").item() / steps
         self.loss_sum.zero_()
-        summed = self.train.pixel_opt.keywords.get("reduction") == "sum"
         error = over_ranks((sr.float().clamp(0, 1) - batch["gt"]).square().mean(), place, "mean").item()
         values = {
             "loss": loss,
-            "loss_per_value": loss / (sr.numel() * place.world_size * self.train.accumulate) if summed else loss,
+            "loss_per_value": loss / (sr.numel() * place.world_size * self.train.accumulate)
+            if self.loss_is_sum
+            else loss,
             "psnr": -10 * math.log10(max(error, 1e-12)),
             "lr": self.optimizer.param_groups[0]["lr"],
         }

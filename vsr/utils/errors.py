@@ -1,5 +1,6 @@
 """Mistakes of a user, told in one message."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -15,9 +16,17 @@ def tell(error: UserError) -> None:
 
 
 def exit_cleanly(main: Callable[[], int | None]) -> None:
-    """Runs an entry point and exits: a ``UserError`` becomes one message and exit code 2, without a traceback."""
+    """Runs an entry point and exits; what a user can mend becomes one message and exit code 2, without a traceback."""
     try:
         sys.exit(main() or 0)
     except UserError as error:
         tell(error)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        tell(UserError(f"the disk is full ({error.filename}); what was written before is whole. Make room, then go on"))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(130)

@@ -1,0 +1,91 @@
+"""Helpers: atomic writes, clean exits, stop signals, the state of random generators."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from vsr.utils import random_state
+from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
+from vsr.utils.signals import StopSignals
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    file = tmp_path / "state"
+    write_text_atomically(file, "old")
+
+    def fail(stream):
+        stream.write(b"half of the ne")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(file, fail)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
+    file = tmp_path / "state"
+    write_text_atomically(file, "old")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from vsr.utils.files import write_atomically\n"
+        "def half(stream): stream.write(b'half'); stream.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_atomically(Path(sys.argv[1]), half)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(file)], check=False).returncode == -signal.SIGKILL
+    assert file.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (UserError("mend this"), 2, "error: mend this\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "log"), 2, "the disk is full (log)"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_what_a_user_can_mend_ends_in_one_message(capsys, error, code, message):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        exit_cleanly(main)
+    assert caught.value.code == code
+    assert message in capsys.readouterr().err
+
+
+def test_our_own_mistakes_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        exit_cleanly(lambda: 1 // 0)
+    with pytest.raises(FileNotFoundError):
+        exit_cleanly(lambda: open("/nonexistent"))
+
+
+def test_the_first_signal_is_a_request_and_the_second_interrupts():
+    former = signal.getsignal(signal.SIGINT)
+    with StopSignals() as stop:
+        assert not stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop and stop.received is signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_generators_go_on_from_a_saved_state(tmp_path):
+    random_state.seed(3)
+    device = torch.device("cpu")
+    torch.save(random_state.get_state(device), tmp_path / "state")
+    first = random.random(), np.random.rand(), torch.rand(1).item()
+    random_state.set_state(torch.load(tmp_path / "state", weights_only=True), device)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
