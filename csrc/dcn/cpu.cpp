@@ -180,16 +180,17 @@ void unpack(const T* from, int64_t parts, int64_t row, const Tensor& x, F channe
 template <typename T, typename F>
 void visit_weight(const Problem<T>& p, bool forward, F visit) {
   const Shape& s = p.s;
-  int64_t read = s.c / s.groups, written = s.co / s.groups;
-  for (int64_t o = 0; o < s.co; o++)
-    for (int64_t i = 0; i < read; i++)
-      for (int64_t tap = 0; tap < s.taps(); tap++) {
-        int64_t channel = p.packed(o / written * read + i);
+  int64_t read = s.c / s.groups, written = s.co / s.groups, taps = s.taps();
+  int64_t rows = forward ? p.channels : p.outputs;
+  st::parallel_for(0, s.co, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; o++)
+      for (int64_t i = 0; i < read; i++) {
+        int64_t channel = p.packed(o / written * read + i), plain = (o * read + i) * taps;
         int64_t row = forward ? channel : o, column = forward ? o : channel;
-        int64_t rows = forward ? p.channels : p.outputs, columns = forward ? p.outputs : p.channels;
-        visit((o * read + i) * s.taps() + tap,
-              ((tap * (columns / kPanel) + column / kPanel) * rows + row) * kPanel + column % kPanel);
+        int64_t packed = (column / kPanel * rows + row) * kPanel + column % kPanel;
+        for (int64_t tap = 0; tap < taps; tap++) visit(plain + tap, packed + tap * p.channels * p.outputs);
       }
+  });
 }
 
 template <typename T>
