@@ -37,6 +37,8 @@ def parts(monkeypatch):
 
 @pytest.mark.parametrize("filters", [8, 16, 32, 64, 128, 248], ids=["none", "sub", "up", "average", "paeth", "all"])
 def test_a_crop_of_a_large_png_is_that_part_of_the_frame(parts, filters):
+    if not hasattr(cv2, "IMWRITE_PNG_FILTER"):
+        pytest.skip("this OpenCV cannot choose the filter")
     data = png(FRAME, cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_FILTER, filters)
     for crop in CROPS:
         expected = FRAME[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]

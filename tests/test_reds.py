@@ -197,6 +197,16 @@ def test_lq_clips_one_folder_further_down_are_found_and_reported(clips, caplog):
     assert sum("the clips are in" in record.message for record in caplog.records) == 1
 
 
+def test_a_list_of_frames_of_another_size_is_doubted_once(clips, tmp_path, caplog):
+    write_meta_info(tmp_path / "meta.txt", [ClipInfo("000", 8, (720, 1280, 3)), ClipInfo("001", 8, (720, 1280, 3))])
+    reds(clips, meta_info_file=tmp_path / "meta.txt")
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "gives the frames of clip '000' as 720 x 1280, but they are 64 x 96" in warning
+    caplog.clear()
+    reds(clips)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 def test_full_frame_crops_and_other_scales(tmp_path):
     made = make_clips(tmp_path, num_clips=1, num_frames=3, gt_size=(36, 48), scale=3)
     sample = reds(made, scale=3, gt_size=36)[1]

@@ -103,6 +103,7 @@ class REDSDataset(Dataset[Sample]):
         self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, HELP)
         self.lq = open_lq_root(dataroot_lq, io_backend, self.clips[0].name, scale, HELP)
         self.lq_sizes = [self._check(clip) for clip in self.clips]
+        self._compare_with_list(meta_info_file)
         self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
         _log.info(
             "REDSDataset: %d clips of %d, %d frames, from '%s'",
@@ -132,6 +133,17 @@ class REDSDataset(Dataset[Sample]):
         keys = [_frame_key(clip, frame) for frame in frames]
         centre = keys[self.num_frame // 2]
         return {**read_sample(self.gt, self.lq, centre, keys, crop, self.scale, augment), "key": centre}
+
+    def _compare_with_list(self, meta_info_file: str) -> None:
+        """Warns if the meta file describes frames of another size: then it is perhaps another set's."""
+        for clip, (h, w) in zip(self.clips, self.lq_sizes, strict=True):
+            size = h * self.scale, w * self.scale
+            if clip.shape is not None and clip.shape[:2] != size:
+                _log.warning(
+                    "'%s' gives the frames of clip '%s' as %d x %d, but they are %d x %d: is it the list of this set?",
+                    *(meta_info_file, clip.name, *clip.shape[:2], *size),
+                )
+                return
 
     def _draw_window(self, rng: np.random.Generator, clip: ClipInfo, centre: int) -> list[int]:
         """Returns the frames of a window around ``centre``, or around another frame if it would leave the clip."""
