@@ -174,11 +174,18 @@ def strip(rows: list[Row], options: Options) -> np.ndarray:
     sample = dataset[len(dataset) // 2]
     lq, gt = sample["lq"], sample.get("gt")
     images = {"bicubic": to_image(baselines(options.scale)["bicubic"](lq))}
-    images |= {row.title: cv2.imread(str(row.results[0] / "example.png")) for row in rows}
+    images |= {row.title: _read_example(row.results[0]) for row in rows}
     truth = None if gt is None else to_image(gt)
     return comparison(
         Restored(sample["clip"], sample["frame"], to_image(lq[len(lq) // 2]), truth, images), options.scale
     )
+
+
+def _read_example(folder: Path) -> np.ndarray:
+    image = cv2.imread(str(folder / "example.png"))
+    if image is None:
+        raise UserError(f"{folder}/example.png is missing or damaged: remove {folder}/costs.json and run again")
+    return image
 
 
 def _with_spread(summary: Summary, metric: str) -> str:

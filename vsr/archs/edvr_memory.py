@@ -97,7 +97,9 @@ class EDVRMemory(EDVR):
     @property
     def memory_fusion(self) -> MemoryFusion:
         """The part that EDVR does not have."""
-        return self.fusion.memory_fusion if self.with_tsa else self.fusion
+        part = self.fusion.memory_fusion if self.with_tsa else self.fusion
+        assert isinstance(part, MemoryFusion), "the constructor puts it there"
+        return part
 
     def forward(self, lq: Tensor) -> Tensor:
         """Returns the restored centre frame; see EDVR."""

@@ -50,7 +50,7 @@ def checked_window(crop: int, map_size: tuple[int, int], embedding: Embedding, f
     if embedding == "fc" and window > 1:
         raise ValueError(f"crop is {crop}, but embedding: fc compares whole maps; choose crop: 0 or embedding: conv")
     stride = 1 if flat2d is None else flat2d.stride
-    height, width = (-(-size // stride) for size in map_size)
+    height, width = (-(-size // stride) for size in map_size)  # rounded up
     largest = 2 * max(height, width) - 1
     if window > largest:
         raise ValueError(f"crop is {crop}, larger than the map: on {height}×{width} a window of {largest} covers all")
@@ -158,14 +158,16 @@ def by_phase(
     """
     if stride == 1:
         return read(values)
-    whole: list[Tensor | None] = [None, None]
-    for row in range(min(stride, values.shape[-2])):
-        for column in range(min(stride, values.shape[-1])):
-            phase = (..., slice(row, None, stride), slice(column, None, stride))
-            for i, part in enumerate(read(values[phase])):
-                if part is None:
-                    continue
-                if whole[i] is None:
-                    whole[i] = part.new_empty(*part.shape[:-2], *values.shape[-2:])
-                whole[i][phase] = part
-    return whole[0], whole[1]
+    starts = [(row, column) for row in range(stride) for column in range(stride)]
+    phases = [(..., slice(row, None, stride), slice(column, None, stride)) for row, column in starts]
+    phases = [phase for phase in phases if values[phase].numel() or not values.numel()]
+    parts = [read(values[phase]) for phase in phases]
+
+    def together(maps: list[Tensor]) -> Tensor:
+        whole = maps[0].new_empty(*maps[0].shape[:-2], *values.shape[-2:])
+        for phase, part in zip(phases, maps, strict=True):
+            whole[phase] = part
+        return whole
+
+    weights = [weight for _, weight in parts if weight is not None]
+    return together([total for total, _ in parts]), together(weights) if weights else None

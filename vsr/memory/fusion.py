@@ -35,7 +35,7 @@ class MemoryFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.memory = memory(channels, map_size)
-        e = self.memory.hops.embed_channels
+        e: int = self.memory.hops.embed_channels  # type: ignore[union-attr]  # torch: any attribute may be a Tensor
         self.fuse = fuse
         if fuse == "add" and e != channels:
             raise ValueError(
@@ -43,8 +43,9 @@ class MemoryFusion(nn.Module):
                 "make them equal, or use fusion: concat"
             )
         self.projection = nn.Conv2d(e if fuse == "add" else 2 * e, channels, 1)
-        self.output = nn.Conv2d(channels, channels, 1, bias=False) if zero else nn.Identity()
+        self.output: nn.Module = nn.Identity()
         if zero:
+            self.output = nn.Conv2d(channels, channels, 1, bias=False)
             nn.init.zeros_(self.output.weight)
 
     def forward(self, query: Tensor, sentences: Tensor) -> Tensor:

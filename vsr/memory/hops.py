@@ -98,6 +98,7 @@ class Hops(nn.Module):
             address, keys = self.addressing(u, sentences, key_embedding)
             weighted_sum, weights = search(address, keys, None if keys is sentences else sentences, valid)
             read = value_embedding(weighted_sum)
+        assert read is not None, "there is at least one hop"
         if self.norm is not None:
             u, read = self.norm(torch.cat([u, read], 1)).chunk(2, 1)
         return MemoryRead(u, read, weights)

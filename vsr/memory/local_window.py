@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
-from vsr.memory.shifts import correlate, gather, inside_window, spread_
+from vsr.memory.shifts import WindowContext, correlate, gather, inside_window, spread_
 
 
 class WindowRead(NamedTuple):
@@ -72,27 +71,25 @@ def allowed_candidates(frames: Tensor, window: int, valid: Tensor | None) -> Ten
 class _LocalWindowRead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, query: Tensor, keys: Tensor, values: Tensor | None, window: int, valid: Tensor | None
+        ctx: WindowContext, query: Tensor, keys: Tensor, values: Tensor | None, window: int, valid: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         scores = correlate(query, keys, window)
         weights = masked_softmax(scores, allowed_candidates(keys, window, valid))
-        ctx.save_for_backward(query, keys, values, weights)
+        ctx.save_for_backward(query, keys, keys if values is None else values, weights)
         ctx.window = window
+        ctx.reads_keys = values is None
         ctx.set_materialize_grads(False)
         return gather(weights, keys if values is None else values, window), weights
 
     @staticmethod
     def backward(
-        ctx: FunctionCtx, grad_read: Tensor | None, grad_weights: Tensor | None
+        ctx: WindowContext, grad_read: Tensor | None, grad_weights: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         if torch.is_grad_enabled():  # once_differentiable would only detach here, and a gradient be missing silently
             raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
         query, keys, values, weights = ctx.saved_tensors
         window = ctx.window
-        if grad_read is None:
-            grad_scores = torch.zeros_like(weights)
-        else:
-            grad_scores = correlate(grad_read, keys if values is None else values, window)
+        grad_scores = torch.zeros_like(weights) if grad_read is None else correlate(grad_read, values, window)
         if grad_weights is not None:
             grad_scores += grad_weights
         grad_scores *= weights
@@ -102,7 +99,7 @@ class _LocalWindowRead(torch.autograd.Function):
         grad_keys = grad_values = None
         if ctx.needs_input_grad[1]:
             grad_keys = spread_(torch.zeros_like(keys, dtype=weights.dtype), grad_scores, query, window)
-            if values is None and grad_read is not None:
+            if ctx.reads_keys and grad_read is not None:
                 spread_(grad_keys, weights, grad_read, window)
             grad_keys = grad_keys.to(keys.dtype)
         if ctx.needs_input_grad[2] and grad_read is not None:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vsr.memory.pixsentence import PixSentence
+
 PANEL = 160  # smallest height of a frame, in pixels
 TITLE = 22  # height of a line of text
 GAP = 6
@@ -39,7 +41,7 @@ def memory_pictures(
         if weights.ndim == 1:
             return {"frames": weight_bars(weights, labels)}
         pictures = {"maps": weight_maps(weights, frames, labels)}
-        if hasattr(memory, "weights_at"):
+        if isinstance(memory, PixSentence):
             h, w = query.shape[-2:]
             positions = torch.tensor([[h // 4, w // 4], [h // 4, 3 * w // 4], [h // 2, w // 2]])
             positions = torch.cat([positions, torch.tensor([[3 * h // 4, w // 4], [3 * h // 4, 3 * w // 4]])])

@@ -1,5 +1,6 @@
 """Single-weight synthesis: one weight per memory frame (and shift), the same at all positions."""
 
+import math
 from functools import partial
 
 import torch
@@ -52,8 +53,8 @@ class PixSim(nn.Module):
         self.window = checked_window(crop, map_size, embedding, flat2d)
         self.stride = 1 if flat2d is None else flat2d.stride
         self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
-        height, width = (1, 1) if embedding == "fc" else (-(-size // self.stride) for size in map_size)
-        self.tau = nn.Parameter(torch.tensor(float(height * width) ** 0.5))
+        positions = 1 if embedding == "fc" else math.prod(-(-size // self.stride) for size in map_size)
+        self.tau = nn.Parameter(torch.tensor(positions**0.5))
 
     def forward(
         self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
@@ -96,7 +97,9 @@ def single_weight_search(
     """
     b, t = keys.shape[:2]
     values = keys if values is None else values
-    inside = inside_window(*keys.shape[-2:], window, keys.device).flatten(1).sum(1)  # positions in the mean, (R²,)
+    inside = (
+        inside_window(keys.shape[-2], keys.shape[-1], window, keys.device).flatten(1).sum(1)
+    )  # positions in the mean, (R²,)
     scores = window_scores(query, keys, window).flatten(2).sum(2)  # (b, t·R²)
     scores = tau * scores / inside.clamp(min=1).repeat(t)
     allowed = (inside > 0).expand(b, t, -1)

@@ -68,7 +68,7 @@ class PixWise(nn.Module):
 
 def spatial_weight_search(
     query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, window: int, stride: int = 1
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """Weighs, at every position, the candidates of its window.
 
     Args:

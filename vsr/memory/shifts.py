@@ -121,15 +121,24 @@ def _blocks(like: Tensor, window: int) -> Iterator[tuple[int, tuple[slice, ...],
                 yield shift, here, there
 
 
+class WindowContext(FunctionCtx):
+    """What autograd hands from forward to backward; torch's own class does not declare these."""
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+    window: int
+    reads_keys: bool
+
+
 class _Scores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, query: Tensor, frames: Tensor, window: int) -> Tensor:
+    def forward(ctx: WindowContext, query: Tensor, frames: Tensor, window: int) -> Tensor:
         ctx.save_for_backward(query, frames)
         ctx.window = window
         return correlate(query, frames, window)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: WindowContext, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         query, frames = ctx.saved_tensors
         return (
             _Sum.apply(grad, frames, ctx.window) if ctx.needs_input_grad[0] else None,
@@ -140,13 +149,13 @@ class _Scores(torch.autograd.Function):
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, weights: Tensor, frames: Tensor, window: int) -> Tensor:
+    def forward(ctx: WindowContext, weights: Tensor, frames: Tensor, window: int) -> Tensor:
         ctx.save_for_backward(weights, frames)
         ctx.window = window
         return gather(weights, frames, window)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: WindowContext, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         weights, frames = ctx.saved_tensors
         return (
             _Scores.apply(grad, frames, ctx.window).to(weights.dtype) if ctx.needs_input_grad[0] else None,
@@ -157,13 +166,13 @@ class _Sum(torch.autograd.Function):
 
 class _Spread(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, weights: Tensor, query: Tensor, window: int) -> Tensor:
+    def forward(ctx: WindowContext, weights: Tensor, query: Tensor, window: int) -> Tensor:
         ctx.save_for_backward(weights, query)
         ctx.window = window
         return _spread(weights, query, window)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: WindowContext, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         weights, query = ctx.saved_tensors
         return (
             _Scores.apply(query, grad, ctx.window).to(weights.dtype) if ctx.needs_input_grad[0] else None,

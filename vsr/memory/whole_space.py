@@ -1,7 +1,5 @@
 """The read of every position of every frame, without ever holding all scores."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,11 +38,18 @@ def whole_space_read(query: Tensor, keys: Tensor, values: Tensor | None, valid: 
     if valid is not None:
         nothing = ~valid.any(1)[:, None, None, None]
         mask = (valid[:, None, None, :] | nothing).repeat_interleave(h * w, -1)  # (b, 1, 1, t·h·w)
-    attend = partial(F.scaled_dot_product_attention, attn_mask=mask, scale=1.0)
     chunk, in_full = _queries_at_once(q, k, v, mask)
-    if in_full and torch.is_grad_enabled():
-        attend = partial(checkpoint, attend, use_reentrant=False)
-    read = torch.cat([attend(part, k, v) for part in q.split(chunk, 2)], 2)  # (b, 1, h·w, e)
+
+    def attend(part: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(part, k, v, attn_mask=mask, scale=1.0)
+
+    def attend_again(part: Tensor) -> Tensor:
+        result = checkpoint(attend, part, use_reentrant=False)
+        assert isinstance(result, Tensor), "attend returns a tensor"
+        return result
+
+    run = attend_again if in_full and torch.is_grad_enabled() else attend
+    read = torch.cat([run(part) for part in q.split(chunk, 2)], 2)  # (b, 1, h·w, e)
     if nothing is not None:
         read = read.masked_fill(nothing, 0)
     return read.squeeze(1).transpose(1, 2).unflatten(2, (h, w))
@@ -87,7 +92,8 @@ def _tokens(frames: Tensor) -> Tensor:
 def _queries_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[int, bool]:
     """Returns how many queries a call may hold, and whether the back end materialises their scores."""
     # Private, but the dispatcher's own answer, for every device; the public can_use_* questions are CUDA's alone.
-    in_full = torch._fused_sdp_choice(q, k, v, mask, scale=1.0) == SDPBackend.MATH.value
+    choice = torch._fused_sdp_choice(q, k, v, mask, scale=1.0)  # type: ignore[attr-defined]  # not in the stubs
+    in_full = choice == SDPBackend.MATH.value
     if not in_full:
         return _CPU_QUERIES if q.device.type == "cpu" else max(1, q.shape[2]), False
     row_bytes = q.shape[0] * k.shape[2] * max(q.element_size(), 4)
