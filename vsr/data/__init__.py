@@ -4,8 +4,8 @@ from vsr.data.imresize import imresize
 from vsr.data.reds import REDSDataset
 from vsr.data.sampler import SampleKey, TrainSampler
 from vsr.data.stores import FrameStore, IOBackend, open_store
-from vsr.data.video_test import Clip, VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
-from vsr.data.vimeo import Vimeo90KDataset
+from vsr.data.video_test import Clip, VideoTestDataset, generate_frame_indices
+from vsr.data.vimeo import VideoTestVimeo90KDataset, Vimeo90KDataset
 
 __all__ = [
     "Clip",

@@ -65,7 +65,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         io_backend: IOBackend = DISK,
         scale: int = 4,
     ) -> None:
-        _check_window(num_frame, padding)
+        check_window(num_frame, padding)
         self.num_frame, self.padding, self.scale = num_frame, padding, scale
         listed = {clip.name: clip.num_frames for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         self.lq = open_lq_root(dataroot_lq, io_backend, next(iter(listed), "*"), scale, _REMEDY)
@@ -76,8 +76,8 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         self.clips = [self._find_clip(name, listed.get(name)) for name in names]
         self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
         # Neighbouring samples share all frames but one, so the last window is kept even without cache_data.
-        self._read_lq = _FrameCache(self.lq, None if cache_data else num_frame)
-        self._read_gt = _FrameCache(self.gt, None if cache_data else 1) if self.gt else None
+        self._read_lq = FrameCache(self.lq, None if cache_data else num_frame)
+        self._read_gt = FrameCache(self.gt, None if cache_data else 1) if self.gt else None
         _log.info("VideoTestDataset: %d clips, %d frames, from '%s'", len(self.clips), len(self), self.lq.root)
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         sample["lq"] = to_unit_range(to_planes(lq))
         if self._read_gt:
             gt = self._read_gt(f"{clip.name}/{clip.gt_frames[centre]}")
-            _check_sizes(gt, lq[0], self.scale, f"{clip.name}/{frame}")
+            check_sizes(gt, lq[0], self.scale, f"{clip.name}/{frame}")
             sample["gt"] = to_unit_range(to_planes(gt))
         return sample
 
@@ -119,78 +119,6 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         return Clip(name, len(lq_frames), lq_frames, gt_frames)
 
 
-@register("dataset")
-class VideoTestVimeo90KDataset(Dataset[dict[str, Tensor | str]]):
-    """The centre frames of Vimeo-90K's septuplets: ROOT/00001/0001/im1.png to im7.png, im4 is restored.
-
-    Samples are those of ``VideoTestDataset``; a clip is a septuplet, ``clip`` "00001/0001", ``frame`` "im4".
-
-    Args:
-        dataroot_gt: folder (or LMDB) of the ground truth sequences.
-        dataroot_lq: folder (or LMDB) of the low-resolution sequences.
-        meta_info_file: list of the septuplets, lines ``00001/0001 7 (256,448,3)``.
-        num_frame: frames in a window, odd: 7 reads all, 5 reads im2 to im6.
-        padding: no effect, the window never leaves the septuplet; BasicSR's files hold the key.
-        cache_data: keeps every decoded frame in memory.
-        io_backend: how both roots are stored.
-        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
-
-    Raises:
-        FileNotFoundError: a root or a septuplet is missing.
-        ValueError: options that contradict each other or the frames.
-    """
-
-    def __init__(
-        self,
-        dataroot_gt: str,
-        dataroot_lq: str,
-        meta_info_file: str,
-        num_frame: int = 7,
-        padding: Padding = "reflection_circle",
-        cache_data: bool = False,
-        io_backend: IOBackend = DISK,
-        scale: int = 4,
-    ) -> None:
-        _check_window(num_frame, padding)
-        if num_frame > 7:
-            raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
-        self.num_frame, self.padding, self.scale = num_frame, padding, scale
-        self.names = [clip.name for clip in read_meta_info(meta_info_file)]
-        self.lq = open_lq_root(dataroot_lq, io_backend, self.names[0], scale, _REMEDY)
-        self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY)
-        for name in self.names:
-            for store in (self.gt, self.lq):
-                if not store.has(f"{name}/im4"):
-                    raise FileNotFoundError(f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists")
-        check_pair(self.gt, self.lq, f"{self.names[0]}/im4", f"{self.names[0]}/im4", scale)
-        self.clips = [Clip(name, 1, ("im4",), ("im4",)) for name in self.names]
-        self._read_lq = _FrameCache(self.lq, None if cache_data else num_frame)
-        self._read_gt = _FrameCache(self.gt, None if cache_data else 1)
-
-    def __len__(self) -> int:
-        """Returns the number of septuplets."""
-        return len(self.names)
-
-    def __getitem__(self, item: int) -> dict[str, Tensor | str]:
-        """Returns the sample of one septuplet."""
-        key = f"{self.names[item]}/im4"
-        lq = np.stack([self._read_lq(f"{self.names[item]}/im{number}") for number in septuplet_window(self.num_frame)])
-        gt = self._read_gt(key)
-        _check_sizes(gt, lq[0], self.scale, key)
-        return {
-            "lq": to_unit_range(to_planes(lq)),
-            "gt": to_unit_range(to_planes(gt)),
-            "clip": self.names[item],
-            "frame": "im4",
-            "key": key,
-        }
-
-
-def septuplet_window(num_frame: int) -> list[int]:
-    """Returns the numbers of the frames around im4: [2, 3, 4, 5, 6] of 5."""
-    return list(range(4 - num_frame // 2, 4 + num_frame // 2 + 1))
-
-
 def generate_frame_indices(
     crt_idx: int, max_frame_num: int, num_frames: int, padding: Padding = "reflection"
 ) -> list[int]:
@@ -207,7 +135,7 @@ def generate_frame_indices(
     Raises:
         ValueError: ``num_frames`` is even or ``padding`` unknown.
     """
-    _check_window(num_frames, padding)
+    check_window(num_frames, padding)
     last, reach = max_frame_num - 1, num_frames // 2
 
     def replacement(index: int) -> int:
@@ -224,8 +152,13 @@ def generate_frame_indices(
     return [replacement(index) for index in range(crt_idx - reach, crt_idx + reach + 1)]
 
 
-class _FrameCache:
-    """Reads frames of a store and keeps the last ``limit``, or all."""
+class FrameCache:
+    """Reads frames of a store and keeps those used last.
+
+    Args:
+        store: where they come from.
+        limit: how many are kept; None keeps all.
+    """
 
     def __init__(self, store: FrameStore, limit: int | None) -> None:
         self.store = store
@@ -233,6 +166,7 @@ class _FrameCache:
         self.frames: dict[str, np.ndarray] = {}  # the one used longest ago comes first
 
     def __call__(self, key: str) -> np.ndarray:
+        """Returns a frame, (h, w, 3) uint8 RGB; not to be written to."""
         if key not in self.frames and self.limit is not None and len(self.frames) >= self.limit:
             del self.frames[next(iter(self.frames))]
         self.frames[key] = self.frames.pop(key) if key in self.frames else self.store.read(key)
@@ -251,14 +185,16 @@ def _clip_frames(store: FrameStore, clip: str, num_frames: int | None) -> tuple[
     return tuple(frames[:num_frames])
 
 
-def _check_window(num_frame: int, padding: str) -> None:
+def check_window(num_frame: int, padding: str) -> None:
+    """Raises ``ValueError`` if a window is even or its padding unknown."""
     if num_frame < 1 or num_frame % 2 == 0:
         raise ValueError(f"num_frame {num_frame} is not odd: the centre frame needs as many neighbours on each side")
     if padding not in PADDINGS:
         raise ValueError(f"padding '{padding}' is unknown; known: {', '.join(PADDINGS)}")
 
 
-def _check_sizes(gt: np.ndarray, lq: np.ndarray, scale: int, key: str) -> None:
+def check_sizes(gt: np.ndarray, lq: np.ndarray, scale: int, key: str) -> None:
+    """Raises ``ValueError`` if a GT frame is not ``scale`` times as large as its LQ frame."""
     (gt_h, gt_w, _), (lq_h, lq_w, _) = gt.shape, lq.shape
     if (gt_h, gt_w) != (lq_h * scale, lq_w * scale):
         raise ValueError(f"GT is not {scale} x LQ in frame '{key}': {gt_h} x {gt_w} and {lq_h} x {lq_w}")

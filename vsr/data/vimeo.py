@@ -1,7 +1,8 @@
-"""Vimeo-90K septuplets for training."""
+"""Vimeo-90K septuplets, for training and testing."""
 
 import logging
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from vsr.data.meta_info import read_meta_info
@@ -18,8 +19,8 @@ from vsr.data.pairs import (
 )
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import DISK, IOBackend
-from vsr.data.transforms import draw_augmentation, draw_crop
-from vsr.data.video_test import septuplet_window
+from vsr.data.transforms import draw_augmentation, draw_crop, to_planes, to_unit_range
+from vsr.data.video_test import Clip, FrameCache, Padding, check_sizes, check_window
 from vsr.registry import register
 
 HELP = (
@@ -109,3 +110,75 @@ class Vimeo90KDataset(Dataset[Sample]):
         augment = draw_augmentation(rng, self.use_hflip, self.use_rot)
         keys = [f"{name}/im{number}" for number in numbers]
         return {**read_sample(self.gt, self.lq, f"{name}/im4", keys, crop, self.scale, augment), "key": name}
+
+
+@register("dataset")
+class VideoTestVimeo90KDataset(Dataset[Sample]):
+    """The centre frames of Vimeo-90K's septuplets: ROOT/00001/0001/im1.png to im7.png, im4 is restored.
+
+    Samples are those of ``VideoTestDataset``; a clip is a septuplet, ``clip`` "00001/0001", ``frame`` "im4".
+
+    Args:
+        dataroot_gt: folder (or LMDB) of the ground truth sequences.
+        dataroot_lq: folder (or LMDB) of the low-resolution sequences.
+        meta_info_file: list of the septuplets, lines ``00001/0001 7 (256,448,3)``.
+        num_frame: frames in a window, odd: 7 reads all, 5 reads im2 to im6.
+        padding: no effect, the window never leaves the septuplet; BasicSR's files hold the key.
+        cache_data: keeps every decoded frame in memory.
+        io_backend: how both roots are stored.
+        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+
+    Raises:
+        FileNotFoundError: a root or a septuplet is missing.
+        ValueError: options that contradict each other or the frames.
+    """
+
+    def __init__(
+        self,
+        dataroot_gt: str,
+        dataroot_lq: str,
+        meta_info_file: str,
+        num_frame: int = 7,
+        padding: Padding = "reflection_circle",
+        cache_data: bool = False,
+        io_backend: IOBackend = DISK,
+        scale: int = 4,
+    ) -> None:
+        check_window(num_frame, padding)
+        if num_frame > 7:
+            raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
+        self.num_frame, self.padding, self.scale = num_frame, padding, scale
+        self.names = [clip.name for clip in read_meta_info(meta_info_file)]
+        self.lq = open_lq_root(dataroot_lq, io_backend, self.names[0], scale, HELP)
+        self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, HELP)
+        for name in self.names:
+            for store in (self.gt, self.lq):
+                if not store.has(f"{name}/im4"):
+                    raise FileNotFoundError(f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists")
+        check_pair(self.gt, self.lq, f"{self.names[0]}/im4", f"{self.names[0]}/im4", scale)
+        self.clips = [Clip(name, 1, ("im4",), ("im4",)) for name in self.names]
+        self._read_lq = FrameCache(self.lq, None if cache_data else num_frame)
+        self._read_gt = FrameCache(self.gt, None if cache_data else 1)
+
+    def __len__(self) -> int:
+        """Returns the number of septuplets."""
+        return len(self.names)
+
+    def __getitem__(self, item: int) -> Sample:
+        """Returns the sample of one septuplet."""
+        key = f"{self.names[item]}/im4"
+        lq = np.stack([self._read_lq(f"{self.names[item]}/im{number}") for number in septuplet_window(self.num_frame)])
+        gt = self._read_gt(key)
+        check_sizes(gt, lq[0], self.scale, key)
+        return {
+            "lq": to_unit_range(to_planes(lq)),
+            "gt": to_unit_range(to_planes(gt)),
+            "clip": self.names[item],
+            "frame": "im4",
+            "key": key,
+        }
+
+
+def septuplet_window(num_frame: int) -> list[int]:
+    """Returns the numbers of the frames around im4: [2, 3, 4, 5, 6] of 5."""
+    return list(range(4 - num_frame // 2, 4 + num_frame // 2 + 1))
