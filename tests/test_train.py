@@ -186,4 +186,4 @@ def test_a_frame_that_cannot_be_read_ends_training_with_its_name(tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_training(tmp_path, clips):
     with pytest.raises(UserError, match="training diverged"):
-        train(tmp_path, small_options(clips, train__optim_g={"type": "Adam", "lr": 1e30}))
+        train(tmp_path, small_options(clips, train__optim_g={"type": "Adam", "lr": 1e30}, train__max_bad_steps=3))

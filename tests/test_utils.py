@@ -68,7 +68,7 @@ def test_our_own_mistakes_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
         exit_cleanly(lambda: 1 // 0)
     with pytest.raises(FileNotFoundError):
-        exit_cleanly(lambda: open("/nonexistent"))
+        exit_cleanly(lambda: os.stat("/nonexistent"))
 
 
 def test_the_first_signal_is_a_request_and_the_second_interrupts():
