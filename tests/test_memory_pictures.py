@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from synthetic import make_clips
+from training import small_options, write_options
 
+from vsr import test, train
 from vsr.archs import EDVR, EDVRMemory
 from vsr.data import VideoTestDataset
 from vsr.memory import PixSentence, PixSim, PixWise
@@ -90,3 +92,15 @@ def test_pictures_of_a_test_set_are_written_per_clip_and_frame(tmp_path):
     assert written == [f"000/{i:08d}_{name}.png" for i in range(3) for name in ("maps", "positions")]
     with pytest.raises(UserError, match="EDVR has no memory"):
         save_weight_pictures(EDVR(**sizes), entry, tmp_path, torch.device("cpu"))
+
+
+def test_save_weights_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clips = make_clips(tmp_path, num_clips=1, num_frames=4, gt_size=(48, 64))
+    options = small_options(clips, train__total_iter=1)
+    options["network_g"] |= {"type": "EDVRMemory", "memory": {"type": "pixsim", "crop": 3}, "map_size": [8, 8]}
+    file = str(write_options(tmp_path, options))
+    assert train.main(["-opt", file]) == 0
+    assert test.main(["-opt", file, "--save_weights"]) == 0
+    pictures = sorted((tmp_path / "results/small/weights/clips/000").iterdir())
+    assert [picture.name for picture in pictures] == [f"{index:08d}_frames.png" for index in range(4)]
