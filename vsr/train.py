@@ -19,7 +19,7 @@ from vsr.options import DatasetOptions, Options
 from vsr.pictures import triptych
 from vsr.trainers import checkpoint
 from vsr.trainers.resume import differences
-from vsr.trainers.trainer import Run, Validation
+from vsr.trainers.run import Run, Validation
 from vsr.utils import random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_text_atomically

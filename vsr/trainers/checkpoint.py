@@ -152,6 +152,13 @@ def forget_old_states(folder: Path, keep: int, keep_every: int | None) -> None:
             file.unlink()
 
 
+def forget_states_after(folder: Path, iteration: int) -> None:
+    """Deletes the states after an iteration that the training went back to."""
+    for file in states(folder):
+        if int(file.stem) > iteration:
+            file.unlink()
+
+
 def newest_weights(folder: Path) -> Path | None:
     """Returns an experiment's weights of the highest iteration, None if there are none."""
     found = {file: re.fullmatch(r"net_g_(\d+)", file.stem) for file in (folder / "models").glob("net_g_*.pth")}

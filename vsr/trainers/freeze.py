@@ -4,7 +4,8 @@ from torch import nn
 
 from vsr.registry import register
 from vsr.trainers.options import TrainOptions
-from vsr.trainers.trainer import Run, Trainer
+from vsr.trainers.run import Run
+from vsr.trainers.trainer import Trainer
 from vsr.utils.errors import UserError
 
 

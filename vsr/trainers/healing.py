@@ -11,7 +11,7 @@ from vsr.trainers.batches import Batch
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
-OUT_OF_MEMORY = """out of memory after iteration {iteration}, whose state is saved. Go on with --auto_resume and
+OUT_OF_MEMORY = """out of memory after iteration {iteration}; {state}. Go on with --auto_resume and
 train.checkpointing: true, train.amp: bf16, or a lower datasets.train.batch_size_per_gpu with train.accumulate raised as
 much"""
 DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in

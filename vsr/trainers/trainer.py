@@ -2,17 +2,14 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vsr.options import LoggerOptions
 from vsr.trainers import checkpoint
 from vsr.trainers.average import update_average
 from vsr.trainers.batches import Batch, grouped, to_device
@@ -22,48 +19,14 @@ from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
 from vsr.trainers.precision import apply_switches, autocast_type
 from vsr.trainers.recorder import Recorder
+from vsr.trainers.run import Run
 from vsr.trainers.schedules import learning_rate
 from vsr.utils import random_state
 from vsr.utils.clock import Clock
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
-from vsr.utils.place import Place, any_rank, over_ranks
+from vsr.utils.place import any_rank, over_ranks
 from vsr.utils.signals import StopSignals
-
-
-class Validation(NamedTuple):
-    """What measuring a network gave: values by name, and an example to look at, (h, w, 3) uint8 RGB by title."""
-
-    values: dict[str, float]
-    example: dict[str, np.ndarray]
-
-
-class Run(NamedTuple):
-    """What a trainer works with besides the network and its options.
-
-    Args:
-        place: device and rank.
-        folder: the experiment's.
-        logger: what is written, and how often.
-        val_freq: iterations between validations; None validates at the end only.
-        batches: this process's batches, without end, after so many samples that all processes have consumed.
-        batch_size: samples of a batch over all processes.
-        validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
-        settings: the resolved options, kept in the state.
-        loaded: names of the parameters that came from ``path.pretrain_network_g``.
-        resumes: whether a state will be loaded, which knows those names.
-    """
-
-    place: Place
-    folder: Path
-    logger: LoggerOptions
-    val_freq: int | None
-    batches: Callable[[int], Iterable[Batch]]
-    batch_size: int
-    validate: Callable[[nn.Module, StopSignals], Validation | None] | None
-    settings: dict[str, Any]
-    loaded: list[str]
-    resumes: bool
 
 
 class Trainer:
@@ -96,6 +59,7 @@ class Trainer:
         self.bad_steps = 0  # in a row
         self.well_until = 0  # the last iteration whose offsets were looked at and found well
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=run.place.device)  # since the last line of the log
+        self.loss_steps = 0  # steps in that sum
 
     def is_trainable(self, name: str, iteration: int) -> bool:
         """Returns whether the parameter ``name`` is trained in this iteration, counted from 1."""
@@ -221,6 +185,7 @@ class Trainer:
             self.scaler.step(self.optimizer)
             self.bad_steps = 0
             self.loss_sum += loss
+            self.loss_steps += 1
             if self.ema is not None:
                 update_average(self.ema, self.network, self.train.ema_decay)
         self.scaler.update()
@@ -269,6 +234,8 @@ class Trainer:
         deformable = [group["deformable"] for group in self.optimizer.param_groups]
         self.base_rates = [rate / 2 if own else rate for rate, own in zip(rates, deformable, strict=True)]
         record.rewind(self.iteration)
+        if self.run.place.is_main:
+            checkpoint.forget_states_after(self.run.folder, self.iteration)
         logger.warning(
             "rolled back to %s, %d iterations; deformable convolutions learn half as fast", found.file, self.iteration
         )
@@ -279,21 +246,23 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.iteration -= 1
         self.samples -= self.run.batch_size * self.train.accumulate
-        if self.iteration:
+        alone = self.run.place.world_size == 1  # the other processes are in the middle of the step
+        if self.iteration and alone:
             self.save()
-        return UserError(OUT_OF_MEMORY.format(iteration=self.iteration))
+        state = "that state is saved" if alone else "the last saved state is whole"
+        return UserError(OUT_OF_MEMORY.format(iteration=self.iteration, state=state))
 
     def log(self, record: Recorder, sr: Tensor, batch: Batch, clock: Clock) -> None:
         """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
-        steps, place = self.run.logger.print_freq, self.run.place
-        loss = over_ranks(self.loss_sum, place, "mean").item() / steps
+        place = self.run.place
+        loss = over_ranks(self.loss_sum, place, "mean").item() / max(self.loss_steps, 1)
         self.loss_sum.zero_()
+        self.loss_steps = 0
         error = over_ranks((sr.float().clamp(0, 1) - batch["gt"]).square().mean(), place, "mean").item()
+        num_values = sr.numel() * place.world_size * self.train.accumulate if self.loss_is_sum else 1
         values = {
             "loss": loss,
-            "loss_per_value": loss / (sr.numel() * place.world_size * self.train.accumulate)
-            if self.loss_is_sum
-            else loss,
+            "loss_per_value": loss / num_values,
             "psnr": -10 * math.log10(max(error, 1e-12)),
             "lr": self.optimizer.param_groups[0]["lr"],
         }
@@ -301,7 +270,7 @@ class Trainer:
         if self.looks_at_offsets():
             for layer, mean, maximum in read_offsets(self.network, place):
                 record.curves(self.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
-        speed, wait = clock.speed_and_wait(steps)
+        speed, wait = clock.speed_and_wait(self.run.logger.print_freq)
         memory = torch.cuda.max_memory_allocated() / 2**30 if place.device.type == "cuda" else None
         record.line(self.iteration, self.train.total_iter, values, speed, wait, memory)
 
@@ -363,6 +332,7 @@ class Trainer:
             "well_until": self.well_until,
             "base_rates": list(self.base_rates),
             "loss_sum": self.loss_sum,
+            "loss_steps": self.loss_steps,
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
@@ -393,7 +363,7 @@ class Trainer:
             self.last_validation, self.best = state["last_validation"], dict(state["best"])
             self.loaded = set(state["loaded"])
             self.bad_steps, self.well_until = state["bad_steps"], state["well_until"]
-            self.loss_sum = state["loss_sum"].to(self.run.place.device)
+            self.loss_sum, self.loss_steps = state["loss_sum"].to(self.run.place.device), state["loss_steps"]
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"the training state does not fit this network and optimiser: {reason}") from None

@@ -1,0 +1,48 @@
+"""What a trainer works with besides its network and its options."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from vsr.options import LoggerOptions
+from vsr.trainers.batches import Batch
+from vsr.utils.place import Place
+from vsr.utils.signals import StopSignals
+
+
+class Validation(NamedTuple):
+    """What measuring a network gave: values by name, and an example to look at, (h, w, 3) uint8 RGB by title."""
+
+    values: dict[str, float]
+    example: dict[str, np.ndarray]
+
+
+class Run(NamedTuple):
+    """What a trainer works with besides the network and its options.
+
+    Args:
+        place: device and rank.
+        folder: the experiment's.
+        logger: what is written, and how often.
+        val_freq: iterations between validations; None validates at the end only.
+        batches: this process's batches, without end, after so many samples that all processes have consumed.
+        batch_size: samples of a batch over all processes.
+        validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
+        settings: the resolved options, kept in the state.
+        loaded: names of the parameters that came from ``path.pretrain_network_g``.
+        resumes: whether a state will be loaded, which knows those names.
+    """
+
+    place: Place
+    folder: Path
+    logger: LoggerOptions
+    val_freq: int | None
+    batches: Callable[[int], Iterable[Batch]]
+    batch_size: int
+    validate: Callable[[nn.Module, StopSignals], Validation | None] | None
+    settings: dict[str, Any]
+    loaded: list[str]
+    resumes: bool
