@@ -147,6 +147,19 @@ def samples_per_second(dataset: Dataset, workers: int, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
+def processor_milliseconds(dataset: Dataset) -> float:
+    """Returns the processor time of a sample without any loader: what else runs on the machine hardly changes it."""
+    torch.set_num_threads(1)
+    keys = list(islice(TrainSampler(len(dataset)), 100))
+    samples = keys if isinstance(dataset, REDSDataset) else [key.draw for key in keys]
+    for key in samples[:5]:
+        dataset[key]
+    start = time.process_time()
+    for key in samples:
+        dataset[key]
+    return 1000 * (time.process_time() - start) / len(samples)
+
+
 def megabytes_read(dataset: REDSDataset) -> float:
     """Returns what a sample reads on average: whole files of a folder, the touched tiles of a pack."""
     rng = np.random.default_rng(0)
@@ -174,9 +187,10 @@ def report(
     first = next(iter(datasets))
     print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} CPU cores, torch {torch.__version__}; median of "
           f"{options.rounds} rounds of {options.seconds:g} s (slowest - fastest)\n")  # fmt: skip
-    header = [f"samples/s, {count} worker{'s' * (count != 1)}" for count in options.workers]
-    print(f"| loader | {' | '.join(header)} | of {first}, {options.workers[0]} worker | MB per sample | GT + LQ, GB |")
-    print("|---" * (len(header) + 4) + "|")
+    columns = ["loader", *(f"samples/s, {count} worker{'s' * (count != 1)}" for count in options.workers)]
+    columns += [f"of {first}, {options.workers[0]} worker", "CPU ms per sample", "MB per sample", "GT + LQ, GB"]
+    print(f"| {' | '.join(columns)} |")
+    print("|---" * len(columns) + "|")
     for name, dataset in datasets.items():
         cells = []
         for workers in options.workers:
@@ -189,7 +203,8 @@ def report(
         size = sum(gigabytes(root) for root in roots)
         # BasicSR reads whole files, too.
         read = megabytes_read(dataset if isinstance(dataset, REDSDataset) else datasets["vsr, folder"])
-        print(f"| {name} | {' | '.join(cells)} | {ratio:.1f} x | {read:.2f} | {size:.3f} |")
+        cells += [f"{ratio:.1f} x", f"{processor_milliseconds(dataset):.2f}", f"{read:.2f}", f"{size:.3f}"]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ from torch.utils.data import DataLoader
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler, Vimeo90KDataset
 from vsr.data.imresize import imresize
+from vsr.data.loader import batches as loaded_batches
 from vsr.data.meta_info import ClipInfo, write_meta_info
+from vsr.trainers.batches import to_device
+from vsr.utils.errors import UserError
 
 AUGMENTATIONS = {"use_hflip": True, "use_rot": True, "random_reverse": True}
 BATCH, RATIO, SEED = 3, 2, 11
@@ -73,6 +76,25 @@ def test_a_run_resumed_with_more_processes_goes_on_with_the_same_samples(dataset
     ranks = [batches(dataset, 3, start=4 * BATCH, rank=rank, world_size=2) for rank in range(2)]
     resumed = sorted(mark for rank in ranks for batch in rank for mark in fingerprints(batch))
     assert resumed == sorted(whole[4 * BATCH :])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_batches_travel_as_uint8_and_arrive_as_the_samples(dataset, workers):
+    sampler = TrainSampler(len(dataset), RATIO, SEED)
+    keys = iter(TrainSampler(len(dataset), RATIO, SEED))
+    for batch in islice(loaded_batches(dataset, sampler, BATCH, workers), 4):
+        assert batch["lq"].dtype == batch["gt"].dtype == torch.uint8
+        arrived = to_device(batch, torch.device("cpu"))
+        samples = [dataset[key] for key in islice(keys, BATCH)]
+        assert arrived["key"] == [sample["key"] for sample in samples]
+        for side in ("lq", "gt"):
+            assert torch.equal(arrived[side], torch.stack([sample[side] for sample in samples]))
+
+
+def test_a_bad_frame_in_a_worker_is_one_message(damaged):
+    dataset = REDSDataset(*damaged, gt_size=16, num_frame=1, val_partition=None)
+    with pytest.raises(UserError, match=r"000/00000002\.png is truncated"):
+        list(islice(loaded_batches(dataset, TrainSampler(len(dataset), shuffle=False), 2, num_workers=1), 5))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from vsr.registry import register
 
 Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
 PADDINGS = ("replicate", "reflection", "reflection_circle", "circle")
-_REMEDY = "Give the folder that holds one folder of frames per clip"
+_REMEDY = "Give the folder that holds one folder of frames per clip; docs/data.md says how to get REDS"
 
 _log = logging.getLogger(__name__)
 
