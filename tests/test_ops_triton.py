@@ -41,7 +41,7 @@ def test_the_interpreter_agrees():
         "-m",
         "pytest",
         __file__,
-        "-v",
+        "-rs",
         "-p",
         "no:cacheprovider",
         "-k",
@@ -52,7 +52,7 @@ def test_the_interpreter_agrees():
         command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert f"{len(CASES) + 1} passed" in done.stdout
+    assert "SKIPPED" not in done.stdout
 
 
 def make(n=1, c=16, h=4, w=5, co=16, g=2, groups=1, std=1.5, stride=(1, 1), dilation=(1, 1), optional=True):
