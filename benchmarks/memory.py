@@ -228,7 +228,7 @@ def table_line(row: dict) -> str:
     h, w = row["size"]
     head = f"| {row['memory']} | {row['form']} | {row['crop']} | {h}×{w} | {'f+b' if row['backward'] else 'f'} |"
     if "note" in row:
-        return f"{head} {' | ' * len(COLUMNS)} {row['note']}"
+        return f"{head} {row['note']} {'|' * len(COLUMNS)}"
     times = " | ".join(f"{row[key]:.2f}" for key in ("fastest", "median", "spread", "cpu_fastest"))
     return f"{head} {times} | {row['peak_extra_mib']:.0f} | {row['peak_extra_over_features']:.2f}× |"
 
