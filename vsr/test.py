@@ -29,6 +29,7 @@ from vsr.evaluation import (
     write_image,
 )
 from vsr.metrics import protocol_for
+from vsr.ops.backend import announce
 from vsr.options import DatasetOptions, Options
 from vsr.pictures import comparison
 from vsr.train import report_check
@@ -36,6 +37,7 @@ from vsr.trainers import checkpoint
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger, start_log
+from vsr.utils.memory import keep_freed_memory
 from vsr.utils.place import Place, from_all_ranks, take_place
 from vsr.weight_pictures import save_weight_pictures
 
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not test_sets:
         raise UserError(f"{args.opt} has no test set: add datasets.test with `type: VideoTestDataset`")
 
+    keep_freed_memory()
     with take_place(options.num_gpu) as place:
         file = find_weights(options, args.weights)
         folder = Path("results") / options.name
@@ -59,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (folder / "metrics.json").exists():
             logger.info("replacing the results in %s", folder)
 
+        announce(place.device.type)
         network = options.network_g()
         weights = checkpoint.read_weights(file, options.path.param_key_g, prefer="params_ema")
         checkpoint.load_weights(network, weights, file, options.path.strict_load_g)

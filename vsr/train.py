@@ -15,6 +15,7 @@ from vsr import config
 from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
 from vsr.evaluation import FrameScore, average, measure, network_restorer, restore_all
+from vsr.ops.backend import announce
 from vsr.options import DatasetOptions, Options
 from vsr.pictures import triptych
 from vsr.trainers import checkpoint
@@ -24,6 +25,7 @@ from vsr.utils import random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_text_atomically
 from vsr.utils.log import logger, start_log
+from vsr.utils.memory import keep_freed_memory
 from vsr.utils.place import Place, any_rank, from_all_ranks, take_place
 from vsr.utils.signals import StopSignals
 
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.check:
         return report_check(args.opt, options)
 
+    keep_freed_memory()
     with take_place(options.num_gpu, options.dist_params.backend, options.dist_params.port) as place:
         folder = Path("experiments") / options.name
         start_log(folder / "train.log" if folder.is_dir() else None, place.is_main)
@@ -47,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = yaml.safe_dump(options.tree.to_dict(), sort_keys=False)
             write_text_atomically(folder / f"{options.name}.yml", text)
         introduce(options, place)
+        announce(place.device.type)
 
         random_state.seed(options.manual_seed)
         network = options.network_g()
