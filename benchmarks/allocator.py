@@ -2,8 +2,8 @@
 
     python benchmarks/allocator.py
 
-Restores a 180×320 frame with the demo's EDVR in one thread, with glibc as it is and with ``keep_freed_memory``, each in a
-process of its own, and prints processor seconds (user, system) and peak memory.
+Restores a 180×320 frame with the demo's EDVR in one thread, with glibc as it is and with ``keep_freed_memory``, each in
+a process of its own, and prints processor seconds (user, system) and peak memory.
 """
 
 import platform

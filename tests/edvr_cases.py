@@ -1,4 +1,4 @@
-"""Networks and inputs that do not depend on a random generator, to compare with stored outputs of the published EDVR."""
+"""Networks and inputs made without a random generator, to compare with stored outputs of the published EDVR."""
 
 import torch
 from torch import Tensor, nn

@@ -40,6 +40,9 @@ def tree(clips):
     }
 
 
+WEIGHTS_TOO_MANY = {"type": "CosineAnnealingRestartLR", "periods": [2, 2], "restart_weights": [1, 1, 1]}
+
+
 def write(folder, tree, name="options.yml"):
     file = folder / name
     file.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
@@ -135,7 +138,7 @@ def test_every_shipped_file_is_right(file, monkeypatch):
         ("train.optim_g.lr", float("nan"), "train.optim_g.lr: expected a number"),
         ("train.optim_g.lr", -1, "train.optim_g: Invalid learning rate"),
         ("train.optim_g.betas", [0.9], "train.optim_g.betas: expected a list of 2, got 1"),
-        ("train.scheduler", {"type": "CosineAnnealingRestartLR", "periods": [2, 2], "restart_weights": [1, 1, 1]}, "2 periods"),
+        ("train.scheduler", WEIGHTS_TOO_MANY, "2 periods and 3 restart_weights"),
         ("train.pixel_opt.reduction", "total", "expected 'mean' or 'sum'"),
         ("train.pixel_opt.type", None, "train.pixel_opt.type: missing"),
         ("train.ema_decay", 1.5, "ema_decay has to be in [0, 1)"),

@@ -1,6 +1,6 @@
 """Writes edvr_published.json: what the published EDVR (BasicSR 1.4.2 with torchvision's operator) computes.
 
-Needs ``pip install --no-deps basicsr==1.4.2 torchvision``; run from the repository: python tests/data/make_edvr_published.py
+python tests/data/make_edvr_published.py    # needs: pip install --no-deps basicsr==1.4.2
 """
 
 import json
@@ -12,7 +12,7 @@ import torch
 import torchvision.transforms.functional as functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from edvr_cases import CASES, fill, frames, summary  # noqa: E402
+from edvr_cases import CASES, fill, frames, summary
 
 moved = types.ModuleType("torchvision.transforms.functional_tensor")  # basicsr imports a module that is gone
 moved.rgb_to_grayscale = functional.rgb_to_grayscale
