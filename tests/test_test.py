@@ -102,6 +102,12 @@ def test_missing_weights_are_told(trained):
         main(["-opt", str(file), "--set", "train=~", "--set", "name=untrained"])
 
 
+def test_frames_too_small_to_be_measured_are_told(trained):
+    _, _, file = trained
+    with pytest.raises(UserError, match=r"000/00000000 cannot be measured: crop_border 30 leaves nothing"):
+        main(["-opt", str(file), "--set", "val.metrics.psnr.crop_border=30"])
+
+
 def test_ground_truth_of_another_size_is_told(trained, tmp_path):
     _, _, file = trained
     other = make_clips(tmp_path, num_clips=2, num_frames=4, gt_size=(48, 72))

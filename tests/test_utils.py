@@ -50,7 +50,8 @@ def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
     ("error", "code", "message"),
     [
         (UserError("mend this"), 2, "error: mend this\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "log"), 2, "the disk is full (log)"),
+        (OSError(errno.ENOSPC, "No space left on device", "log"), 2, "log: the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "experiments"), 2, "experiments: Permission denied"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )

@@ -186,8 +186,9 @@ def _on_meta(build: Callable[[], Any]) -> Any:
         return build()
 
 
-def _two_images(build: Callable[..., Any]) -> Any:
-    return build(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8))
+def _two_images(build: Any) -> Any:
+    size = 32 + 2 * max(0, min(build.keywords.get("crop_border", 0), 2000))
+    return build(np.zeros((size, size, 3), np.uint8), np.zeros((size, size, 3), np.uint8))
 
 
 # how a component of each kind is tried out: cheaply, and with what the program would supply

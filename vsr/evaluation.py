@@ -109,7 +109,7 @@ def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
     """Returns a frame's scores, one entry per method; none without ground truth.
 
     Raises:
-        UserError: a method's frame and the ground truth differ in size.
+        UserError: a method's frame and the ground truth differ in size, or are too small to be measured.
     """
     if restored.gt is None:
         return []
@@ -120,7 +120,10 @@ def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
                 f"{restored.clip}/{restored.frame}: {method} restored {image.shape[0]}×{image.shape[1]} pixels, "
                 f"the ground truth has {restored.gt.shape[0]}×{restored.gt.shape[1]}: check `scale` and the folders"
             )
-        values = {name: metric(image, restored.gt) for name, metric in metrics.items()}
+        try:
+            values = {name: metric(image, restored.gt) for name, metric in metrics.items()}
+        except ValueError as error:
+            raise UserError(f"{restored.clip}/{restored.frame} cannot be measured: {error}") from error
         scores.append(FrameScore(method, restored.clip, restored.frame, values))
     return scores
 

@@ -23,9 +23,13 @@ def exit_cleanly(main: Callable[[], int | None]) -> None:
         tell(error)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "the disk is full; what was written before is whole. Make room, then go on"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = f"{error.strerror}: change the permissions, or work in another folder"
+        else:
             raise
-        tell(UserError(f"the disk is full ({error.filename}); what was written before is whole. Make room, then go on"))
+        tell(UserError(f"{error.filename}: {reason}"))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
