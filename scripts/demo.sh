@@ -7,9 +7,9 @@ bash scripts/setup.sh
 .venv/bin/python scripts/prepare_demo.py
 .venv/bin/python -m vsr.train -opt options/demo.yml --auto_resume
 
-weights=$(ls -t experiments/demo/models/net_g_*.pth | head -n 1)
-if [[ results/demo/demo_table.txt -nt $weights ]]; then
-    cat results/demo/demo_table.txt
+table=results/demo/demo_table.txt
+if [[ -f $table && -z $(find experiments/demo/models -name '*.pth' -newer "$table") ]]; then
+    cat "$table"
 else
     .venv/bin/python -m vsr.test -opt options/demo.yml
 fi
