@@ -237,7 +237,7 @@ def test_a_disk_that_fills_up_loses_nothing(clips, tmp_path):
 
 @pytest.mark.slow
 def test_a_pack_killed_at_any_moment_goes_on_and_never_looks_finished(tmp_path):
-    clips = make_clips(tmp_path / "set", num_clips=1, num_frames=150, gt_size=(120, 160))
+    clips = make_clips(tmp_path / "set", num_clips=1, num_frames=300, gt_size=(120, 160))
     target = tmp_path / "gt.lmdb"
     small_batches = (
         "import sys, runpy, vsr.data.pack_writer as writer; writer._BATCH = 4; "
@@ -246,7 +246,7 @@ def test_a_pack_killed_at_any_moment_goes_on_and_never_looks_finished(tmp_path):
     options = ["--from", str(clips.gt), "--to", str(target), "--form", "tiles"]
     command = [sys.executable, "-c", small_batches, COMMAND[1], *options]
     kills, sizes = 0, []
-    for delay in itertools.chain((0.05, 0.02, 0.1, 0.0, 0.15), itertools.repeat(60)):
+    for delay in itertools.chain((0.03, 0.01, 0.05, 0.0, 0.02), itertools.repeat(60)):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         # Wait until it packs, not only imports; the folder exists from the second run on.
         data = partial_path(target) / "data.mdb"
@@ -257,9 +257,10 @@ def test_a_pack_killed_at_any_moment_goes_on_and_never_looks_finished(tmp_path):
             process.wait(timeout=delay)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
-            process.communicate()
+            output, _ = process.communicate()
+            if target.exists():  # the signal came after the last write: then it is finished, as is checked below
+                break
             kills += 1
-            assert not target.exists()
             sizes.append(data.stat().st_size)
             continue
         output, errors = process.communicate()
@@ -268,8 +269,9 @@ def test_a_pack_killed_at_any_moment_goes_on_and_never_looks_finished(tmp_path):
     assert kills >= 3
     assert sizes == sorted(sizes)
     assert " 0 before" not in output  # it went on
+    assert not partial_path(target).exists()
     store = open_store(target, LMDB)
-    assert len(store.frames("000")) == 150
+    assert len(store.frames("000")) == 300
     assert run("--verify", target, "--from", clips.gt) == 0
 
 
