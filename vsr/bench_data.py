@@ -27,7 +27,7 @@ _ADVICE = {
     "decoding": "pack the frames (scripts/pack_frames.py), or raise num_worker_per_gpu while there are idle cores",
     "augmenting": "cropping, augmenting and converting; raise num_worker_per_gpu while there are idle cores",
     "collecting": "stacking samples and handing them to the training process; near the limit of one loader",
-    "transfer": "copying to the GPU; prefetch_mode: cuda and pin_memory: true copy while the network works",
+    "transfer": "copying to the GPU; pin_memory: true makes it faster",
 }
 # A sample that brings less than this from the disk did not wait for it.
 _FROM_MEMORY = 0.02  # MB

@@ -22,8 +22,8 @@ class LoaderOptions:
         num_worker_per_gpu: processes that prepare samples; 0 prepares them in the training process.
         use_shuffle: draws samples in random order.
         dataset_enlarge_ratio: an epoch draws every sample this often; it changes nothing but what is called an epoch.
-        prefetch_mode: ``cuda`` copies the next batch to the GPU while the network works; ``cpu`` and ``null`` let the
-            workers prefetch, which they always do.
+        prefetch_mode: accepted for old files and without effect: the workers always read ahead, and page-locked
+            batches are copied to a GPU without waiting.
         num_prefetch_queue: batches that each worker prepares ahead.
         pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
     """
