@@ -17,6 +17,7 @@ OPTIONS = {
     "concat": {"normalize": "concat"},
     "narrow": {"embed_channels": 3, "hops": 2},
     "wide": {"embed_channels": 8, "normalize": "cosine"},
+    "conv3x3": {"embedding": "conv3x3", "hops": 2},
     "fc": {"embedding": "fc", "hops": 2},
     "flat2d": {"flat2d": Flat2d(1, 1)},
     "flat2d stride 2": {"flat2d": Flat2d(2, 3)},

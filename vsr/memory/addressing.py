@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Normalize = Literal["none", "cosine", "concat"]
-Embedding = Literal["conv", "fc"]
+Embedding = Literal["conv", "conv3x3", "fc"]
 
 # A fully connected embedding has e·h·w·e weights; beyond 2^27 (0.5 GiB, as much again for each gradient moment) it is
 # surely a mistake: 128 channels fit up to 90 × 90.
@@ -60,13 +60,13 @@ def checked_window(crop: int, map_size: tuple[int, int], embedding: Embedding, f
 class Addressing(nn.Module):
     """Turns the query's embedding and the sentences into the pair of maps whose inner products are the scores.
 
-    Where keys are just 1×1 embeddings, they are never computed: ⟨u, A s⟩ = ⟨Aᵀu, s⟩, so Aᵀu is compared with the
-    sentences as they are. That saves t maps, their gradients and t convolutions, and gives the same scores.
+    Where keys are just 1×1 embeddings (``conv``), they are never computed: ⟨u, A s⟩ = ⟨Aᵀu, s⟩, so Aᵀu is compared
+    with the sentences as they are. That saves t maps, their gradients and t convolutions, and gives the same scores.
 
     Args:
         channels: e, of the embeddings.
         map_size: (h, w), what ``fc`` is made for.
-        embedding: ``conv`` compares maps; ``fc`` one vector a map.
+        embedding: ``conv`` and ``conv3x3`` compare maps; ``fc`` one vector a map.
         flat2d: reduction of the maps.
         normalize: ``cosine`` compares directions: the inner product of L2-normalised channels times a learned
             temperature, √e at first, where unrelated vectors score as widely as without normalisation.
@@ -98,9 +98,9 @@ class Addressing(nn.Module):
         Args:
             query: (b, e, h, w), the query's embedding u.
             sentences: (b, t, c, h, w).
-            embedding: A, the 1×1 convolution from c to e.
+            embedding: A, the convolution from c to e.
         """
-        if self.reduction is None and self.temperature is None:
+        if self.reduction is None and self.temperature is None and embedding.kernel_size == (1, 1):
             transposed = embedding.weight.transpose(0, 1) * self.scale  # (c, e, 1, 1)
             return F.conv2d(query, transposed), sentences
         reduce = self.reduction or nn.Identity()

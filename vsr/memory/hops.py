@@ -25,9 +25,10 @@ class MemoryRead(NamedTuple):
 class Hops(nn.Module):
     """Embeds query and sentences, searches once a hop, and hands each hop's answer to the next.
 
-    With u = B q, k_i = A s_i, v_i = C s_i (1×1 convolutions without bias), p = softmax(⟨u, k_i⟩ / √e), o = Σ p_i v_i:
+    With u = B q, k_i = A s_i, v_i = C s_i (convolutions without bias), p = softmax(⟨u, k_i⟩ / √e), o = Σ p_i v_i:
     ``adjacent``: u ← u + o and A of a hop is C of the hop before; ``layer``: u ← H u + o with the same A and C.
-    The sum is taken over the sentences and C applied to it, Σ p_i C s_i = C Σ p_i s_i: one convolution instead of t.
+    For 1×1 embeddings the sum is taken over the sentences and C applied to it, Σ p_i C s_i = C Σ p_i s_i: one
+    convolution instead of t.
 
     Args:
         channels: c, of query and sentences.
@@ -71,9 +72,12 @@ class Hops(nn.Module):
         self.num_hops = num_hops
         self.tying = tying
         self.memory_size = memory_size
-        self.query_embedding = nn.Conv2d(channels, e, 1, bias=False)  # B
+        self.is_pointwise = embedding != "conv3x3"
         num_embeddings = num_hops + 1 if tying == "adjacent" else 2
-        self.embeddings = nn.ModuleList(nn.Conv2d(channels, e, 1, bias=False) for _ in range(num_embeddings))  # A, C, …
+        self.query_embedding = _embedding(channels, e, self.is_pointwise)  # B
+        self.embeddings = nn.ModuleList(
+            _embedding(channels, e, self.is_pointwise) for _ in range(num_embeddings)
+        )  # A, C, …
         hop_projection = tying == "layer" and num_hops > 1
         self.hop_projection = nn.Conv2d(e, e, 1, bias=False) if hop_projection else nn.Identity()  # H
         self.addressing = Addressing(e, map_size, embedding, flat2d, normalize)
@@ -96,8 +100,12 @@ class Hops(nn.Module):
             first = hop if self.tying == "adjacent" else 0
             key_embedding, value_embedding = self.embeddings[first], self.embeddings[first + 1]
             address, keys = self.addressing(u, sentences, key_embedding)
-            weighted_sum, weights = search(address, keys, None if keys is sentences else sentences, valid)
-            read = value_embedding(weighted_sum)
+            if self.is_pointwise:
+                weighted_sum, weights = search(address, keys, None if keys is sentences else sentences, valid)
+                read = value_embedding(weighted_sum)
+            else:
+                values = value_embedding(sentences.flatten(0, 1)).unflatten(0, sentences.shape[:2])
+                read, weights = search(address, keys, values, valid)
         assert read is not None, "there is at least one hop"
         if self.norm is not None:
             u, read = self.norm(torch.cat([u, read], 1)).chunk(2, 1)
@@ -123,3 +131,7 @@ class Hops(nn.Module):
             # An empty slot may hold anything, NaN included, and 0 · NaN is NaN.
             sentences = sentences.masked_fill(~valid[:, :, None, None, None], 0)
         return sentences, valid
+
+
+def _embedding(channels: int, embed_channels: int, is_pointwise: bool) -> nn.Conv2d:
+    return nn.Conv2d(channels, embed_channels, 1 if is_pointwise else 3, padding="same", bias=False)

@@ -23,7 +23,7 @@ class PixSentence(nn.Module):
         hops: K; the read of a hop is added to the next hop's query.
         tying: adjacent (A of a hop is C of the hop before) or layer (A and C shared, u ← H u + o).
         normalize: none; cosine (normalised embeddings, learned temperature); concat (group norm over u and o together).
-        embedding: conv (1×1); fc compares one fully connected vector a map, so that a frame has one weight.
+        embedding: conv (1×1); conv3x3; fc compares one fully connected vector a map, so that a frame has one weight.
         memory_size: sentences kept, the newest; null keeps all.
         flat2d: {stride: 1|2, pad: 3}, a convolution that reduces the maps that are compared; stride 2 is 16 times
             cheaper a score map, 4 times over all.
