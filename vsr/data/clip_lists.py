@@ -1,0 +1,219 @@
+"""Lists of clips that train, validate and test: train_list.csv, val_list.csv, test_list.csv.
+
+    clip,video,subject,action,trial,camera,start,end,num_frames,fps,width,height
+    S1_Box_1_(C1),video/S1/Box_1_(C1).avi,S1,Box,1,C1,0,,827,60,640,480
+
+Only ``clip`` is required. Without a header, a line is the name of a clip, the path of its video, or a video and a label
+as in UCF101's lists: ``Boxing/v1.avi 3``.
+"""
+
+import csv
+import io
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vsr.registry import did_you_mean
+from vsr.utils.files import write_atomically
+
+LIST_NAMES = ("train_list.csv", "val_list.csv", "test_list.csv")
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".webm")
+_VIDEO_FOLDERS = ("video", "Charades_v1_480")  # a clip is named after its video's path below these
+_HUMANEVA_NAME = re.compile(r"(?P<subject>S\d+)_(?P<action>[^_]+)_(?P<trial>\d+)_\((?P<camera>\w+)\)")
+
+
+class ClipEntry(NamedTuple):
+    """One line of a list. What a list does not say is empty or None."""
+
+    clip: str  # the folder of its frames
+    video: str = ""
+    subject: str = ""
+    action: str = ""
+    trial: str = ""
+    camera: str = ""
+    start: int = 0  # the frames that are used, counted from the clip's first, whatever its number
+    end: int | None = None  # exclusive; None is the clip's end
+    num_frames: int | None = None  # of the whole clip
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+_NUMBERS = {"start": int, "end": int, "num_frames": int, "fps": float, "width": int, "height": int}
+
+
+def read_clip_list(path: str | Path) -> list[ClipEntry]:
+    """Returns the entries of a list, in its order. Empty lines are skipped.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is malformed (it is named), two entries share frames of a clip, or there are none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"list_file '{path}' does not exist; scripts/prepare_humaneva.py and scripts/prepare_charades.py write it, "
+            "and a file with the name of one clip per line will do"
+        )
+    entries: list[ClipEntry] = []
+    header: list[str] | None = None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+        for cells in ([cell.strip() for cell in row] for row in reader):
+            if not any(cells):
+                continue
+            place = f"{path}, line {reader.line_num}"
+            if header is None and not entries and _is_header(cells):
+                header = _check_header(cells, place)
+            else:
+                entries.append(_parse(cells, header, place))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8: {error}") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; only cells with commas need quotes") from None
+    if not entries:
+        raise ValueError(f"{path} lists no clips")
+    check_disjoint({str(path): entries})
+    return entries
+
+
+def write_clip_list(path: str | Path, entries: Iterable[ClipEntry]) -> None:
+    """Writes a list with its header; only cells that hold a comma are quoted."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(ClipEntry._fields)
+    for entry in entries:
+        cells = entry._replace(fps=None if entry.fps is None else f"{entry.fps:g}")
+        writer.writerow(["" if cell is None else cell for cell in cells])
+    write_atomically(Path(path), lambda stream: stream.write(table.getvalue().encode()))
+
+
+def read_beside(path: str | Path) -> list[ClipEntry]:
+    """Returns a list's entries, after comparing them with the train, val and test lists in its folder.
+
+    Raises:
+        ValueError: two of the lists share frames; also what :func:`read_clip_list` raises.
+    """
+    path = Path(path)
+    entries = read_clip_list(path)
+    siblings = [path.with_name(name) for name in LIST_NAMES if path.name in LIST_NAMES and name != path.name]
+    check_disjoint({str(path): entries} | {str(file): read_clip_list(file) for file in siblings if file.is_file()})
+    return entries
+
+
+def check_disjoint(lists: Mapping[str, list[ClipEntry]]) -> None:
+    """Raises ``ValueError`` if two entries share frames: a network must not be tested on what it was trained on.
+
+    Args:
+        lists: entries by the name of their list. A clip may stand in several lists with ranges that do not overlap.
+    """
+    ranges: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
+    for name, entries in lists.items():
+        for entry in entries:
+            ranges[entry.clip].append((entry.start, float("inf") if entry.end is None else entry.end, name))
+    for clip, parts in ranges.items():
+        parts.sort()
+        for (_, end, first), (start, _, second) in pairwise(parts):
+            if start < end:
+                where = f"twice in '{first}'" if first == second else f"in '{first}' and in '{second}'"
+                raise ValueError(
+                    f"clip '{clip}' is {where}, with frames in common from {start} on; leave it in one, or give "
+                    "the entries start and end (exclusive) that do not overlap"
+                )
+
+
+def clip_of_video(video: str) -> str:
+    """Returns the name of a video's clip: its path below the video folder, joined by underscores.
+
+    ``video/S1/Box_1_(C1).avi`` and the official ``S1/Image_Data/Box_1_(C1).avi`` are S1_Box_1_(C1);
+    ``Charades_v1_480/0A8CF.mp4`` is 0A8CF. Of a path outside a video folder, the last two parts count.
+    """
+    path = PurePosixPath(video.replace("\\", "/"))
+    parts = [*(part for part in path.parts[:-1] if part not in ("/", ".", "..", "Image_Data")), path.stem]
+    below = next((index + 1 for index in range(len(parts) - 1)[::-1] if parts[index] in _VIDEO_FOLDERS), len(parts) - 2)
+    return "_".join(parts[max(below, 0) :])
+
+
+def is_video(name: str) -> bool:
+    """Returns whether a file name ends like a video's."""
+    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def entry_of(clip: str, video: str = "") -> ClipEntry:
+    """Returns an entry with what the name of a clip says: HumanEva's hold subject, action, trial and camera."""
+    match = _HUMANEVA_NAME.fullmatch(clip)
+    return ClipEntry(clip, video, **(match.groupdict() if match else {}))
+
+
+def _is_header(cells: list[str]) -> bool:
+    names = [cell.lower() for cell in cells]
+    return "clip" in names or (len(cells) > 1 and not is_video(cells[0]))
+
+
+def _check_header(cells: list[str], place: str) -> list[str]:
+    header = [cell.lower() for cell in cells]
+    unknown = next((name for name in header if name not in ClipEntry._fields), None)
+    if unknown is not None:
+        raise ValueError(
+            f"{place}: unknown column '{unknown}'{did_you_mean(unknown, ClipEntry._fields)}; known: "
+            f"{', '.join(ClipEntry._fields)}. A list without a header has one clip per line (in quotes if its name "
+            "holds a comma)"
+        )
+    if "clip" not in header:
+        raise ValueError(f"{place}: the header lacks the column 'clip', the name of the folder of a clip's frames")
+    if len(set(header)) < len(header):
+        raise ValueError(f"{place}: a column is there twice")
+    return header
+
+
+def _parse(cells: list[str], header: list[str] | None, place: str) -> ClipEntry:
+    if header is None:
+        return _without_header(cells, place)
+    if len(cells) > len(header):
+        raise ValueError(f"{place}: {len(cells)} cells for {len(header)} columns; put a name with a comma in quotes")
+    given = {column: cell for column, cell in zip(header, cells, strict=False) if cell}
+    clip = given.pop("clip", "")
+    if is_video(clip):
+        given.setdefault("video", clip)
+        clip = clip_of_video(clip)
+    entry = entry_of(_check_name(clip, place))._replace(
+        **{column: _number(column, cell, place) if column in _NUMBERS else cell for column, cell in given.items()}
+    )
+    if entry.end is not None and entry.end <= entry.start:
+        raise ValueError(f"{place}: end {entry.end} is not after start {entry.start}; end is exclusive")
+    return entry
+
+
+def _without_header(cells: list[str], place: str) -> ClipEntry:
+    """Returns the entry of a clip, a video, or a video and its label; the label's folder is the action."""
+    if len(cells) == 1:
+        match = re.fullmatch(r"(.+?)\s+(\d+)", cells[0])
+        cells = [match[1], match[2]] if match and is_video(match[1]) else cells
+    if len(cells) > 2 or (len(cells) == 2 and not (is_video(cells[0]) and cells[1].isdecimal())):
+        raise ValueError(
+            f"{place}: expected a clip, a video, or a video and a number, got '{','.join(cells)[:80]}'; put a "
+            "name with a comma in quotes"
+        )
+    if not is_video(cells[0]):
+        return entry_of(_check_name(cells[0], place))
+    entry = entry_of(_check_name(clip_of_video(cells[0]), place), cells[0])
+    return entry._replace(action=entry.action or PurePosixPath(cells[0]).parent.name) if len(cells) == 2 else entry
+
+
+def _check_name(clip: str, place: str) -> str:
+    """Returns the name of a clip, which has to be a folder below the data root."""
+    if not clip or clip.startswith("/") or {"..", "."} & set(clip.split("/")) or "\0" in clip:
+        raise ValueError(f"{place}: '{clip}' cannot be the name of a clip's folder")
+    return clip
+
+
+def _number(column: str, cell: str, place: str) -> int | float:
+    kind = _NUMBERS[column]
+    pattern = r"\d+" if kind is int else r"\d+(\.\d*)?([eE][+-]?\d+)?"
+    if not re.fullmatch(pattern, cell, re.ASCII):
+        raise ValueError(f"{place}: {column} '{cell}' is not a {'whole ' if kind is int else ''}number of at least 0")
+    return kind(cell)

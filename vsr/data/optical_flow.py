@@ -1,0 +1,100 @@
+"""Optical flow between two small frames, computed once and kept on disk."""
+
+import logging
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+_HEADER = struct.Struct("<4sIIII")  # name of the format, height, width, checksums of the frames and of the flow
+_FORMAT = b"flo1"
+
+_log = logging.getLogger(__name__)
+
+
+def backward_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Returns where in ``source`` each pixel of ``target`` comes from: target(x) ≈ source(x + flow(x)).
+
+    Args:
+        target: (h, w, 3) uint8 RGB.
+        source: the same size.
+
+    Returns:
+        (2, h, w) float32, pixels; channel 0 is x (right), channel 1 is y (down).
+
+    Reference:
+        Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016; OpenCV's, medium preset.
+    """
+    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator.setFinestScale(0)  # the preset's half resolution is made for larger frames
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (target, source)]
+    flow = estimator.calc(grey[0], grey[1], None)  # (h, w, 2)
+    return np.ascontiguousarray(flow.transpose(2, 0, 1))
+
+
+def warp(source: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Returns ``source`` sampled at x + flow(x), bilinear; beyond the border its last pixel goes on.
+
+    Args:
+        source: (h, w, c) or (h, w).
+        flow: (2, h, w) as of :func:`backward_flow`.
+    """
+    h, w = flow.shape[1:]
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    return cv2.remap(source, x + flow[0], y + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+class FlowCache:
+    """Flows on disk, FOLDER/64x64/CLIP/000550-000600.flow, each with the checksums of its frames and of itself.
+
+    A file that is damaged, or of other pixels, is computed and written anew. Where nothing can be written, flows are
+    computed each time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._is_writable = True
+
+    def read(self, target: np.ndarray, source: np.ndarray, name: str) -> np.ndarray:
+        """Returns :func:`backward_flow` of two frames; ``name``, "CLIP/000550-000600", says where it is kept."""
+        h, w = target.shape[:2]
+        file = self.folder / f"{w}x{h}" / f"{name}.flow"
+        frames = zlib.crc32(source, zlib.crc32(target))
+        flow = _load(file, (h, w), frames)
+        if flow is None:
+            flow = backward_flow(target, source)
+            self._save(file, flow, frames)
+        return flow
+
+    def _save(self, file: Path, flow: np.ndarray, frames: int) -> None:
+        """Writes a flow under a temporary name first; unsynced: its checksum finds a torn file."""
+        if not self._is_writable:
+            return
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(_HEADER.pack(_FORMAT, *flow.shape[1:], frames, zlib.crc32(flow)) + flow.tobytes())
+            temporary.replace(file)
+        except OSError as error:
+            self._is_writable = False
+            _log.warning(
+                "flow_cache: cannot write to '%s' (%s): flows are computed each time", self.folder, error.strerror
+            )
+
+
+def _load(file: Path, size: tuple[int, int], frames: int) -> np.ndarray | None:
+    """Returns the flow in a file, None where there is none, it is damaged, or it is of other frames."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    length = _HEADER.size + 8 * size[0] * size[1]
+    if len(content) != length:
+        return None
+    header, data = _HEADER.unpack_from(content), content[_HEADER.size :]
+    if header != (_FORMAT, *size, frames, zlib.crc32(data)):
+        return None
+    return np.frombuffer(data, np.float32).reshape(2, *size).copy()
