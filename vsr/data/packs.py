@@ -15,6 +15,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from vsr.data.inflate import inflater
+
 Form = Literal["raw", "tiles"]
 MAGIC = b"vsr1"
 _HEADER = struct.Struct("<4sBBxxHHI")  # magic, form, tile size, height, width, checksum of the pixels
@@ -136,9 +138,9 @@ def _inflate(data: bytes | memoryview, frame: PackedFrame, rows: range, columns:
         for row in rows:
             first = row * frame.grid[1]
             edges = (offsets[first + columns.start : first + columns.stop + 1] + start).tolist()
-            streams += [zlib.decompress(data[a:b], -15, size * size * 3) for a, b in pairwise(edges)]
+            streams += [inflater.decompress(data[a:b], -15, size * size * 3) for a, b in pairwise(edges)]
         tiles = np.frombuffer(bytearray(b"".join(streams)), np.uint8).reshape(-1, 3, size, size)
-    except (zlib.error, ValueError) as error:
+    except (inflater.error, ValueError) as error:
         raise ValueError(f"damaged tiles ({error})") from None
     for y in range(1, size):
         tiles[:, :, y] += tiles[:, :, y - 1]
