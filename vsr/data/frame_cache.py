@@ -64,7 +64,7 @@ class FrameCache:
         shape = (len(self.clips[clip].names), *self.size, 3)
         try:
             frames = _map(self._path(clip))
-        except (FileNotFoundError, ValueError):  # ValueError: shorter than its header says, or no array
+        except (FileNotFoundError, EOFError, ValueError):  # missing, empty, or shorter than its header says
             return None
         return frames if frames.shape == shape and frames.dtype == np.uint8 else None
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vsr.data.clip_lists import ClipEntry, read_beside
 from vsr.data.frame_cache import ClipFrames, FrameCache
 from vsr.data.frame_files import list_frames, read_frames
-from vsr.data.optical_flow import FlowCache
+from vsr.data.optical_flow import MIN_SIDE, FlowCache
 from vsr.data.sampler import SampleKey
 from vsr.data.transforms import to_planes
 
@@ -50,6 +50,8 @@ class WindowOptions:
         for name, known in (("test_type", TestType), ("short_clip", ShortClip)):
             if getattr(self, name) not in known.__args__:
                 raise ValueError(f"{name} '{getattr(self, name)}' is unknown; known: {', '.join(known.__args__)}")
+        if self.test_type == "opticalflow" and min(self.width, self.height) < MIN_SIDE:
+            raise ValueError(f"test_type opticalflow needs width and height of at least {MIN_SIDE}")
 
 
 class Segment(NamedTuple):

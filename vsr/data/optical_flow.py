@@ -4,6 +4,7 @@ import logging
 import os
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 
 _HEADER = struct.Struct("<4sIIII")  # name of the format, height, width, checksums of the frames and of the flow
 _FORMAT = b"flo1"
+MIN_SIDE = 12  # pixels; OpenCV's estimator takes no smaller frames
 
 _log = logging.getLogger(__name__)
 
@@ -25,9 +27,14 @@ def backward_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     Returns:
         (2, h, w) float32, pixels; channel 0 is x (right), channel 1 is y (down).
 
+    Raises:
+        ValueError: the frames are too small.
+
     Reference:
         Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016; OpenCV's, medium preset.
     """
+    if min(target.shape[:2]) < MIN_SIDE:
+        raise ValueError(f"frames of {target.shape[0]} x {target.shape[1]} are too small for flow, at least {MIN_SIDE}")
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(0)  # the preset's half resolution is made for larger frames
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (target, source)]
@@ -62,7 +69,7 @@ class FlowCache:
         """Returns :func:`backward_flow` of two frames; ``name``, "CLIP/000550-000600", says where it is kept."""
         h, w = target.shape[:2]
         file = self.folder / f"{w}x{h}" / f"{name}.flow"
-        frames = zlib.crc32(source, zlib.crc32(target))
+        frames = zlib.crc32(np.stack([target, source]))
         flow = _load(file, (h, w), frames)
         if flow is None:
             flow = backward_flow(target, source)
@@ -80,6 +87,8 @@ class FlowCache:
             temporary.replace(file)
         except OSError as error:
             self._is_writable = False
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             _log.warning(
                 "flow_cache: cannot write to '%s' (%s): flows are computed each time", self.folder, error.strerror
             )

@@ -106,7 +106,9 @@ def extract_clip(
             times.append(time)
             on_frame()
         notes = _check_count(video, len(times), probe(video).num_frames, accept_short)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(partial)  # a failed write names no file
         shutil.rmtree(partial, ignore_errors=True)
         raise
     partial.rename(folder)

@@ -1,0 +1,167 @@
+"""Many videos to many folders of frames: in parallel, restartable, with a bar."""
+
+import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from vsr.data.clip_lists import LIST_NAMES, ClipEntry, entry_of, write_clip_list
+from vsr.data.frame_files import frame_path, list_frames
+from vsr.data.images import decode
+from vsr.data.pack_writer import free_bytes
+from vsr.data.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, probe
+from vsr.utils.errors import UserError
+
+NUM_SAMPLES = 16  # videos of which a frame is encoded, to estimate how much space all will take
+
+
+class Job(NamedTuple):
+    """A video and the folder of its frames."""
+
+    video: Path
+    folder: Path
+
+
+class Settings(NamedTuple):
+    """How videos are extracted."""
+
+    threads: int = os.cpu_count() or 1
+    max_side: int | None = None
+    accept_short: bool = False
+    dry_run: bool = False
+
+
+def extract_all(jobs: list[Job], settings: Settings) -> list[str]:
+    """Extracts the videos whose folder is not there yet, and tells what it does.
+
+    Returns:
+        A message for each video that could not be read. The others are extracted nevertheless.
+
+    Raises:
+        UserError: there is not enough space.
+        OSError: something cannot be written.
+    """
+    todo = [job for job in jobs if not is_done(job)]
+    tqdm.write(f"{len(jobs)} clips, {len(jobs) - len(todo)} of them extracted before")
+    infos, failures = _probe_all(todo, settings.threads)
+    if infos:
+        _check_space(infos, settings.max_side)
+    if infos and not settings.dry_run:
+        failures += _extract(infos, settings)
+    for failure in failures:
+        tqdm.write(f"not extracted: {failure}")
+    return failures
+
+
+def is_done(job: Job) -> bool:
+    """Returns whether a clip's folder is there; it gets its name when it is complete."""
+    return job.folder.is_dir() and any(job.folder.iterdir())
+
+
+def list_entries(jobs: list[Job], root: Path, threads: int) -> tuple[list[ClipEntry], list[str]]:
+    """Returns the list entries of the clips that are there, and a message for each whose frames are not right.
+
+    Size and count are those of the frames; the rate is the header's.
+    """
+    done = [job for job in jobs if is_done(job)]
+    with ThreadPoolExecutor(threads) as pool:
+        results = pool.map(lambda job: _entry(job, root), done)
+        found = list(tqdm(results, total=len(done), unit="clip", desc="Lists"))
+    failures = [message for message in found if isinstance(message, str)]
+    for failure in failures:
+        tqdm.write(f"not listed: {failure}")
+    return [entry for entry in found if isinstance(entry, ClipEntry)], failures
+
+
+def write_lists(root: Path, parts: Mapping[str, list[ClipEntry]]) -> None:
+    """Writes train_list.csv, val_list.csv and test_list.csv, and tells what they hold.
+
+    A list that was there and says something else is kept as train_list.csv.old: it may be somebody's work.
+    """
+    for name in LIST_NAMES:
+        file, entries = root / name, parts[name.split("_")[0]]
+        before = file.read_bytes() if file.is_file() else None
+        if entries:
+            write_clip_list(file, entries)
+        else:
+            file.unlink(missing_ok=True)
+        if before is not None and (not entries or file.read_bytes() != before):
+            file.with_name(f"{name}.old").write_bytes(before)
+            tqdm.write(f"{file} was different: it is now {name}.old")
+        tqdm.write(f"{file}: {len(entries)} clips" if entries else f"{file}: no clips for it, not written")
+
+
+def _entry(job: Job, root: Path) -> ClipEntry | str:
+    try:
+        names = list_frames(job.folder)
+        first = frame_path(job.folder, names[0])
+        h, w = decode(first.read_bytes(), f"frame '{first}'").shape[:2]
+    except ValueError as error:
+        return str(error)
+    entry = entry_of(job.folder.name)._replace(num_frames=len(names), width=w, height=h)
+    if not job.video.is_file():
+        return entry
+    video = job.video.relative_to(root) if job.video.is_relative_to(root) else job.video
+    info = _try_probe(job)
+    return entry._replace(video=video.as_posix(), fps=round(info.fps, 3) if isinstance(info, VideoInfo) else None)
+
+
+def _try_probe(job: Job) -> VideoInfo | str:
+    try:
+        return probe(job.video)
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+
+
+def _probe_all(jobs: list[Job], threads: int) -> tuple[dict[Job, VideoInfo], list[str]]:
+    """Returns the headers' claims, and messages for the videos that cannot be opened."""
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(tqdm(pool.map(_try_probe, jobs), total=len(jobs), unit="video", desc="Headers", disable=not jobs))
+    pairs = list(zip(jobs, found, strict=True))
+    infos = {job: info for job, info in pairs if isinstance(info, VideoInfo)}
+    return infos, [message for _, message in pairs if isinstance(message, str)]
+
+
+def _check_space(infos: Mapping[Job, VideoInfo], max_side: int | None) -> None:
+    """Raises if the disk cannot hold the frames, going by the size of some of them."""
+    jobs, sizes = list(infos), []
+    for job in jobs[:: max(len(jobs) // NUM_SAMPLES, 1)]:
+        frame = next(decode_video(job.video), None)
+        sizes += [] if frame is None else [len(encode_jpeg(fit(frame[0], max_side)))]
+    total = sum(info.num_frames for info in infos.values())
+    needed, free = total * sum(sizes) / max(len(sizes), 1), free_bytes(jobs[0].folder)
+    tqdm.write(f"{len(jobs)} videos, {total} frames: about {needed / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free")
+    if needed > 0.98 * free:
+        raise UserError(f"not enough space at '{jobs[0].folder.parent}'; --max-side 320 writes smaller frames")
+
+
+def _extract(infos: Mapping[Job, VideoInfo], settings: Settings) -> list[str]:
+    """Extracts videos; returns messages for those that are broken. Ctrl-C and a full disk end it at the next frame."""
+    failures: list[str] = []
+    is_stopping = threading.Event()
+    total = sum(info.num_frames for info in infos.values())
+
+    with tqdm(total=total, unit="frame", desc="Frames") as bar, ThreadPoolExecutor(settings.threads) as pool:
+
+        def count() -> None:
+            if is_stopping.is_set():
+                raise InterruptedError("stopped")
+            bar.update()
+
+        futures = [pool.submit(extract_clip, *job, settings.max_side, settings.accept_short, count) for job in infos]
+        try:
+            for future in as_completed(futures):
+                try:
+                    for note in future.result().notes:
+                        tqdm.write(f"note: {note}")
+                except ValueError as error:
+                    failures.append(str(error))
+        except BaseException:
+            is_stopping.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return failures
