@@ -6,19 +6,20 @@ from vsr.data.transforms import Augmentation, Crop, draw_augmentation, draw_crop
 
 
 def test_augmentations_in_their_order():
-    frame = np.array([[1, 2], [3, 4]])[..., None]
-    assert Augmentation(hflip=True)(frame)[..., 0].tolist() == [[2, 1], [4, 3]]
-    assert Augmentation(vflip=True)(frame)[..., 0].tolist() == [[3, 4], [1, 2]]
-    assert Augmentation(transpose=True)(frame)[..., 0].tolist() == [[1, 3], [2, 4]]
+    plane = np.array([[1, 2], [3, 4]])
+    assert Augmentation(hflip=True)(plane).tolist() == [[2, 1], [4, 3]]
+    assert Augmentation(vflip=True)(plane).tolist() == [[3, 4], [1, 2]]
+    assert Augmentation(transpose=True)(plane).tolist() == [[1, 3], [2, 4]]
     # Flips come before the transposition: together they turn by 180 degrees, then mirror.
-    assert Augmentation(hflip=True, transpose=True)(frame)[..., 0].tolist() == [[2, 4], [1, 3]]
+    assert Augmentation(hflip=True, transpose=True)(plane).tolist() == [[2, 4], [1, 3]]
 
 
-def test_a_window_is_augmented_frame_by_frame():
-    window = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
+def test_a_window_is_augmented_plane_by_plane():
+    window = np.random.default_rng(0).integers(0, 256, (5, 3, 6, 4), dtype=np.uint8)
     for flags in np.ndindex(2, 2, 2):
         augment = Augmentation(*map(bool, flags))
-        np.testing.assert_array_equal(augment(window), np.stack([augment(frame) for frame in window]))
+        expected = np.stack([[augment(plane) for plane in frame] for frame in window])
+        np.testing.assert_array_equal(augment(window), expected)
 
 
 def test_all_eight_augmentations_are_drawn_equally_often():
@@ -60,9 +61,8 @@ def test_scaled_crop_covers_the_same_place():
 
 def test_tensor_is_channels_first_in_0_to_1():
     frames = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
-    tensor = to_unit_range(to_planes(Augmentation(True, True, True)(frames)))
-    assert tensor.shape == (5, 3, 4, 6)
+    tensor = to_unit_range(to_planes(frames[:, ::-1]))
+    assert tensor.shape == (5, 3, 6, 4)
     assert tensor.dtype == torch.float32
     assert tensor.is_contiguous()
-    expected = Augmentation(True, True, True)(frames).transpose(0, 3, 1, 2) / 255
-    np.testing.assert_allclose(tensor.numpy(), expected, atol=1e-7)
+    np.testing.assert_allclose(tensor.numpy(), frames[:, ::-1].transpose(0, 3, 1, 2) / 255, atol=1e-7)

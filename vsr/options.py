@@ -22,10 +22,14 @@ class LoaderOptions:
         num_worker_per_gpu: processes that prepare samples; 0 prepares them in the training process.
         use_shuffle: draws samples in random order.
         dataset_enlarge_ratio: an epoch draws every sample this often; it changes nothing but what is called an epoch.
-        prefetch_mode: accepted for old files and without effect: the workers always read ahead, and page-locked
-            batches are copied to a GPU without waiting.
+        prefetch_mode: ~ leaves it to the workers, which always prepare batches ahead. cuda also copies the next batch
+            to the GPU, and converts it, while the present one is computed. cpu has a thread of the training process
+            keep ``num_prefetch_queue`` batches ready, which helps where there are no workers. Which batches come does
+            not change.
         num_prefetch_queue: batches that each worker prepares ahead.
         pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
+        augment_on_gpu: leaves flips and rotations to where the network is; the workers still draw them, and the pixels
+            are the same. On a CPU the training process does it.
     """
 
     batch_size_per_gpu: int = 1
@@ -35,6 +39,7 @@ class LoaderOptions:
     prefetch_mode: Literal["cpu", "cuda"] | None = None
     num_prefetch_queue: int = 2
     pin_memory: bool = True
+    augment_on_gpu: bool = False
 
     def __post_init__(self) -> None:
         _at_least(1, batch_size_per_gpu=self.batch_size_per_gpu, dataset_enlarge_ratio=self.dataset_enlarge_ratio)

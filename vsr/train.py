@@ -19,6 +19,7 @@ from vsr.ops.backend import announce
 from vsr.options import DatasetOptions, Options
 from vsr.pictures import triptych
 from vsr.trainers import checkpoint
+from vsr.trainers.batches import prefetched
 from vsr.trainers.resume import differences
 from vsr.trainers.run import Run, Validation
 from vsr.utils import random_state
@@ -169,7 +170,8 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str], re
         sampler = TrainSampler(len(dataset), ratio, seed, shuffle, start, place.rank, place.world_size)
         pin = loader.pin_memory and place.device.type == "cuda"
         size, workers, prefetch = loader.batch_size_per_gpu, loader.num_worker_per_gpu, loader.num_prefetch_queue
-        return batches(dataset, sampler, size, workers, prefetch, pin)
+        stream = batches(dataset, sampler, size, workers, prefetch, pin, loader.augment_on_gpu)
+        return prefetched(stream, loader.prefetch_mode, prefetch, place.device)
 
     validation_sets = [entry for phase, entry in options.datasets.items() if phase.startswith("val")]
     validate = make_validation(options, validation_sets, place) if validation_sets else None

@@ -3,17 +3,21 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import FrameStore, IOBackend, open_store
-from vsr.data.transforms import Augmentation, Crop, to_planes, to_unit_range
+from vsr.data.transforms import Crop, to_unit_range
 
 OnBadFrame = Literal["error", "skip"]
 Sample = dict[str, Tensor | str]
+# A training sample as it is read: "lq" and "gt", uint8 planes that may be views; "key"; "augment", the Augmentation
+# that was drawn for them; "passed_over", what was wrong with the draws in whose place it stands.
+RawSample = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
@@ -78,21 +82,16 @@ def check_training_options(num_frame: int, gt_size: int, scale: int, on_bad_fram
         raise ValueError(f"on_bad_frame '{on_bad_frame}' is unknown; known: error, skip")
 
 
-def read_sample(
-    gt: FrameStore, lq: FrameStore, gt_key: str, lq_keys: list[str], crop: Crop, scale: int, augment: Augmentation
-) -> Sample:
-    """Returns a training sample in uint8: ``crop`` of the LQ frames, the same place of the GT frame, both augmented."""
+def read_planes(
+    gt: FrameStore, lq: FrameStore, gt_key: str, lq_keys: list[str], crop: Crop, scale: int
+) -> dict[str, np.ndarray]:
+    """Returns ``crop`` of the LQ frames and its place in the GT frame: "lq" (t, 3, h, w), "gt" (3, h, w), uint8."""
     lq_frames = np.stack([lq.read(key, crop) for key in lq_keys])  # (t, h, w, 3)
     gt_frame = gt.read(gt_key, crop.scaled(scale))
-    return {"lq": to_planes(augment(lq_frames)), "gt": to_planes(augment(gt_frame))}
+    return {"lq": np.moveaxis(lq_frames, -1, -3), "gt": np.moveaxis(gt_frame, -1, -3)}
 
 
-def in_unit_range(sample: Sample) -> Sample:
-    """Returns the sample with its pixels as float32 in [0, 1]."""
-    return {name: to_unit_range(value) if isinstance(value, Tensor) else value for name, value in sample.items()}
-
-
-def read_or_next(read: Callable[[SampleKey], Sample], key: SampleKey, on_bad_frame: OnBadFrame) -> Sample:
+def read_or_next(read: Callable[[SampleKey], RawSample], key: SampleKey, on_bad_frame: OnBadFrame) -> RawSample:
     """Returns the sample of ``key``; with "skip", that of the next readable draw if a frame of it is unreadable.
 
     Raises:
@@ -100,11 +99,29 @@ def read_or_next(read: Callable[[SampleKey], Sample], key: SampleKey, on_bad_fra
         FileNotFoundError: a frame is missing, likewise.
     """
     last = key.draw + (100 if on_bad_frame == "skip" else 0)
+    passed_over: list[str] = []
     while True:
         try:
-            return read(key)
+            return {**read(key), "passed_over": passed_over}
         except (ValueError, FileNotFoundError) as error:
             if key.draw >= last:
                 raise
-            _log.warning("on_bad_frame: skip: %s", error)
+            passed_over.append(str(error))
             key = key._replace(draw=key.draw + 1)
+
+
+def augmented(sample: RawSample) -> RawSample:
+    """Returns the sample with its planes turned as was drawn."""
+    augment = sample["augment"]
+    rest = {name: value for name, value in sample.items() if name != "augment"}
+    return {name: augment(value) if isinstance(value, np.ndarray) else value for name, value in rest.items()}
+
+
+def finished(sample: RawSample) -> Sample:
+    """Returns the sample augmented, its pixels as float32 tensors in [0, 1]."""
+    sample = augmented(sample)
+    for message in sample.pop("passed_over"):
+        _log.warning("on_bad_frame: skip: %s", message)
+    pixels = {name: value for name, value in sample.items() if isinstance(value, np.ndarray)}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(planes)) for name, planes in pixels.items()}
+    return {**sample, **{name: to_unit_range(tensor) for name, tensor in tensors.items()}}

@@ -9,14 +9,15 @@ from torch.utils.data import Dataset
 from vsr.data.meta_info import ClipInfo, read_meta_info
 from vsr.data.pairs import (
     OnBadFrame,
+    RawSample,
     Sample,
     check_pair,
     check_training_options,
-    in_unit_range,
+    finished,
     open_lq_root,
     open_root,
     read_or_next,
-    read_sample,
+    read_planes,
 )
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import DISK, IOBackend
@@ -116,13 +117,13 @@ class REDSDataset(Dataset[Sample]):
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
         """Returns a sample; its random choices depend on the key alone."""
-        return in_unit_range(self.read_uint8(key))
+        return finished(self.read_raw(key))
 
-    def read_uint8(self, key: int | SampleKey) -> Sample:
-        """Returns the sample with uint8 pixels: a quarter of the bytes to carry from a worker to where it is used."""
+    def read_raw(self, key: int | SampleKey) -> RawSample:
+        """Returns the sample as it is read: uint8, a quarter of the bytes to carry from a worker; not yet augmented."""
         return read_or_next(self._read, key if isinstance(key, SampleKey) else SampleKey(key), self.on_bad_frame)
 
-    def _read(self, key: SampleKey) -> Sample:
+    def _read(self, key: SampleKey) -> RawSample:
         rng = key.rng()
         item = key.draw % len(self)
         clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
@@ -132,7 +133,8 @@ class REDSDataset(Dataset[Sample]):
         augment = draw_augmentation(rng, self.use_hflip, self.use_rot)
         keys = [_frame_key(clip, frame) for frame in frames]
         centre = keys[self.num_frame // 2]
-        return {**read_sample(self.gt, self.lq, centre, keys, crop, self.scale, augment), "key": centre}
+        planes = read_planes(self.gt, self.lq, centre, keys, crop, self.scale)
+        return {**planes, "key": centre, "augment": augment}
 
     def _compare_with_list(self, meta_info_file: str) -> None:
         """Warns if the meta file describes frames of another size: then it is perhaps another set's."""

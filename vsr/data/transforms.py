@@ -1,4 +1,4 @@
-"""Crops, flips and the conversion to tensors. Frames stay uint8 (…, h, w, c) until the very end."""
+"""Crops, flips and the conversion to tensors. Pixels stay uint8 until the very end."""
 
 from typing import NamedTuple
 
@@ -27,13 +27,13 @@ class Augmentation(NamedTuple):
     vflip: bool = False
     transpose: bool = False
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Returns a view of ``frames`` (…, h, w, c), augmented."""
+    def __call__(self, planes: np.ndarray) -> np.ndarray:
+        """Returns a view of ``planes`` (…, h, w), augmented."""
         if self.hflip:
-            frames = frames[..., ::-1, :]
+            planes = planes[..., ::-1]
         if self.vflip:
-            frames = frames[..., ::-1, :, :]
-        return frames.swapaxes(-3, -2) if self.transpose else frames
+            planes = planes[..., ::-1, :]
+        return planes.swapaxes(-2, -1) if self.transpose else planes
 
 
 def draw_crop(rng: np.random.Generator, frame_size: tuple[int, int], crop_size: int) -> Crop:

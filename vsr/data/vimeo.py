@@ -8,14 +8,15 @@ from torch.utils.data import Dataset
 from vsr.data.meta_info import read_meta_info
 from vsr.data.pairs import (
     OnBadFrame,
+    RawSample,
     Sample,
     check_pair,
     check_training_options,
-    in_unit_range,
+    finished,
     open_lq_root,
     open_root,
     read_or_next,
-    read_sample,
+    read_planes,
 )
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import DISK, IOBackend
@@ -96,20 +97,21 @@ class Vimeo90KDataset(Dataset[Sample]):
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
         """Returns a sample; its random choices depend on the key alone."""
-        return in_unit_range(self.read_uint8(key))
+        return finished(self.read_raw(key))
 
-    def read_uint8(self, key: int | SampleKey) -> Sample:
-        """Returns the sample with uint8 pixels: a quarter of the bytes to carry from a worker to where it is used."""
+    def read_raw(self, key: int | SampleKey) -> RawSample:
+        """Returns the sample as it is read: uint8, a quarter of the bytes to carry from a worker; not yet augmented."""
         return read_or_next(self._read, key if isinstance(key, SampleKey) else SampleKey(key), self.on_bad_frame)
 
-    def _read(self, key: SampleKey) -> Sample:
+    def _read(self, key: SampleKey) -> RawSample:
         rng = key.rng()
         name = self.names[key.draw % len(self)]
         numbers = self.numbers[::-1] if self.random_reverse and rng.random() < 0.5 else self.numbers
         crop = draw_crop(rng, self.lq_size, self.gt_size // self.scale)
         augment = draw_augmentation(rng, self.use_hflip, self.use_rot)
         keys = [f"{name}/im{number}" for number in numbers]
-        return {**read_sample(self.gt, self.lq, f"{name}/im4", keys, crop, self.scale, augment), "key": name}
+        planes = read_planes(self.gt, self.lq, f"{name}/im4", keys, crop, self.scale)
+        return {**planes, "key": name, "augment": augment}
 
 
 @register("dataset")

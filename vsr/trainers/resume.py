@@ -6,7 +6,8 @@ from typing import Any
 # these change where and how a run goes, not what it computes; the effective batch is compared by its number
 HARMLESS = ("name", "num_gpu", "path", "logger", "val", "dist_params", "find_unused_parameters")
 HARMLESS_IN_DATASETS = (
-    *("batch_size_per_gpu", "num_worker_per_gpu", "prefetch_mode", "num_prefetch_queue", "pin_memory", "cache_data"),
+    *("batch_size_per_gpu", "num_worker_per_gpu", "prefetch_mode", "num_prefetch_queue", "pin_memory"),
+    *("augment_on_gpu", "cache_data", "on_bad_frame"),
     *("dataroot_gt", "dataroot_lq", "meta_info_file", "io_backend", "name"),  # data may move
 )
 

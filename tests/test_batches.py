@@ -1,0 +1,250 @@
+"""Batches on their way to a network: which they are depends neither on who reads ahead nor on who augments."""
+
+import threading
+from itertools import count, islice
+
+import numpy as np
+import pytest
+import torch
+from synthetic import make_clips
+from training import assert_same_weights, rows, small_options, weights, write_options
+
+from vsr.data import REDSDataset, TrainSampler
+from vsr.data.loader import batches
+from vsr.data.transforms import Augmentation
+from vsr.train import main
+from vsr.trainers.batches import augmented, copied_ahead, grouped, prefetched, read_ahead, to_device
+from vsr.utils.errors import UserError
+
+CPU = torch.device("cpu")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=2, num_frames=6, gt_size=(48, 64))
+
+
+@pytest.fixture(scope="module")
+def dataset(clips):
+    options = {"num_frame": 3, "gt_size": 32, "use_hflip": True, "use_rot": True, "val_partition": None}
+    return REDSDataset(clips.gt, clips.lq, clips.meta, **options)
+
+
+def stream(dataset, workers=0, augment_later=False, **options):
+    sampler = TrainSampler(len(dataset), seed=3)
+    return batches(dataset, sampler, 4, workers, augment_later=augment_later, **options)
+
+
+def assert_same_batches(first, second):
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys() == {"lq", "gt", "key"}
+        assert one["key"] == other["key"]
+        for side in ("lq", "gt"):
+            assert one[side].dtype == other[side].dtype == torch.float32
+            assert other[side].is_contiguous()
+            assert torch.equal(one[side].cpu(), other[side].cpu())
+
+
+def on(device, batches, number=8):
+    return [to_device(batch, device) for batch in islice(batches, number)]
+
+
+# augmentation ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 6, 6), (8, 5, 3, 6, 6)])
+def test_every_augmentation_of_a_batch_is_that_of_its_samples(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    choices = [Augmentation(*map(bool, flags)) for flags in np.ndindex(2, 2, 2)]
+    result = augmented(torch.from_numpy(pixels), torch.tensor(choices))
+    expected = np.stack([choice(sample) for choice, sample in zip(choices, pixels, strict=True)])
+    assert result.is_contiguous()
+    np.testing.assert_array_equal(result.numpy(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_augmenting_later_gives_the_pixels_that_the_workers_would_have_made(dataset, workers):
+    raw = list(islice(stream(dataset, workers, augment_later=True), 8))
+    assert all(batch["augment"].shape == (4, 3) and batch["lq"].dtype == torch.uint8 for batch in raw)
+    assert torch.cat([batch["augment"] for batch in raw]).float().mean(0).min() > 0.2
+    assert_same_batches(on(CPU, stream(dataset)), on(CPU, raw))
+
+
+def test_a_batch_that_has_arrived_stays_as_it_is(dataset):
+    arrived = to_device(next(stream(dataset, augment_later=True)), CPU)
+    again = to_device(arrived, CPU)
+    assert all(again[name] is arrived[name] for name in arrived)
+
+
+def test_a_data_set_without_augmentation_cannot_leave_it_to_the_gpu():
+    with pytest.raises(UserError, match="augment_on_gpu: list has no augmentation"):
+        next(batches([1, 2], batch_size=1, augment_later=True))
+
+
+# reading ahead --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("mode", [None, "cpu", "cuda"])
+def test_the_same_batches_come_in_every_mode(dataset, mode, workers):
+    assert_same_batches(on(CPU, stream(dataset)), on(CPU, prefetched(stream(dataset, workers), mode, 2, CPU)))
+
+
+def test_copying_ahead_needs_a_gpu_and_says_so_once(caplog):
+    source = iter([{"a": 1}])
+    with caplog.at_level("INFO", logger="vsr"):
+        assert prefetched(source, "cuda", 2, CPU) is source
+    (record,) = caplog.records
+    assert record.message == "prefetch_mode: cuda has no effect, since training runs on the CPU"
+
+
+def test_a_thread_reads_while_a_batch_is_used():
+    asked = threading.Semaphore(0)
+    threads = []
+
+    def source():
+        for number in count():
+            threads.append(threading.current_thread())
+            asked.release()
+            yield number
+
+    ahead = read_ahead(source(), 3)
+    assert next(ahead) == 0
+    for _ in range(4):  # number 0 and three ahead are read while 0 is used; else this waits for ever
+        assert asked.acquire(timeout=10)
+    assert threads[0] is threading.main_thread()
+    assert threads[1] is not threading.main_thread()
+    assert list(islice(ahead, 5)) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5])
+def test_finite_streams_end(length):
+    assert list(read_ahead(iter(range(length)), 3)) == list(range(length))
+
+
+def test_an_error_of_the_thread_comes_in_its_turn():
+    def source():
+        yield from (1, 2)
+        raise UserError("frame 5 is truncated")
+
+    ahead = read_ahead(source(), 4)
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(UserError, match="frame 5 is truncated"):
+        next(ahead)
+
+
+def test_a_stream_that_is_left_leaves_no_thread_and_no_worker(dataset):
+    before = threading.active_count()
+    for _ in grouped(read_ahead(stream(dataset), 2), 2):
+        break
+    assert threading.active_count() == before
+
+
+# copying ahead: the order of what is asked of the GPU, here one that only notes it -----------------------------------
+
+
+class FakeStream:
+    def __init__(self, notes, name):
+        self.notes, self.name = notes, name
+
+    def record_event(self):
+        self.notes.append("copied")
+        return len(self.notes)
+
+    def wait_event(self, event):
+        self.notes.append(f"{self.name} waits for event {event}")
+
+    def __enter__(self):
+        self.notes.append(f"enter {self.name}")
+
+    def __exit__(self, *_):
+        self.notes.append(f"leave {self.name}")
+
+
+@pytest.fixture
+def notes(monkeypatch):
+    notes = []
+    current = FakeStream(notes, "current")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream(notes, "side"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda self, s: notes.append(f"kept for {s.name}"), raising=False
+    )
+    return notes
+
+
+def test_the_next_batch_is_copied_before_the_present_one_is_given(notes):
+    source = ({"x": torch.tensor([n], dtype=torch.uint8), "key": [str(n)]} for n in range(3))
+    copying = ["enter side", "copied", "leave side"]
+    ahead = copied_ahead(source, CPU)
+    assert next(ahead)["key"] == ["0"]
+    assert notes == [*copying, *copying, "current waits for event 2", "kept for current"]
+    notes.clear()
+    assert next(ahead)["key"] == ["1"]
+    # not for the copy of batch 2, whose event is the newer one
+    assert notes == [*copying, "current waits for event 5", "kept for current"]
+    notes.clear()
+    last = next(ahead)
+    assert last["key"] == ["2"]
+    assert last["x"].dtype == torch.float32
+    assert notes == ["current waits for event 2", "kept for current"]
+    assert list(ahead) == []
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("augment_later", [False, True])
+def test_batches_copied_ahead_are_those_of_the_cpu(dataset, workers, augment_later):
+    device = torch.device("cuda")
+    source = stream(dataset, workers, augment_later, pin_memory=True)
+    copies = []
+    for batch in islice(copied_ahead(source, device), 8):
+        torch.cuda._sleep(50_000_000)  # so that the next copies are made while this batch is still to be read
+        copies.append({name: value.clone() if name != "key" else value for name, value in batch.items()})
+        del batch
+    assert_same_batches(on(CPU, stream(dataset)), copies)
+
+
+@pytest.mark.gpu
+@gpu
+def test_pinned_batches_are_pinned_by_the_thread(dataset):
+    batch = next(stream(dataset, 1, pin_memory=True))
+    assert batch["lq"].is_pinned() and batch["gt"].is_pinned()
+
+
+# training -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
+
+
+VARIANTS = {
+    "cpu": {"prefetch_mode": "cpu"},
+    "cuda": {"prefetch_mode": "cuda"},
+    "later": {"augment_on_gpu": True},
+    "all": {"prefetch_mode": "cpu", "num_worker_per_gpu": 1, "augment_on_gpu": True, "num_prefetch_queue": 3},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_losses_and_weights_are_bit_for_bit_the_same_and_resume_is_exact(tmp_path, clips, train, variant):
+    shared = {"datasets__val": None, "train__total_iter": 6, "datasets__train__use_hflip": True}
+    if not (tmp_path.parent / "plain").is_dir():
+        train(small_options(clips, name="plain", **shared))
+    options = {f"datasets__train__{key}": value for key, value in VARIANTS[variant].items()}
+    # Stopped in the middle and resumed without the variant: what was read ahead is not counted as consumed.
+    train(small_options(clips, name="other", **shared, **options, logger__save_checkpoint_freq=3))
+    assert rows(tmp_path, "plain") == rows(tmp_path, "other")
+    assert_same_weights(weights(tmp_path, "plain", 6), weights(tmp_path, "other", 6))
+    (tmp_path / "experiments" / "other" / "training_states" / "6.state").unlink()
+    train(small_options(clips, name="other", **shared, logger__save_checkpoint_freq=3), "--auto_resume")
+    assert rows(tmp_path, "plain") == rows(tmp_path, "other")
+    assert_same_weights(weights(tmp_path, "plain", 6), weights(tmp_path, "other", 6))
