@@ -12,7 +12,8 @@ from vsr import config
 from vsr.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = sorted((ROOT / "options").rglob("*.yml"))
+SHIPPED = sorted(file for file in (ROOT / "options").rglob("*.yml") if file.parent.name != "parts")
+PARTS = sorted((ROOT / "options").rglob("parts/*.yml"))
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,22 @@ def test_a_right_file_is_read(tmp_path, tree):
 def test_every_shipped_file_is_right(file, monkeypatch):
     monkeypatch.chdir(ROOT)
     config.load(file, missing_data="note")
+
+
+@pytest.mark.parametrize("file", PARTS, ids=lambda file: file.stem)
+def test_every_part_is_used(file):
+    assert any(f"parts/{file.name}" in shipped.read_text() for shipped in SHIPPED)
+
+
+@pytest.mark.parametrize("file", [file for file in SHIPPED if "restoration" in file.parts], ids=lambda file: file.stem)
+def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    other = file.with_name(f"{file.stem}_charades.yml")
+    other.write_text(file.read_text().replace("parts/humaneva.yml", "parts/charades.yml"))
+    try:
+        assert config.load(other, missing_data="note").datasets["train"].open.func.__name__ == "CharadesDataset"
+    finally:
+        other.unlink()
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,45 @@ def small_options(clips: SyntheticSet, **changes) -> dict:
         "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}, "pbar": False},
         "logger": {"print_freq": 1, "save_checkpoint_freq": 100, "use_tb_logger": False},
     }
+    return changed(options, changes)
+
+
+def predictor_options(root: Path, **changes) -> dict:
+    """Returns options of a tiny FramePredictor for the set of :func:`videos.make_humaneva`; ``changes`` as above."""
+    frames = {
+        "type": "HumanEvaDataset",
+        "dataroot": str(root),
+        "input_size": 3,
+        "frame_interval": 2,
+        "num_worker_per_gpu": 0,
+    }
+    frames |= {"width": 24, "height": 16}
+    options = {
+        "name": "small",
+        "num_gpu": 0,
+        "manual_seed": 7,
+        "datasets": {
+            "train": {**frames, "list_file": str(root / "train_list.csv"), "batch_size_per_gpu": 2},
+            "val": {**frames, "list_file": str(root / "test_list.csv"), "name": "held_out"},
+        },
+        "network_g": {
+            "type": "FramePredictor",
+            "encoder": {"type": "UNetEncoder", "channels": [3, 4, 8]},
+            "decoder": {"type": "UNetDecoder"},
+            "noskip": [False, True],
+            "frame_size": [16, 24],
+            "memory": {"type": "pixwise", "memory_size": 3},
+        },
+        "trainer": "NextFrameTrainer",
+        "train": {"total_iter": 6, "optim_g": {"type": "Adam", "lr": 1e-3}, "pixel_opt": {"type": "L1Loss"}},
+        "val": {"val_freq": 3, "pbar": False},
+        "logger": {"print_freq": 1, "save_checkpoint_freq": 3, "use_tb_logger": False},
+    }
+    return changed(options, changes)
+
+
+def changed(options: dict, changes: dict) -> dict:
+    """Returns options with overrides such as ``train__total_iter=4``."""
     for path, value in changes.items():
         *sections, key = path.split("__")
         mapping = options

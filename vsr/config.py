@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from vsr.options import DatasetOptions, GeneralOptions, LoaderOptions, Options
-from vsr.registry import Kind, did_you_mean, find
-from vsr.schema import Report, check_component, check_mapping, describe, options_of
+from vsr.registry import Kind, did_you_mean, find, task_of
+from vsr.schema import Report, check_component, check_mapping, describe, settings_of
 from vsr.spellings import modernise
 from vsr.utils.errors import UserError
 
@@ -173,6 +173,7 @@ def _try_out(options: dict[str, Any], report: Report) -> list[str]:
         else:
             networks += [result] if kind == "arch" else []
     for network in networks:
+        _compare_tasks(network, options, report)
         _compare_with_network(network, report.shared.get("scale", 4), report)
     for key in ("pretrain_network_g", "resume_state"):
         file = getattr(options.get("path"), key, None)
@@ -202,17 +203,36 @@ TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
 }
 
 
+def _compare_tasks(network: Any, options: dict[str, Any], report: Report) -> None:
+    """Reports a trainer or data sets that are not for what the network is for."""
+    name, task = type(network).__name__, task_of(network)
+    others = [(path, build.func) for path, kind, build in report.components if kind == "dataset"]
+    if options["train"] is not None:
+        others.append(("trainer", options["trainer"]))
+    for path, other in others:
+        if task_of(other) != task:
+            report.mistake(path, f"{other.__name__} is for {task_of(other)}, but {name} is for {task}")
+    if task == "next-frame" and any(kind == "metric" for _, kind, _ in report.components):
+        report.mistake("val.metrics", f"{name} is always measured by the same values; remove it")
+
+
 def _compare_with_network(network: Any, scale: int, report: Report) -> None:
     """Reports a scale, windows or training crops that the network cannot take."""
     name, multiple = type(network).__name__, getattr(network, "size_multiple", 1)
+    test_type = getattr(network, "test_type", None)
     if getattr(network, "scale", scale) != scale:
         report.mistake("scale", f"{scale}, but {name} with these options restores ×{network.scale}")
     for path, kind, dataset in report.components:
-        options = options_of(dataset.func) if kind == "dataset" else {}
-        value = {key: dataset.keywords.get(key, option.default) for key, option in options.items()}
+        value = settings_of(dataset) if kind == "dataset" else {}
         num_frame = getattr(network, "num_frame", value.get("num_frame"))
         if value.get("num_frame") != num_frame and "num_frame" in value:
             report.mistake(f"{path}.num_frame", f"{value['num_frame']}, but network_g.num_frame is {num_frame}")
+        if value.get("test_type", test_type) != test_type:
+            report.mistake(f"{path}.test_type", f"{value['test_type']}, but network_g.test_type is {test_type}")
+        frame_size = (value.get("height"), value.get("width"))
+        if None not in frame_size and frame_size != getattr(network, "frame_size", frame_size):
+            text = f"height, width are {list(frame_size)}, but network_g.frame_size is {list(network.frame_size)}"
+            report.mistake(path, text)
         if isinstance(value.get("gt_size"), int) and value["gt_size"] // scale % multiple:
             unit = scale * multiple
             nearest = max(round(value["gt_size"] / unit), 1) * unit

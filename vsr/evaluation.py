@@ -1,8 +1,9 @@
 """Restores every frame of a test set and measures it; training validates with the same code."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -34,6 +35,8 @@ class FrameScore(NamedTuple):
     clip: str
     frame: str
     values: dict[str, float]
+    action: str = ""  # what the clip shows and which camera took it, where a data set says so
+    camera: str = ""
 
 
 class Restored(NamedTuple):
@@ -128,14 +131,16 @@ def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
     return scores
 
 
-def average(scores: list[FrameScore]) -> dict[str, dict[str, dict[str, float]]]:
-    """Returns means over frames by method, clip and metric; the clip ``mean`` is the mean of the clips."""
+def average(
+    scores: list[FrameScore], by: Literal["clip", "action", "camera"] = "clip"
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns means over frames by method, clip (action, camera) and metric; its ``mean`` is the mean of the clips."""
     frames: dict[str, dict[str, list[dict[str, float]]]] = {}
     for score in scores:
-        frames.setdefault(score.method, {}).setdefault(score.clip, []).append(score.values)
+        frames.setdefault(score.method, {}).setdefault(getattr(score, by), []).append(score.values)
     result: dict[str, dict[str, dict[str, float]]] = {}
-    for method, clips in frames.items():
-        result[method] = {clip: _mean(values) for clip, values in clips.items()}
+    for method, groups in frames.items():
+        result[method] = {group: _mean(values) for group, values in groups.items()}
         result[method]["mean"] = _mean(list(result[method].values()))
     return result
 
@@ -158,4 +163,6 @@ def write_image(file: Path, image: np.ndarray) -> None:
 
 
 def _mean(values: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+    """Returns the mean of each value over those that are numbers; a frame where nothing moves has no ``psnr_moved``."""
+    columns = {name: [value[name] for value in values if not math.isnan(value[name])] for name in values[0]}
+    return {name: float(np.mean(column)) if column else math.nan for name, column in columns.items()}

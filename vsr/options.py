@@ -127,8 +127,9 @@ class LoggerOptions:
         print_freq: iterations between two lines of the log.
         save_checkpoint_freq: iterations between two saved weights and states.
         use_tb_logger: writes TensorBoard curves to ``experiments/NAME/tb_logger``.
-        keep_states: newest training states that are kept; older ones are deleted. Weights are always kept.
+        keep_states: newest training states that are kept; older ones are deleted.
         keep_state_every: of the older states, those of every so many iterations are kept too; null keeps none.
+        keep_weights: newest weight files that are kept; null keeps all.
         wandb: see WandbOptions.
         visdom: see VisdomOptions; null is off.
     """
@@ -138,6 +139,7 @@ class LoggerOptions:
     use_tb_logger: bool = True
     keep_states: int = 3
     keep_state_every: int | None = None
+    keep_weights: int | None = None
     wandb: WandbOptions = field(default_factory=WandbOptions)
     visdom: VisdomOptions | None = None
 
@@ -146,6 +148,8 @@ class LoggerOptions:
         _at_least(1, keep_states=self.keep_states)
         if self.keep_state_every is not None:
             _at_least(1, keep_state_every=self.keep_state_every)
+        if self.keep_weights is not None:
+            _at_least(1, keep_weights=self.keep_weights)
 
 
 @dataclass(frozen=True)

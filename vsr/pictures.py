@@ -6,6 +6,7 @@ import numpy as np
 from vsr.evaluation import Restored
 
 HEIGHT = 320  # of a panel, in pixels of the output
+DIFFERENCE = 4  # factor of an error, to be seen
 LABEL = 28  # height of the line of text above a panel
 
 
@@ -24,8 +25,7 @@ def comparison(restored: Restored, scale: int) -> np.ndarray:
             panels[method] = image[top : top + size, left : left + size]
     if restored.gt is not None:
         panels["GT"] = restored.gt[top : top + size, left : left + size]
-    enlarge = max(1, HEIGHT // size)
-    return np.hstack([_panel(title, image, enlarge) for title, image in panels.items()])
+    return beside(panels)
 
 
 def triptych(restored: Restored) -> dict[str, np.ndarray]:
@@ -33,9 +33,19 @@ def triptych(restored: Restored) -> dict[str, np.ndarray]:
     sr = restored.by_method["network"]
     images = {"LQ": restored.lq, "SR": sr}
     if restored.gt is not None:
-        difference = np.abs(sr.astype(np.int16) - restored.gt) * 4  # 4 times, to be seen
-        images |= {"GT": restored.gt, "difference x4": np.minimum(difference, 255).astype(np.uint8)}
+        images |= {"GT": restored.gt, f"difference x{DIFFERENCE}": difference(sr, restored.gt)}
     return {title: np.ascontiguousarray(image[..., ::-1]) for title, image in images.items()}
+
+
+def beside(panels: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns images of one size side by side under their titles, small ones enlarged; all (h, w, 3) uint8."""
+    enlarge = max(1, HEIGHT // next(iter(panels.values())).shape[0])
+    return np.hstack([_panel(title, image, enlarge) for title, image in panels.items()])
+
+
+def difference(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns the absolute difference of two uint8 images, enlarged to be seen."""
+    return np.minimum(np.abs(image.astype(np.int16) - truth) * DIFFERENCE, 255).astype(np.uint8)
 
 
 def most_detailed_square(image: np.ndarray, size: int) -> tuple[int, int]:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-Kind = Literal["arch", "memory", "dataset", "trainer", "loss", "metric", "optimizer", "scheduler"]
+Kind = Literal["arch", "encoder", "decoder", "memory", "dataset", "trainer", "loss", "metric", "optimizer", "scheduler"]
 Registered = TypeVar("Registered", bound=Callable[..., object])
 
 _PACKAGES: dict[Kind, str] = {
     "arch": "vsr.archs",
+    "encoder": "vsr.archs",
+    "decoder": "vsr.archs",
     "memory": "vsr.memory",
     "dataset": "vsr.data",
     "trainer": "vsr.trainers",
@@ -75,6 +77,11 @@ def names(kind: Kind) -> list[str]:
     """Returns the registered names of a kind, sorted."""
     import_module(_PACKAGES[kind])
     return sorted(_components[kind])
+
+
+def task_of(component: object) -> str:
+    """Returns what a network, data set or trainer is for, its class's ``task``: super-resolution unless it says so."""
+    return getattr(component, "task", "super-resolution")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -66,6 +66,11 @@ def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, 
     return {p.name: Option(hints.get(p.name, Any), p.default) for p in parameters[supplied:]}
 
 
+def settings_of(component: "partial[Any]") -> dict[str, Any]:
+    """Returns a component's options with the values they have, defaults included."""
+    return {k: component.keywords.get(k, option.default) for k, option in options_of(component.func).items()}
+
+
 def check_mapping(
     value: object, function: Callable[..., object], path: str, report: Report, supplied: int = 0
 ) -> dict[str, Any] | None:

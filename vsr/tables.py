@@ -26,6 +26,7 @@ from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger, start_log
 from vsr.utils.place import take_place
+from vsr.utils.weight_files import read_weights
 
 FOLDERS = {"reds": Path("options"), "demo": Path("options/tables_demo")}
 REFERENCE = {"reds": Path("options/tables/edvr.yml"), "demo": Path("options/tables_demo/edvr.yml")}
@@ -174,7 +175,7 @@ def measure(run: Run, options: Options, weights: Path) -> None:
     dataset = test_set(options)
     lq = dataset[len(dataset) // 2]["lq"]
     network = options.network_g()
-    checkpoint.load_weights(network, checkpoint.read_weights(weights, prefer="params_ema"), weights)
+    checkpoint.load_weights(network, read_weights(weights, prefer="params_ema"), weights)
     with take_place(options.num_gpu) as place:
         restore = network_restorer(network.to(place.device).eval(), options.scale, place.device)
         write_image(run.results / "example.png", to_image(restore(lq)))

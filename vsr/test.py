@@ -1,25 +1,16 @@
 """Tests a network: ``python -m vsr.test -opt options/demo.yml``."""
 
 import argparse
-import csv
-import hashlib
-import io
-import json
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
+from torch import nn
 
-import vsr
-from vsr import config
+from vsr import config, prediction
 from vsr.evaluation import (
     FrameScore,
-    Restore,
     Restored,
     average,
     baselines,
@@ -28,18 +19,23 @@ from vsr.evaluation import (
     restore_all,
     write_image,
 )
-from vsr.metrics import protocol_for
 from vsr.ops.backend import announce
 from vsr.options import DatasetOptions, Options
 from vsr.pictures import comparison
+from vsr.prediction_pictures import comparison as prediction_comparison
+from vsr.prediction_pictures import write_pictures
+from vsr.registry import task_of
+from vsr.report import describe_protocols, picture_file, sha256, show_table, versions, write_results
 from vsr.train import report_check
 from vsr.trainers import checkpoint
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger, start_log
 from vsr.utils.memory import keep_freed_memory
 from vsr.utils.place import Place, from_all_ranks, take_place
+from vsr.utils.weight_files import read_weights
 from vsr.weight_pictures import save_weight_pictures
+
+SHOWN_SAMPLES = 5  # rows of a next-frame test set's picture
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,20 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         announce(place.device.type)
         network = options.network_g()
-        weights = checkpoint.read_weights(file, options.path.param_key_g, prefer="params_ema")
+        weights = read_weights(file, options.path.param_key_g, prefer="params_ema")
         checkpoint.load_weights(network, weights, file, options.path.strict_load_g)
         network.to(place.device).eval()
-        methods = {**baselines(options.scale), "network": network_restorer(network, options.scale, place.device)}
+        test = test_prediction if task_of(network) == "next-frame" else test_restoration
 
         report: dict[str, Any] = {"name": options.name, "weights": str(file), "weights_sha256": sha256(file)}
         report |= {"versions": versions(), "device": str(place.device), "datasets": {}}
         scores: list[tuple[str, FrameScore]] = []
         for entry in test_sets.values():
-            if args.save_weights and place.is_main:
-                save_weight_pictures(network, entry, folder / "weights" / entry.name, place.device)
-            own, protocols = test(entry, options, methods, folder, place)
+            own, summary = test(network, entry, options, folder, place, args.save_weights)
             scores += [(entry.name, score) for score in own]
-            report["datasets"][entry.name] = {"protocols": protocols, "scores": average(own)}
+            report["datasets"][entry.name] = summary
         if place.is_main:
             write_results(folder, report, scores)
     return 0
@@ -116,10 +110,13 @@ def find_weights(options: Options, given: str | None) -> Path:
     raise UserError(f"{where}, or name a file with --weights FILE")
 
 
-def test(
-    entry: DatasetOptions, options: Options, methods: dict[str, Restore], folder: Path, place: Place
+def test_restoration(
+    network: nn.Module, entry: DatasetOptions, options: Options, folder: Path, place: Place, save_weights: bool
 ) -> tuple[list[FrameScore], dict[str, Any]]:
-    """Restores and measures one test set; returns the scores, and the protocol of each metric."""
+    """Restores and measures one test set; returns the scores, and their means with the protocol of each metric."""
+    if save_weights and place.is_main:
+        save_weight_pictures(network, entry, folder / "weights" / entry.name, place.device)
+    methods = {**baselines(options.scale), "network": network_restorer(network, options.scale, place.device)}
     dataset = entry.open()
     has_gt = dataset.gt is not None
     shown = dataset[len(dataset) // 2]["key"]
@@ -137,80 +134,45 @@ def test(
     logger.info("%s: %d frames in %.0f s (%.2f s per frame)", entry.name, len(dataset), seconds, seconds / len(dataset))
     if not has_gt:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, folder / "visualization")
-        return scores, {}
+        return scores, {"protocols": {}, "scores": {}}
     protocols = describe_protocols(dataset, entry.name, options)
-    text = table(scores, {name: protocol["name"] for name, protocol in protocols.items()})
-    text = f"{entry.name}\n{text}\npicture: {picture_file(folder, entry.name)}"
-    logger.info(text)
-    if place.is_main:
-        write_text_atomically(folder / f"{entry.name}_table.txt", f"{text}\n")
-    return scores, protocols
+    names = ", ".join(f"{metric} {protocol['name']}" for metric, protocol in protocols.items())
+    show_table(scores, f"protocols: {names}", folder, entry.name, place)
+    return scores, {"protocols": protocols, "scores": average(scores)}
 
 
-def picture_file(folder: Path, dataset: str) -> Path:
-    """Returns the file of a test set's side-by-side picture."""
-    return folder / "visualization" / f"{dataset}_comparison.png"
-
-
-def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, Any]:
-    """Returns how each metric was measured, by the metric's name."""
-    frames = [clip.num_frames for clip in dataset.clips]
-    return {
-        metric: protocol_for(
-            name,
-            frames,
-            dataset.padding,
-            call.keywords.get("crop_border", 0),
-            call.keywords.get("test_y_channel", False),
-        )._asdict()
-        for metric, call in options.val.metrics.items()
-    }
-
-
-def table(scores: list[FrameScore], protocols: dict[str, str]) -> str:
-    """Returns the means as a table: a row per method, a column per metric."""
-    means = {method: clips["mean"] for method, clips in average(scores).items()}
-    width = max(len(method) for method in means) + 2
-    columns = list(next(iter(means.values())))
-    lines = [" " * width + "".join(f"{column:>10}" for column in columns)]
-    lines += [f"{method:<{width}}" + "".join(f"{row[c]:>10.4f}" for c in columns) for method, row in means.items()]
-    lines += [f"protocols: {', '.join(f'{metric} {name}' for metric, name in protocols.items())}"]
-    return "\n".join(lines)
+def test_prediction(
+    network: nn.Module, entry: DatasetOptions, options: Options, folder: Path, place: Place, save_weights: bool
+) -> tuple[list[FrameScore], dict[str, Any]]:
+    """Predicts and measures one test set; returns the scores, and their means by clip, action and camera."""
+    dataset = entry.open()
+    shown = {round((row + 0.5) * len(dataset) / SHOWN_SAMPLES - 0.5) for row in range(SHOWN_SAMPLES)}
+    examples: list[prediction.Predicted] = []
+    scores: list[FrameScore] = []
+    title = entry.name if options.val.pbar and place.is_main else None
+    num_weights = len(dataset) if save_weights else 0
+    predicted_all = prediction.predict_all(network, dataset, entry.loader.num_worker_per_gpu, title, place, num_weights)
+    for number, predicted in predicted_all:
+        scores += prediction.measure(predicted)
+        if options.val.save_img or save_weights:
+            write_pictures(folder / "visualization" / entry.name, number, predicted)
+        examples += [predicted] * (number in shown)
+    scores = [score for part in from_all_ranks(scores, place) for score in part]
+    if examples:
+        write_image(picture_file(folder, entry.name), prediction_comparison(examples))
+    show_table(scores, f"{len(dataset)} samples, {dataset.test_type}", folder, entry.name, place)
+    means = {by: average(scores, by) for by in ("clip", "action", "camera")}
+    overall = {method: clips["mean"] for method, clips in means["clip"].items()}
+    if not prediction.beats_memory(overall):
+        logger.warning("%s: %s", entry.name, prediction.standing(overall))
+    labels = {f"scores_by_{by}": means[by] for by in ("action", "camera")}
+    return scores, {"protocol": prediction.PROTOCOL, "scores": means["clip"], **labels}
 
 
 def save_frame(folder: Path, dataset: str, restored: Restored, suffix: str | None) -> None:
     """Writes the network's frame to ``visualization/DATASET/CLIP/FRAME.png``."""
     name = f"{restored.frame}_{suffix}.png" if suffix else f"{restored.frame}.png"
     write_image(folder / "visualization" / dataset / restored.clip / name, restored.by_method["network"])
-
-
-def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, FrameScore]]) -> None:
-    """Writes ``metrics.csv``, a row per frame and method, and ``metrics.json``, means and how they were measured."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    metrics = list(dict.fromkeys(name for _, score in scores for name in score.values))
-    writer.writerow(["dataset", "method", "clip", "frame", *metrics])
-    for dataset, score in scores:
-        writer.writerow([dataset, score.method, score.clip, score.frame, *(score.values[name] for name in metrics)])
-    write_text_atomically(folder / "metrics.csv", text.getvalue())
-    write_text_atomically(folder / "metrics.json", json.dumps(report, indent=2) + "\n")
-    logger.info("results: %s", folder / "metrics.json")
-
-
-def sha256(file: Path) -> str:
-    """Returns the file's SHA-256 in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions that a number depends on."""
-    return {
-        "vsr": vsr.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
 
 
 if __name__ == "__main__":

@@ -2,33 +2,32 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from torch import nn
 
 from vsr import config
 from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
-from vsr.evaluation import FrameScore, average, measure, network_restorer, restore_all
 from vsr.ops.backend import announce
-from vsr.options import DatasetOptions, Options
-from vsr.pictures import triptych
+from vsr.options import Options
+from vsr.registry import task_of
+from vsr.results_folder import results_folder
 from vsr.trainers import checkpoint
 from vsr.trainers.batches import prefetched
 from vsr.trainers.resume import differences
-from vsr.trainers.run import Run, Validation
+from vsr.trainers.run import Run
 from vsr.utils import random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_text_atomically
 from vsr.utils.log import logger, start_log
 from vsr.utils.memory import keep_freed_memory
-from vsr.utils.place import Place, any_rank, from_all_ranks, take_place
-from vsr.utils.signals import StopSignals
+from vsr.utils.place import Place, take_place
+from vsr.utils.weight_files import read, read_weights
+from vsr.validation import prediction_validation, restoration_validation
 
 RESUME_MODES = ("exact", "new_schedule", "weights")
 
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             checkpoint.load_weights(network, found.state["network"], found.file, path.strict_load_g)
         elif found is None and path.pretrain_network_g:
             file = Path(path.pretrain_network_g)
-            weights = checkpoint.read_weights(file, path.param_key_g)
+            weights = read_weights(file, path.param_key_g)
             loaded = checkpoint.load_weights(network, weights, file, path.strict_load_g).matched
 
         resumes = found is not None and args.resume_mode != "weights"
@@ -117,7 +116,7 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
         )
     if options.path.resume_state is not None:
         file = Path(options.path.resume_state)
-        found = checkpoint.Found(file, checkpoint.read(file))
+        found = checkpoint.Found(file, read(file))
     else:
         found = checkpoint.newest_state(folder) if auto_resume else None
     if found is None:
@@ -174,6 +173,8 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str], re
         return prefetched(stream, loader.prefetch_mode, prefetch, place.device)
 
     validation_sets = [entry for phase, entry in options.datasets.items() if phase.startswith("val")]
+    predicts = task_of(options.trainer) == "next-frame"
+    make_validation = prediction_validation if predicts else restoration_validation
     validate = make_validation(options, validation_sets, place) if validation_sets else None
     return Run(
         place,
@@ -186,42 +187,13 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str], re
         options.tree.to_dict(),
         loaded,
         resumes,
+        folder / "Results" / results_folder(options) if predicts else None,
     )
 
 
 def global_batch_size(options: Options, place: Place) -> int:
     """Returns the samples of a batch over all processes."""
     return options.datasets["train"].loader.batch_size_per_gpu * place.world_size
-
-
-def make_validation(
-    options: Options, validation_sets: list[DatasetOptions], place: Place
-) -> Callable[[nn.Module, StopSignals], Validation | None]:
-    """Returns the function with which the trainer measures a network; the processes share the frames."""
-    opened = {entry.name: (entry.open(), entry.loader.num_worker_per_gpu) for entry in validation_sets}
-
-    def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
-        values: dict[str, float] = {}
-        example: dict[str, np.ndarray] = {}
-        restore = {"network": network_restorer(network, options.scale, place.device)}
-        for name, (dataset, num_workers) in opened.items():
-            scores: list[FrameScore] = []
-            title = f"validating {name}" if options.val.pbar and place.is_main else None
-            for restored in restore_all(restore, dataset, num_workers, title, place):
-                scores += measure(restored, options.val.metrics)
-                example = example or triptych(restored)
-                if stop:
-                    break
-            (stopped,) = any_rank(place, bool(stop))
-            if stopped:
-                return None
-            gathered = [score for part in from_all_ranks(scores, place) for score in part]
-            if gathered:
-                means = average(gathered)["network"]["mean"]
-                values |= {f"{name}/{metric}": value for metric, value in means.items()}
-        return Validation(values, example)
-
-    return validate
 
 
 if __name__ == "__main__":

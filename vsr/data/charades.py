@@ -23,6 +23,8 @@ class CharadesDataset(Dataset[Sample]):
     Many videos are shorter than the 551 frames (23 s) of a window at the default interval: see ``short_clip``.
     """
 
+    task = "next-frame"
+
     def __init__(
         self,
         dataroot: str,

@@ -47,6 +47,8 @@ class HumanEvaDataset(Dataset[Sample]):
         ValueError: options or entries that are wrong, or no clip is long enough.
     """
 
+    task = "next-frame"
+
     def __init__(
         self,
         dataroot: str,

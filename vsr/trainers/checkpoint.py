@@ -1,8 +1,6 @@
-"""Weights and training states on disk: plain tensors, written atomically, read with ``weights_only=True``."""
+"""Weights and training states of an experiment: written atomically, found again, loaded into networks."""
 
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +11,7 @@ from torch import Tensor, nn
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
 from vsr.utils.log import logger
-
-PARAMETER_KEYS = ("params", "params_ema")
+from vsr.utils.weight_files import read
 
 
 class Found(NamedTuple):
@@ -45,49 +42,6 @@ def save(file: Path, content: Mapping[str, Any]) -> None:
         write_atomically(file, lambda stream: torch.save(dict(content), stream))
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise UserError(f"{file} could not be written: {error}. Nothing already there was lost.") from error
-
-
-def read(file: Path) -> dict[str, Any]:
-    """Returns what :func:`save` wrote, on the CPU.
-
-    Raises:
-        UserError: the file does not exist, or is not such a file.
-    """
-    try:
-        if zipfile.is_zipfile(file) and (damaged := zipfile.ZipFile(file).testzip()):
-            raise ValueError(f"the checksum of {damaged} is wrong")  # torch.load does not look
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{file} does not exist") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        reason = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
-        raise UserError(f"{file} is not a file of weights that torch can read, or is damaged: {reason}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected a dictionary of tensors, got {type(content).__name__}")
-    return content
-
-
-def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> dict[str, Tensor]:
-    """Returns the parameters in a weight file by name.
-
-    Args:
-        file: BasicSR's form (``params``, ``params_ema``), or the parameters themselves.
-        key: the entry to take; None takes what there is.
-        prefer: the entry taken if there are several and ``key`` does not say.
-
-    Raises:
-        UserError: it is no such file, or lacks the entry.
-    """
-    content = read(file)
-    entries = [entry for entry in PARAMETER_KEYS if isinstance(content.get(entry), dict)]
-    if entries:
-        if key is not None and key not in entries:
-            raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {', '.join(entries)}")
-        content = content[key or (prefer if prefer in entries else entries[0])]
-    weights = {re.sub(r"^module\.", "", name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not weights:
-        raise UserError(f"{file} holds no parameters; a weight file is a dictionary of tensors, maybe under 'params'")
-    return weights
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, strict: bool = True) -> Match:
@@ -161,6 +115,17 @@ def forget_states_after(folder: Path, iteration: int) -> None:
 
 def newest_weights(folder: Path) -> Path | None:
     """Returns an experiment's weights of the highest iteration, None if there are none."""
+    return next(iter(_weight_files(folder)), None)
+
+
+def forget_old_weights(folder: Path, keep: int | None) -> None:
+    """Deletes all but the newest weight files; None keeps all."""
+    for file in _weight_files(folder)[keep:] if keep is not None else []:
+        file.unlink()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Returns an experiment's numbered weight files, newest first."""
     found = {file: re.fullmatch(r"net_g_(\d+)", file.stem) for file in (folder / "models").glob("net_g_*.pth")}
     numbered = {file: int(match[1]) for file, match in found.items() if match}
-    return max(numbered, key=numbered.__getitem__) if numbered else None
+    return sorted(numbered, key=numbered.__getitem__, reverse=True)

@@ -48,7 +48,10 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     """Returns the parts between which features are kept: what a network is made of, and the links of its chains."""
     parts = []
     for child in network.children():
-        parts += blocks(child) if isinstance(child, nn.Sequential) else [child] * bool(list(child.children()))
+        if isinstance(child, nn.Sequential | nn.ModuleList):
+            parts += blocks(child)
+        elif list(child.children()):
+            parts.append(child)
     return parts
 
 

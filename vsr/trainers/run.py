@@ -14,10 +14,19 @@ from vsr.utils.signals import StopSignals
 
 
 class Validation(NamedTuple):
-    """What measuring a network gave: values by name, and an example to look at, (h, w, 3) uint8 RGB by title."""
+    """What measuring a network gave.
+
+    Args:
+        values: by name.
+        example: pictures to look at, (h, w, 3) uint8 RGB, by title.
+        lower_is_better: the names of errors and losses; of the others the largest is the best.
+        save_pictures: writes every sample's pictures into a folder; None where there are none.
+    """
 
     values: dict[str, float]
     example: dict[str, np.ndarray]
+    lower_is_better: frozenset[str] = frozenset()
+    save_pictures: Callable[[Path], None] | None = None
 
 
 class Run(NamedTuple):
@@ -34,6 +43,7 @@ class Run(NamedTuple):
         settings: the resolved options, kept in the state.
         loaded: names of the parameters that came from ``path.pretrain_network_g``.
         resumes: whether a state will be loaded, which knows those names.
+        results: where next-frame training keeps its best and last pictures and weights.
     """
 
     place: Place
@@ -46,3 +56,4 @@ class Run(NamedTuple):
     settings: dict[str, Any]
     loaded: list[str]
     resumes: bool
+    results: Path | None = None

@@ -19,7 +19,7 @@ from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
 from vsr.trainers.precision import apply_switches, autocast_type
 from vsr.trainers.recorder import Recorder
-from vsr.trainers.run import Run
+from vsr.trainers.run import Run, Validation
 from vsr.trainers.schedules import learning_rate
 from vsr.utils import random_state
 from vsr.utils.clock import Clock
@@ -46,7 +46,7 @@ class Trainer:
         apply_switches(self.network, train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast_type is torch.float16)
-        self.optimizer = train.optim_g(parameter_groups(self.network, train.optim_g.keywords["lr"], train.dcn_lr_mul))
+        self.optimizer = train.optim_g(self.parameter_groups())
         self.loss_is_sum = train.pixel_opt.keywords.get("reduction") == "sum"
         self.model: nn.Module | None = None  # what the loss calls: the network, compiled and distributed
         # what follows is the state beside weights, averages and moments
@@ -65,10 +65,18 @@ class Trainer:
         """Returns whether the parameter ``name`` is trained in this iteration, counted from 1."""
         return True
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Returns the optimiser's groups: ``params``, ``lr``, and whether they are ``deformable`` convolutions'."""
+        return parameter_groups(self.network, self.train.optim_g.keywords["lr"], self.train.dcn_lr_mul)
+
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch and what the network made of it."""
         sr = self.model(batch["lq"]).float()
         return self.train.pixel_opt(sr, batch["gt"]), sr
+
+    def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the frames that an output stands for and those they should be, for the PSNR in the log."""
+        return output, batch["gt"]
 
     def fit(self) -> None:
         """Trains from the current iteration to ``total_iter``: steps, logs, validates and saves.
@@ -88,11 +96,11 @@ class Trainer:
                     self.samples += self.run.batch_size * self.train.accumulate
                     self.enter_phase(batches[0])
                     self.set_learning_rate()
-                    sr, last, is_well = self.step(batches)
+                    output, last, is_well = self.step(batches)
                     record.bar.update(self.iteration - record.bar.n)
                     (stopped,) = any_rank(place, bool(stop))
                     if self.iteration % every.print_freq == 0:
-                        self.log(record, sr, last, clock)
+                        self.log(record, output, last, clock)
                     if self.validation_is_due() and not stopped:
                         self.validate(record, stop)
                         (stopped,) = any_rank(place, bool(stop))
@@ -161,7 +169,7 @@ class Trainer:
                 last = number == len(batches) or self.run.place.world_size == 1
                 with nullcontext() if last else self.model.no_sync():
                     with self.autocast():
-                        part, sr = self.loss(batch)
+                        part, output = self.loss(batch)
                     part = part * self.loss_factor()
                     self.scaler.scale(part).backward()
                 loss += part.detach()
@@ -189,7 +197,7 @@ class Trainer:
             if self.ema is not None:
                 update_average(self.ema, self.network, self.train.ema_decay)
         self.scaler.update()
-        return sr.detach(), batch, is_well
+        return output.detach(), batch, is_well
 
     def autocast(self) -> torch.autocast:
         """Returns the context in which losses are computed."""
@@ -252,14 +260,15 @@ class Trainer:
         state = "that state is saved" if alone else "the last saved state is whole"
         return UserError(OUT_OF_MEMORY.format(iteration=self.iteration, state=state))
 
-    def log(self, record: Recorder, sr: Tensor, batch: Batch, clock: Clock) -> None:
+    def log(self, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
         """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
         place = self.run.place
         loss = over_ranks(self.loss_sum, place, "mean").item() / max(self.loss_steps, 1)
         self.loss_sum.zero_()
         self.loss_steps = 0
-        error = over_ranks((sr.float().clamp(0, 1) - batch["gt"]).square().mean(), place, "mean").item()
-        num_values = sr.numel() * place.world_size * self.train.accumulate if self.loss_is_sum else 1
+        frame, truth = self.frames(output.float(), batch)
+        error = over_ranks((frame.clamp(0, 1) - truth).square().mean(), place, "mean").item()
+        num_values = output.numel() * place.world_size * self.train.accumulate if self.loss_is_sum else 1
         values = {
             "loss": loss,
             "loss_per_value": loss / num_values,
@@ -281,20 +290,26 @@ class Trainer:
         at_freq = self.run.val_freq is not None and self.iteration % self.run.val_freq == 0
         return self.iteration > 0 and (at_freq or self.iteration == self.train.total_iter)
 
-    def validate(self, record: Recorder, stop: StopSignals) -> None:
-        """Measures the network (its average, where one is kept) and notes what is best so far."""
+    def validate(self, record: Recorder, stop: StopSignals) -> Validation | None:
+        """Measures the network (its average, where one is kept) and notes what is best so far.
+
+        Returns:
+            What was measured; None if a stop was requested meanwhile.
+        """
         assert self.run.validate is not None, "validation_is_due says there is something to validate on"
         network = self.network if self.ema is None else self.ema
         network.eval()
         result = self.run.validate(network, stop)
         if result is None:
-            return
+            return None
         self.last_validation = self.iteration
         for name, value in result.values.items():
-            self.best[name] = max(value, self.best.get(name, -math.inf))
+            better = min if name in result.lower_is_better else max
+            self.best[name] = better(value, self.best.get(name, value))
             logger.info("validation %d  %s %.4f  (best %.4f)", self.iteration, name, value, self.best[name])
         record.scalars(self.iteration, {f"val/{name}": value for name, value in result.values.items()})
         record.images(self.iteration, result.example)
+        return result
 
     def weights_file(self) -> Path:
         """Returns the file of this iteration's weights."""
@@ -311,6 +326,7 @@ class Trainer:
         checkpoint.save(self.weights_file(), weights)
         checkpoint.save(self.run.folder / "training_states" / f"{self.iteration}.state", self.state())
         checkpoint.forget_old_states(self.run.folder, self.run.logger.keep_states, self.run.logger.keep_state_every)
+        checkpoint.forget_old_weights(self.run.folder, self.run.logger.keep_weights)
 
     def leave(self, stop: StopSignals) -> None:
         """Ends the program after a stop was requested and the state saved."""

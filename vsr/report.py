@@ -1,0 +1,92 @@
+"""What a test leaves behind: tables, ``metrics.csv`` and ``metrics.json``."""
+
+import csv
+import hashlib
+import io
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+import vsr
+from vsr.evaluation import FrameScore, average
+from vsr.metrics import protocol_for
+from vsr.options import Options
+from vsr.utils.files import write_text_atomically
+from vsr.utils.log import logger
+from vsr.utils.place import Place
+
+
+def show_table(scores: list[FrameScore], caption: str, folder: Path, name: str, place: Place) -> None:
+    """Logs the means of a test set, and writes them to ``NAME_table.txt``."""
+    text = f"{name}\n{table(scores)}\n{caption}\npicture: {picture_file(folder, name)}"
+    logger.info(text)
+    if place.is_main:
+        write_text_atomically(folder / f"{name}_table.txt", f"{text}\n")
+
+
+def table(scores: list[FrameScore]) -> str:
+    """Returns the means as a table: a row per method, a column per metric."""
+    means = {method: clips["mean"] for method, clips in average(scores).items()}
+    width = max(len(method) for method in means) + 2
+    columns = list(dict.fromkeys(name for row in means.values() for name in row))
+    lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
+    for method, row in means.items():
+        cells = [f"{row[column]:.4f}" if column in row else "-" for column in columns]
+        lines.append(f"{method:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
+    return "\n".join(lines)
+
+
+def picture_file(folder: Path, dataset: str) -> Path:
+    """Returns the file of a test set's side-by-side picture."""
+    return folder / "visualization" / f"{dataset}_comparison.png"
+
+
+def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, Any]:
+    """Returns how each metric was measured, by the metric's name."""
+    frames = [clip.num_frames for clip in dataset.clips]
+    return {
+        metric: protocol_for(
+            name,
+            frames,
+            dataset.padding,
+            call.keywords.get("crop_border", 0),
+            call.keywords.get("test_y_channel", False),
+        )._asdict()
+        for metric, call in options.val.metrics.items()
+    }
+
+
+def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, FrameScore]]) -> None:
+    """Writes ``metrics.csv``, a row per frame and method, and ``metrics.json``, means and how they were measured."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    metrics = list(dict.fromkeys(name for _, score in scores for name in score.values))
+    labels = [label for label in ("action", "camera") if any(getattr(score, label) for _, score in scores)]
+    writer.writerow(["dataset", "method", "clip", "frame", *labels, *metrics])
+    for dataset, score in scores:
+        row = [dataset, score.method, score.clip, score.frame, *(getattr(score, label) for label in labels)]
+        writer.writerow([*row, *(score.values.get(name, "") for name in metrics)])
+    write_text_atomically(folder / "metrics.csv", text.getvalue())
+    write_text_atomically(folder / "metrics.json", json.dumps(report, indent=2) + "\n")
+    logger.info("results: %s", folder / "metrics.json")
+
+
+def sha256(file: Path) -> str:
+    """Returns the file's SHA-256 in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a number depends on."""
+    return {
+        "vsr": vsr.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }

@@ -1,0 +1,63 @@
+"""The folder of a next-frame experiment's results, named as the original project's."""
+
+from pathlib import Path
+from typing import Any
+
+from vsr.options import Options
+from vsr.schema import settings_of
+
+DATASETS = {"HumanEvaDataset": "Humaneva", "CharadesDataset": "Charades_v1_480"}
+ENCODERS = {"UNetEncoder": "unet_conv", "ResNetEncoder": "resnet18"}
+
+
+def results_folder(options: Options) -> Path:
+    """Returns the path TEST/MEMORY/NETWORK/TRAINING that tells an experiment's settings.
+
+    For the README's settings that is
+    ``nextframe_fi50_Humaneva/Static_Conv_multi_sep1by1_m10_e128_hop1/unet_conv[3,32,64,128][True, True, True]/``
+    ``L1Loss_e1e-03_d1e-03_W64H64``. Settings that the original names do not tell apart are added to them.
+    """
+    tree, train = options.tree, options.train
+    data, network = settings_of(options.datasets["train"].open), settings_of(options.network_g)
+    return Path(
+        _test(tree, data),
+        _memory(tree, network, train),
+        _network(tree, network),
+        _loss(tree, data, train),
+    )
+
+
+def _test(tree: Any, data: dict[str, Any]) -> str:
+    dataset = tree["datasets"]["train"]["type"]
+    name = f"{data['test_type']}_fi{data['frame_interval']}_{DATASETS.get(dataset, dataset)}"
+    return name + "_random" * data["random_interval"]
+
+
+def _memory(tree: Any, network: dict[str, Any], train: Any) -> str:
+    kind, memory = tree["network_g"]["memory"]["type"], settings_of(network["memory"])
+    embeddings = {"conv": "Conv_multi_sep1by1", "conv3x3": "Conv_multi_sep3by3", "fc": "FC_multi_sep"}
+    name = f"Static_{embeddings[memory['embedding']]}" + (f"_{kind}" if kind != "pixsim" else "")
+    if memory["flat2d"] is not None:
+        name += f"_flat2d_stride{memory['flat2d'].stride}"
+    name += f"_m{memory['memory_size'] or 'all'}_e{memory['embed_channels'] or 'all'}_hop{memory['hops']}"
+    name += f"_crop{memory['crop']}" if memory.get("crop", 0) > 1 else ""
+    name += f"_{memory['normalize']}" if memory["normalize"] != "none" else ""
+    name += f"_{memory['tying']}" if memory["tying"] != "adjacent" else ""
+    name += f"_ws{train.wsupervised:g}" if train.wsupervised else ""
+    return name + "_QSsep" * network["query_sentence_separate"]
+
+
+def _network(tree: Any, network: dict[str, Any]) -> str:
+    encoder, kind = network["encoder"], tree["network_g"]["encoder"]["type"]
+    channels = settings_of(encoder).get("channels") or encoder().channels
+    return f"{ENCODERS.get(kind, kind)}[{','.join(map(str, channels))}]{network['noskip']}"
+
+
+def _loss(tree: Any, data: dict[str, Any], train: Any) -> str:
+    rates = [
+        train.optim_g.keywords["lr"] if lr is None else lr
+        for lr in (train.lr.encoder, train.lr.decoder, train.lr.memory)
+    ]
+    name = f"{tree['train']['pixel_opt']['type']}_e{rates[0]:.0e}_d{rates[1]:.0e}"
+    name += f"_m{rates[2]:.0e}" if rates[2] != rates[0] else ""
+    return f"{name}_W{data['width']}H{data['height']}"

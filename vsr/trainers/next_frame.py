@@ -1,0 +1,117 @@
+"""Training of a network that predicts the next frame."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vsr.registry import register
+from vsr.trainers import checkpoint
+from vsr.trainers.batches import Batch
+from vsr.trainers.options import TrainOptions
+from vsr.trainers.recorder import Recorder
+from vsr.trainers.run import Run, Validation
+from vsr.trainers.trainer import Trainer
+from vsr.trainers.weight_supervision import weight_divergence
+from vsr.utils.signals import StopSignals
+
+
+@dataclass(frozen=True)
+class PartRates:
+    """Learning rates of the network's parts.
+
+    Args:
+        encoder: its rate; ~ is optim_g's.
+        decoder: its rate; ~ is optim_g's.
+        memory: its rate; ~ is optim_g's.
+    """
+
+    encoder: float | None = None
+    decoder: float | None = None
+    memory: float | None = None
+
+
+@dataclass(frozen=True)
+class NextFrameOptions(TrainOptions):
+    """How a FramePredictor is trained: the keys of TrainOptions, and these.
+
+    Args:
+        lr: learning rates of encoder, decoder and memory.
+        wsupervised: factor of a loss that wants the memory to read the frames most like the next one; 0 is off.
+        num_pictures: validation samples whose pictures are kept with the best and the last results.
+    """
+
+    lr: PartRates = field(default_factory=PartRates)
+    wsupervised: float = 0.0
+    num_pictures: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("wsupervised", "num_pictures"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} has to be at least 0, got {getattr(self, name)}")
+
+
+@register("trainer")
+class NextFrameTrainer(Trainer):
+    """Trains a FramePredictor on HumanEvaDataset or CharadesDataset.
+
+    In the experiment's folder it keeps ``Results/…/best_loss``, whenever a validation gives the lowest loss so far, and
+    ``last``, whenever a state is saved: pictures of validation samples, and weights.
+
+    Reference: the original project's README, whose options and folders these are (docs/restoration.md).
+    """
+
+    task = "next-frame"
+
+    def __init__(self, network: nn.Module, run: Run, /, train: NextFrameOptions) -> None:
+        self.newest: Validation | None = None
+        super().__init__(network, run, train)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Returns the optimiser's groups: encoder, decoder, memory."""
+        default = self.train.optim_g.keywords["lr"]
+        rates = {"encoder": self.train.lr.encoder, "decoder": self.train.lr.decoder, "memory": self.train.lr.memory}
+        groups = {part: {"params": [], "lr": default if lr is None else lr} for part, lr in rates.items()}
+        for name, parameter in self.network.named_parameters():
+            part = name.split(".")[0]  # sentence_encoder has the encoder's
+            groups["encoder" if part.endswith("encoder") else part]["params"].append(parameter)
+        return [{**group, "deformable": False} for group in groups.values()]
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the loss of a batch and the network's output."""
+        output, weights = self.model(batch["query"], batch["sentences"], self.train.wsupervised > 0)
+        loss = self.train.pixel_opt(output.float(), batch["target"])
+        for level in weights or []:
+            divergence = weight_divergence(level.float(), batch["sentences"], batch["next"])
+            loss = loss + self.train.wsupervised / len(weights) * divergence
+        return loss, output
+
+    def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the frames that an output stands for and those they should be."""
+        return self.network.frame_of(output, batch["query"]), batch["next"]
+
+    def validate(self, record: Recorder, stop: StopSignals) -> Validation | None:
+        """Measures the network, and keeps it if its loss is the lowest so far."""
+        result = super().validate(record, stop)
+        if result is not None:
+            self.newest = result
+            loss = next(name for name in result.values if name in result.lower_is_better)
+            if result.values[loss] == self.best[loss]:
+                self.keep("best_loss", result)
+        return result
+
+    def save(self) -> None:
+        """Saves the experiment, and the newest results."""
+        super().save()
+        if self.newest is not None:
+            self.keep("last", self.newest)
+
+    def keep(self, name: str, result: Validation) -> None:
+        """Writes pictures and weights to the results, as ``best_loss`` or ``last``."""
+        results: Path = self.run.results
+        result.save_pictures(results / name)
+        if self.run.place.is_main:
+            network = self.network if self.ema is None else self.ema
+            checkpoint.save(results / "weight" / f"{name}.pth", {"params": network.state_dict()})

@@ -1,0 +1,93 @@
+"""Measures a network while it is trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from vsr import prediction
+from vsr.evaluation import FrameScore, average, measure, network_restorer, restore_all
+from vsr.options import DatasetOptions, Options
+from vsr.pictures import triptych
+from vsr.prediction_pictures import example, write_pictures
+from vsr.trainers.run import Validation
+from vsr.utils.log import logger
+from vsr.utils.place import Place, any_rank, from_all_ranks
+from vsr.utils.signals import StopSignals
+
+Validate = Callable[[nn.Module, StopSignals], Validation | None]
+
+
+def restoration_validation(options: Options, validation_sets: list[DatasetOptions], place: Place) -> Validate:
+    """Returns the function that measures a super-resolution network; the processes share the frames."""
+    opened = {entry.name: (entry.open(), entry.loader.num_worker_per_gpu) for entry in validation_sets}
+
+    def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
+        values: dict[str, float] = {}
+        images: dict[str, np.ndarray] = {}
+        restore = {"network": network_restorer(network, options.scale, place.device)}
+        for name, (dataset, num_workers) in opened.items():
+            scores: list[FrameScore] = []
+            for restored in restore_all(restore, dataset, num_workers, _title(name, options, place), place):
+                scores += measure(restored, options.val.metrics)
+                images = images or triptych(restored)
+                if stop:
+                    break
+            gathered = _gather(scores, stop, place)
+            if gathered is None:
+                return None
+            if gathered:
+                means = average(gathered)["network"]["mean"]
+                values |= {f"{name}/{metric}": value for metric, value in means.items()}
+        return Validation(values, images)
+
+    return validate
+
+
+def prediction_validation(options: Options, validation_sets: list[DatasetOptions], place: Place) -> Validate:
+    """Returns the function that measures a FramePredictor; the processes share the samples.
+
+    The pictures it keeps are of the first set.
+    """
+    opened = {entry.name: (entry.open(), entry.loader.num_worker_per_gpu) for entry in validation_sets}
+
+    def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
+        values: dict[str, float] = {}
+        kept: dict[int, prediction.Predicted] = {}
+        for name, (dataset, num_workers) in opened.items():
+            scores: list[FrameScore] = []
+            num_kept = 0 if values else options.train.num_pictures
+            title = _title(name, options, place)
+            for number, predicted in prediction.predict_all(network, dataset, num_workers, title, place, num_kept):
+                scores += prediction.measure(predicted)
+                if number < num_kept:
+                    kept[number] = predicted
+                if stop:
+                    break
+            gathered = _gather(scores, stop, place)
+            if gathered is None:
+                return None
+            means = {method: clips["mean"] for method, clips in average(gathered).items()}
+            logger.info("%s: %s", name, prediction.standing(means))
+            values |= {f"{name}/{metric}": value for metric, value in means["network"].items()}
+
+        def save_pictures(folder: Path) -> None:
+            for number, predicted in kept.items():
+                write_pictures(folder, number, predicted)
+
+        lower_is_better = frozenset(name for name in values if name.rpartition("/")[2] in prediction.ERRORS)
+        images = example(next(iter(kept.values()))) if kept else {}
+        return Validation(values, images, lower_is_better, save_pictures)
+
+    return validate
+
+
+def _title(name: str, options: Options, place: Place) -> str | None:
+    return f"validating {name}" if options.val.pbar and place.is_main else None
+
+
+def _gather(scores: list[FrameScore], stop: StopSignals, place: Place) -> list[FrameScore] | None:
+    """Returns the scores of all ranks, None if one of them was asked to stop."""
+    (stopped,) = any_rank(place, bool(stop))
+    return None if stopped else [score for part in from_all_ranks(scores, place) for score in part]
