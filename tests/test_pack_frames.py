@@ -89,7 +89,7 @@ def test_a_meta_file_chooses_clips_and_frames(clips, tmp_path, capsys):
     store = pack(clips.gt, tmp_path / "gt.lmdb", "--meta", tmp_path / "meta.txt")
     assert store.clips() == ["001"]
     assert store.frames("001") == ["00000000", "00000001"]
-    with pytest.raises(FileNotFoundError, match="has no frame '000/00000005', but the meta file lists 6 frames"):
+    with pytest.raises(FileNotFoundError, match="lacks 6 of the 6 frames of clip '000' that the meta file"):
         REDSDataset(tmp_path / "gt.lmdb", tmp_path / "gt.lmdb", clips.meta, io_backend=LMDB, val_partition=None)
     (tmp_path / "meta.txt").write_text("001 7\n")
     assert run("--from", clips.gt, "--to", tmp_path / "x.lmdb", "--meta", tmp_path / "meta.txt") == 2

@@ -253,17 +253,34 @@ def test_missing_root_says_how_to_get_reds(clips, tmp_path, option):
 
 
 @pytest.mark.parametrize("side", ["gt", "lq"])
-def test_missing_clips_and_frames_are_named(copy, side):
-    (getattr(copy, side) / "001" / "00000007.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"has no frame '001/00000007', but the meta file lists 8 frames"):
+@pytest.mark.parametrize("frame", ["00000000", "00000004", "00000007"])
+def test_missing_clips_and_frames_are_named(copy, side, frame):
+    root = getattr(copy, side)
+    (root / "001" / f"{frame}.png").unlink()
+    message = rf"lacks 1 of the 8 frames of clip '001' that the meta file lists: {frame}\. .*prepare_reds"
+    with pytest.raises(FileNotFoundError, match=message):
         reds(copy)
-    shutil.rmtree(getattr(copy, side) / "001")
-    with pytest.raises(FileNotFoundError, match=r"has no frame '001/00000007'"):
+    shutil.rmtree(root / "001")
+    for on_bad_frame in ("error", "skip"):  # a whole clip is no bad frame
+        with pytest.raises(FileNotFoundError, match=r"lacks 8 of the 8 frames of clip '001' .*: 00000000, 00000001, "):
+            reds(copy, on_bad_frame=on_bad_frame)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty"])
+def test_frames_that_are_bad_from_the_start_can_be_skipped(copy, caplog, damage):
+    for file in (copy.gt / "000" / "00000000.png", copy.lq / "000" / "00000001.png"):
+        file.unlink() if damage == "missing" else file.write_bytes(b"")
+    with pytest.raises(
+        FileNotFoundError if damage == "missing" else ValueError, match=r"00000000|0000000\.png is empty"
+    ):
         reds(copy)
-    shutil.rmtree(getattr(copy, side))
-    getattr(copy, side).mkdir()
-    with pytest.raises(FileNotFoundError, match=r"has no frame '000/00000007'.*prepare_reds"):
-        reds(copy)
+    dataset = reds(copy, on_bad_frame="skip")
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (2 if damage == "missing" else 0)
+    assert all("on_bad_frame: skip: " in message and "lacks 1 of the 8 frames" in message for message in warnings)
+    keys = {dataset[SampleKey(item, epoch)]["key"] for item in range(8) for epoch in range(5)}
+    assert not keys & {"000/00000000", "000/00000001", "000/00000002"}  # 2 needs the LQ frame 1
+    assert {"000/00000003", "000/00000006"} <= keys
 
 
 def test_a_frame_that_is_damaged_or_missing_later_is_named_when_it_is_read(copy):

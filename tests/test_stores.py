@@ -1,4 +1,6 @@
+import os
 import pickle
+import shutil
 
 import cv2
 import lmdb
@@ -169,6 +171,39 @@ def test_the_wrong_backend_says_which_is_right(clips, tmp_path):
     make_lmdb(tmp_path / "gt.lmdb", {})
     with pytest.raises(ValueError, match=r"is an LMDB.* set io_backend: \{type: lmdb\}"):
         open_store(tmp_path / "gt.lmdb")
+
+
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.95])
+def test_a_database_that_was_copied_in_part_is_refused_not_read_until_the_process_dies(clips, tmp_path, part):
+    make_lmdb(tmp_path / "gt.lmdb", {f"{key}{repeat}": v for key, v in png_bytes(clips).items() for repeat in range(9)})
+    file = tmp_path / "gt.lmdb" / "data.mdb"
+    shutil.copytree(tmp_path / "gt.lmdb", tmp_path / "copy.lmdb")  # a copy, since the original is open in this process
+    os.truncate(tmp_path / "copy.lmdb" / "data.mdb", int(part * file.stat().st_size))
+    with pytest.raises(ValueError, match=r"copy\.lmdb' is truncated: data\.mdb has \d+ of at least \d+ bytes"):
+        open_store(tmp_path / "copy.lmdb", IOBackend("lmdb")).read("000/000000000")
+
+
+def test_one_database_under_two_names_is_opened_once(clips, tmp_path, monkeypatch):
+    make_lmdb(tmp_path / "gt.lmdb", png_bytes(clips)).read("000/00000000")
+    (tmp_path / "link.lmdb").symlink_to("gt.lmdb")
+    monkeypatch.chdir(tmp_path)
+    for name in ("gt.lmdb", "link.lmdb", "link.lmdb/../gt.lmdb"):
+        assert open_store(name, IOBackend("lmdb")).read("000/00000000").shape == (32, 40, 3)
+
+
+def test_a_database_that_was_shrunk_by_deletions_is_whole(tmp_path):
+    """LMDB may count pages at the end of the file that it never wrote; they are not used."""
+    rng = np.random.default_rng(5)
+    folder = tmp_path / "gt.lmdb"
+    with lmdb.open(str(folder), map_size=1 << 26, sync=False) as database:
+        for _ in range(20):
+            with database.begin(write=True) as transaction:
+                for key in rng.integers(0, 40, 30):
+                    if rng.random() < 0.4:
+                        transaction.delete(f"000/{key:08d}".encode())
+                    else:
+                        transaction.put(f"000/{key:08d}".encode(), rng.bytes(int(rng.integers(10, 50_000))))
+    open_store(folder, IOBackend("lmdb")).clips()
 
 
 def test_a_damaged_database_is_named(tmp_path):

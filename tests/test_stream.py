@@ -1,6 +1,8 @@
 """The stream of training samples is the same, whoever reads it: any number of workers and processes, after any stop."""
 
 import shutil
+import subprocess
+import sys
 from itertools import islice
 
 import cv2
@@ -115,6 +117,48 @@ def test_a_bad_frame_is_skipped_for_the_next_readable_draw_and_logged(damaged, c
     assert sample["key"] == "000/00000003"
     assert torch.equal(sample["gt"], following["gt"])
     assert sum("on_bad_frame: skip: " in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_skipped_frames_are_told_and_counted_whoever_met_them(damaged, caplog, workers):
+    dataset = REDSDataset(*damaged, gt_size=16, num_frame=1, val_partition=None, on_bad_frame="skip")
+    sampler = TrainSampler(len(dataset), shuffle=False)  # draws 2 and 12 are the truncated frame
+    read = list(islice(loaded_batches(dataset, sampler, 5, workers), 4))
+    assert [batch["key"][2] for batch in read] == ["000/00000003", "001/00000002"] * 2
+    messages = [record.message for record in caplog.records if "on_bad_frame" in record.message]
+    assert [message.rpartition("(")[2] for message in messages] == ["bad samples so far: 1)", "bad samples so far: 2)"]
+    assert all("000/00000002.png is truncated" in message for message in messages)
+    assert all(batch.keys() == {"lq", "gt", "key"} for batch in read)
+
+
+SPAWNED = """
+import sys
+from itertools import islice
+import torch
+from vsr.data import REDSDataset, TrainSampler
+from vsr.data.loader import batches
+
+if __name__ == "__main__":
+    torch.multiprocessing.set_start_method(sys.argv[1])
+    gt, lq, meta = sys.argv[2:5]
+    dataset = REDSDataset(gt, lq, meta, gt_size=16, num_frame=3, val_partition=None, use_hflip=True, use_rot=True)
+    totals = []
+    for workers in (0, 2):
+        read = islice(batches(dataset, TrainSampler(len(dataset), seed=5), 3, workers), 4)
+        totals.append([(batch["key"], batch["lq"].sum().item(), batch["gt"].sum().item()) for batch in read])
+    assert totals[0] == totals[1]
+    print("same")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_that_are_not_forked_give_the_same_batches(clips, tmp_path, method):
+    (tmp_path / "read.py").write_text(SPAWNED)
+    command = [sys.executable, str(tmp_path / "read.py"), method, *map(str, (clips.gt, clips.lq, clips.meta))]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.stdout == "same\n", result.stderr
 
 
 def test_a_set_of_bad_frames_only_is_an_error_even_when_skipping(damaged):

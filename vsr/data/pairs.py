@@ -71,6 +71,38 @@ def check_pair(gt: FrameStore, lq: FrameStore, gt_key: str, lq_key: str, scale: 
     return lq_h, lq_w
 
 
+def check_frames(store: FrameStore, clip: str, frames: list[str], on_bad_frame: OnBadFrame, remedy: str) -> None:
+    """Raises ``FileNotFoundError`` if a store lacks frames of a clip; with "skip", warns unless it lacks all."""
+    missing = sorted(set(frames) - set(store.frames(clip)))
+    if not missing:
+        return
+    message = (
+        f"'{store.root}' lacks {len(missing)} of the {len(frames)} frames of clip '{clip}' that the meta file lists: "
+        f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
+    )
+    if on_bad_frame == "error" or len(missing) == len(frames):
+        raise FileNotFoundError(f"{message}. {remedy}")
+    _log.warning("on_bad_frame: skip: %s", message)
+
+
+def clip_size(gt: FrameStore, lq: FrameStore, keys: list[str], scale: int, on_bad_frame: OnBadFrame) -> tuple[int, int]:
+    """Returns the LQ height and width of a clip, from its first frame; with "skip", from the first that is readable.
+
+    Raises:
+        FileNotFoundError: that frame is missing.
+        ValueError: it is damaged, or its GT is not ``scale`` times as large.
+    """
+
+    def is_readable(key: str) -> bool:
+        try:
+            return bool(gt.size(key) and lq.size(key))
+        except (ValueError, FileNotFoundError):
+            return False
+
+    key = keys[0] if on_bad_frame == "error" else next(filter(is_readable, keys), keys[0])
+    return check_pair(gt, lq, key, key, scale)
+
+
 def check_training_options(num_frame: int, gt_size: int, scale: int, on_bad_frame: str) -> None:
     """Raises ``ValueError`` for options that contradict each other, before any file is looked at."""
     if num_frame < 1 or num_frame % 2 == 0:

@@ -11,8 +11,9 @@ from vsr.data.pairs import (
     OnBadFrame,
     RawSample,
     Sample,
-    check_pair,
+    check_frames,
     check_training_options,
+    clip_size,
     finished,
     open_lq_root,
     open_root,
@@ -60,7 +61,7 @@ class REDSDataset(Dataset[Sample]):
         on_bad_frame: error stops at a damaged or missing frame, skip logs it and takes the next readable draw instead.
 
     Raises:
-        FileNotFoundError: a root, a clip or its last frame is missing.
+        FileNotFoundError: a root, a clip or a frame is missing.
         ValueError: options that contradict each other or the frames.
     """
 
@@ -157,21 +158,17 @@ class REDSDataset(Dataset[Sample]):
         return frames[::-1] if self.random_reverse and rng.random() < 0.5 else frames
 
     def _check(self, clip: ClipInfo) -> tuple[int, int]:
-        """Returns the LQ frame size of a clip after checking what can be checked without reading every frame."""
+        """Returns the LQ frame size of a clip after checking what can be checked without reading the frames."""
         longest = (self.num_frame - 1) * max(self.intervals) + 1
         if clip.num_frames < longest:
             raise ValueError(
                 f"clip '{clip.name}' has {clip.num_frames} frames, but num_frame {self.num_frame} at interval "
                 f"{max(self.intervals)} needs {longest}"
             )
+        keys = [_frame_key(clip, frame) for frame in range(clip.num_frames)]
         for store in (self.gt, self.lq):
-            last = _frame_key(clip, clip.num_frames - 1)
-            if not store.has(last):
-                raise FileNotFoundError(
-                    f"'{store.root}' has no frame '{last}', but the meta file lists {clip.num_frames} frames of clip "
-                    f"'{clip.name}'. {HELP}"
-                )
-        size = check_pair(self.gt, self.lq, _frame_key(clip, 0), _frame_key(clip, 0), self.scale)
+            check_frames(store, clip.name, [key.rpartition("/")[2] for key in keys], self.on_bad_frame, HELP)
+        size = clip_size(self.gt, self.lq, keys, self.scale, self.on_bad_frame)
         if self.gt_size > min(size) * self.scale:
             raise ValueError(
                 f"gt_size {self.gt_size} is larger than the frames of clip '{clip.name}', "

@@ -145,8 +145,9 @@ class LmdbStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._folder = root.resolve()  # LMDB opens a database once, however its path is written
         # "000/00000014": b"000_00000014"; the file names of meta_info.txt, else the keys themselves
-        self._keys = {_slashed(key): key.encode() for key in _listed_keys(root)}
+        self._keys = {_slashed(key): key.encode() for key in _listed_keys(self._folder)}
         self._clips: dict[str, list[str]] = defaultdict(list)
         for key in sorted(self._keys, key=natural_order):
             clip, _, frame = key.rpartition("/")
@@ -166,18 +167,18 @@ class LmdbStore:
 
     def size(self, key: str) -> tuple[int, int]:
         """Returns a frame's height and width; of a PNG or a packed frame, from its first bytes."""
-        with _environment(self.root).begin(buffers=True) as transaction:
+        with _environment(self._folder).begin(buffers=True) as transaction:
             start = bytes(self._value(transaction, key)[:SIZE_BYTES])
         return image_size(start) or self.read(key).shape[:2]
 
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
-        with _environment(self.root).begin(buffers=True) as transaction:
+        with _environment(self._folder).begin(buffers=True) as transaction:
             return decode(self._value(transaction, key), f"{self.root}, key {key}", crop)
 
     def value(self, key: str) -> bytes:
         """Returns what is stored for a frame, as it is."""
-        with _environment(self.root).begin(buffers=True) as transaction:
+        with _environment(self._folder).begin(buffers=True) as transaction:
             return bytes(self._value(transaction, key))
 
     def _value(self, transaction: lmdb.Transaction, key: str) -> memoryview:
@@ -193,12 +194,26 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 
 
 @lru_cache(maxsize=16)
-def _environment(root: Path) -> lmdb.Environment:
-    """Returns the open database; LMDB allows each process to open it once."""
+def _environment(folder: Path) -> lmdb.Environment:
+    """Returns the open database; LMDB allows each process to open it once.
+
+    Raises:
+        ValueError: it is damaged, or a part of it is missing.
+    """
     try:
-        return lmdb.open(str(root), readonly=True, lock=False, readahead=False, meminit=False)
+        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
+        usage = environment.stat()
     except lmdb.Error as error:
-        raise ValueError(f"LMDB '{root}' cannot be read: {error}") from error
+        raise ValueError(f"LMDB '{folder}' cannot be read: {error}") from error
+    num_pages = 2 + usage["branch_pages"] + usage["leaf_pages"] + usage["overflow_pages"]
+    size = (folder / "data.mdb").stat().st_size
+    if size < num_pages * usage["psize"]:  # to read a page that is not there would end the process without a word
+        environment.close()
+        raise ValueError(
+            f"LMDB '{folder}' is truncated: data.mdb has {size} of at least {num_pages * usage['psize']} bytes; "
+            "copy it again"
+        )
+    return environment
 
 
 if hasattr(os, "register_at_fork"):
