@@ -19,6 +19,7 @@ import re
 import shutil
 import sys
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,10 +100,14 @@ def prepare(source: Path, target: Path, mode: Mode, threads: int, dry_run: bool)
         lost = [f"{k:03d}" for k in missing if k not in clips]
         if lost:
             raise RedsError(
-                f"{part.name} in '{source}' lacks {len(lost)} of {part.num_clips} clips: {' '.join(lost[:8])}"
+                f"{part.name} in '{source}' lacks {len(lost)} of {part.num_clips} clips of {NUM_FRAMES} frames: "
+                f"{' '.join(lost[:8])}"
             )
-        how = mode if isinstance(clips[missing[0]], Path) else "unpack"
-        print(f"{part.name}: {len(missing)} of {part.num_clips} clips to {how}, to clip {part.first_clip:03d} and up")
+        num_zipped = sum(not isinstance(clips[k], Path) for k in missing)
+        print(
+            f"{part.name}: {len(missing)} of {part.num_clips} clips, {len(missing) - num_zipped} to {mode} and "
+            f"{num_zipped} to unpack, to clip {part.first_clip:03d} and up"
+        )
         plan += [(part, k, clips[k]) for k in missing]
     check_space(target, plan, mode)
     if dry_run:
@@ -123,12 +128,17 @@ def refuse_half_merged(target: Path) -> None:
     """Raises if a clip below ``target`` is not whole: something else than this script was stopped half-way."""
     for side in SIDES:
         for clip in clip_folders(target / side):
-            count = sum(1 for _ in clip.glob("*.png"))
-            if count != NUM_FRAMES:
+            if not is_whole(clip):
+                count = sum(1 for _ in clip.glob("*.png"))
                 raise RedsError(
                     f"'{clip}' holds {count} frames instead of {NUM_FRAMES}: a copy was stopped half-way. Remove that "
                     "folder and start again"
                 )
+
+
+def is_whole(clip: Path) -> bool:
+    """Returns whether a clip's folder holds as many frames as it has to."""
+    return sum(1 for _ in clip.glob("*.png")) == NUM_FRAMES
 
 
 def clip_folders(root: Path) -> list[Path]:
@@ -137,20 +147,48 @@ def clip_folders(root: Path) -> list[Path]:
 
 
 def find_part(source: Path, part: Part, archives: dict[str, zipfile.ZipFile]) -> dict[int, Clip]:
-    """Returns where each clip of a part is: a folder, or members of a zip, which is opened into ``archives``."""
-    top = part.name.split("_")[0]  # train or val
-    below = ["X4", ""] if part.name.endswith("bicubic") else [""]
-    for folder in (f"{top}/{part.name}", f"{part.name}/{part.name}", f"{part.name}/{top}/{part.name}", part.name, "."):
-        for sub in below:
-            root = source / folder / sub
-            if folder == "." and source.name != part.name:
-                continue
-            clips = {int(clip.name): clip for clip in clip_folders(root)}
-            if clips:
-                return dict(clips)
-    names = (f"{part.name}.zip", f"{part.name}_part*.zip", f"{top}/{part.name}.zip", f"{top}/{part.name}_part*.zip")
-    members: dict[int, Clip] = defaultdict(list)
-    for file in (file for name in names for file in sorted(source.glob(name))):
+    """Returns where each whole clip of a part is: a folder, else members of a zip, opened into ``archives``."""
+    clips: dict[int, Clip] = dict(found_folders(source, part))
+    if len(clips) < part.num_clips:
+        clips = {**found_members(source, part, archives), **clips}
+    if not clips:
+        raise RedsError(
+            f"'{source}' holds neither {part.name}.zip nor a folder {part.name} with clips of {NUM_FRAMES} frames; it "
+            "is at https://seungjunnah.github.io/Datasets/reds.html"
+        )
+    return clips
+
+
+def found_folders(source: Path, part: Part) -> dict[int, Path]:
+    """Returns the folders of a part's whole clips by their number in it; the first of the known trees that has any."""
+    train = part.name.replace("val", "train")
+    for root in known_roots(source, part.name):
+        clips = {int(clip.name): clip for clip in clip_folders(root) if is_whole(clip)}
+        if clips:
+            return clips
+    for root in known_roots(source, train) if part.name != train else ():  # regrouped before, by whatever tool
+        clips = {int(clip.name) - NUM_TRAIN: clip for clip in clip_folders(root) if is_whole(clip)}
+        clips = {number: clip for number, clip in clips.items() if number >= 0}
+        if clips:
+            return clips
+    return {}
+
+
+def known_roots(source: Path, name: str) -> Iterator[Path]:
+    """Yields where the clips of a part may be: the tree inside the zips, a folder named as its zip around it, flat."""
+    top = name.split("_")[0]  # train or val
+    folders = [f"{top}/{name}", f"{name}/{name}", f"{name}/{top}/{name}", name]
+    for folder in [*folders, "."] if source.name == name else folders:
+        if name.endswith("bicubic"):
+            yield source / folder / "X4"
+        yield source / folder
+
+
+def found_members(source: Path, part: Part, archives: dict[str, zipfile.ZipFile]) -> dict[int, Clip]:
+    """Returns the members of a part's whole clips, of all its zips in ``source`` and the folders in it."""
+    members: dict[int, dict[str, zipfile.ZipInfo]] = defaultdict(dict)
+    names = (f"{part.name}.zip", f"{part.name}_part*.zip")  # one mirror has train_sharp_part1.zip to part3
+    for file in sorted(file for name in names for pattern in (name, f"*/{name}") for file in source.glob(pattern)):
         try:
             archive = archives[str(file)] = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
@@ -159,13 +197,8 @@ def find_part(source: Path, part: Part, archives: dict[str, zipfile.ZipFile]) ->
             match = _MEMBER.search(info.filename)
             if match:
                 info.comment = str(file).encode()  # which archive it is in
-                members[int(match[1])].append(info)
-    if not members:
-        raise RedsError(
-            f"'{source}' holds neither {part.name}.zip nor a folder {part.name} with clips; it is at "
-            "https://seungjunnah.github.io/Datasets/reds.html"
-        )
-    return dict(members)
+                members[int(match[1])][match[2]] = info
+    return {number: list(clip.values()) for number, clip in members.items() if len(clip) == NUM_FRAMES}
 
 
 def check_space(target: Path, plan: list[tuple[Part, int, Clip]], mode: Mode) -> None:
@@ -190,11 +223,7 @@ def place(clip: Clip, target: Path, mode: Mode, archives: dict[str, zipfile.ZipF
     if not isinstance(clip, Path):
         partial.mkdir()
         for info in clip:
-            with (
-                archives[info.comment.decode()].open(info) as packed,
-                (partial / Path(info.filename).name).open("wb") as out,
-            ):
-                shutil.copyfileobj(packed, out, 1 << 20)
+            unpack(archives[info.comment.decode()], info, partial / Path(info.filename).name)
     elif mode == "link":
         target.symlink_to(clip.resolve(), target_is_directory=True)
         return
@@ -207,6 +236,15 @@ def place(clip: Clip, target: Path, mode: Mode, archives: dict[str, zipfile.ZipF
     partial.rename(target)
     if mode == "move" and isinstance(clip, Path):
         shutil.rmtree(clip)
+
+
+def unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> None:
+    """Writes one member of a zip."""
+    try:
+        with archive.open(info) as packed, file.open("wb") as out:
+            shutil.copyfileobj(packed, out, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise RedsError(f"'{archive.filename}' is damaged in {info.filename} ({error}); download it again") from None
 
 
 def check(target: Path, threads: int) -> None:

@@ -33,6 +33,18 @@ TREES = {
         "val_sharp": "val_sharp/val/val_sharp",
         "val_sharp_bicubic": "val_sharp_bicubic/val_sharp_bicubic",
     },
+    "named twice, no X4": {
+        "train_sharp": "train_sharp/train/train_sharp",
+        "train_sharp_bicubic": "train_sharp_bicubic/train_sharp_bicubic",
+        "val_sharp": "val_sharp/val_sharp",
+        "val_sharp_bicubic": "val_sharp_bicubic/val/val_sharp_bicubic",
+    },
+    "official, no X4": {
+        "train_sharp": "train/train_sharp",
+        "train_sharp_bicubic": "train/train_sharp_bicubic",
+        "val_sharp": "val/val_sharp",
+        "val_sharp_bicubic": "val/val_sharp_bicubic",
+    },
     "flat": {
         "train_sharp": "train_sharp",
         "train_sharp_bicubic": "train_sharp_bicubic/X4",
@@ -54,17 +66,26 @@ def make_downloads(root, tree="official"):
     return root
 
 
-def zip_downloads(root, target, split=False):
-    """Packs the parts of the official tree as the site does."""
-    target.mkdir()
-    for part, folder in TREES["official"].items():
-        files = sorted((root / folder).rglob("*.png"))
-        halves = [files[: len(files) // 2], files[len(files) // 2 :]] if split and part == "train_sharp" else [files]
-        for number, half in enumerate(halves, start=1):
-            name = f"{part}_part{number}.zip" if len(halves) > 1 else f"{part}.zip"
-            with zipfile.ZipFile(target / name, "w") as archive:
-                for file in half:
-                    archive.write(file, file.relative_to(root))
+def zip_downloads(root, target, num_parts=1, folder="", tree="official"):
+    """Packs the parts as the site does, or train_sharp in several files, as one mirror does; clips may be cut in two.
+
+    Args:
+        root: the parts, in the official tree.
+        target: where the zips go, in the folder that ``folder`` gives: {top} is train or val, {part} the part's name.
+        num_parts: files of train_sharp.
+        folder: see ``target``.
+        tree: the tree inside the zips.
+    """
+    for part, official in TREES["official"].items():
+        files = sorted((root / official).rglob("*.png"))
+        count = num_parts if part == "train_sharp" else 1
+        for number, share in enumerate(np.array_split(np.array(files), count), start=1):
+            name = f"{part}_part{number}.zip" if count > 1 else f"{part}.zip"
+            file = target / folder.format(top=part.split("_")[0], part=part) / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in share:
+                    archive.write(path, f"{TREES[tree][part]}/{path.relative_to(root / official)}")
     return target
 
 
@@ -102,12 +123,52 @@ def test_every_known_tree_ends_in_the_one_layout(tmp_path, tree, mode, capsys):
     assert remain == (0 if mode == "move" else 2 * FRAMES * (TRAIN + VAL))
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_zips_are_unpacked_into_the_layout(tmp_path, split):
-    downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips", split)
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("folder", ["", "{top}", "{part}"])
+@pytest.mark.parametrize("num_parts", [1, 3])
+def test_zips_are_unpacked_into_the_layout(tmp_path, num_parts, folder, tree):
+    downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips", num_parts, folder, tree)
+    for other in (
+        "train_blur",
+        "train_blur_comp",
+        "train_sharp_blur_bicubic",
+        "test_sharp_bicubic",
+        "val_blur_bicubic",
+    ):
+        with zipfile.ZipFile(downloads / f"{other}.zip", "w") as archive:  # other parts of REDS are left alone
+            archive.writestr(f"{other.split('_')[0]}/{other}/000/00000000.png", b"another picture")
     run(downloads, tmp_path / "REDS")
     assert levels(tmp_path / "REDS") == EXPECTED
     assert not list((tmp_path / "REDS").rglob(".*"))
+
+
+def test_zips_give_the_clips_that_were_not_unpacked_whole(tmp_path, capsys):
+    source = make_downloads(tmp_path / "in")
+    zip_downloads(source, source)
+    shutil.rmtree(source / "train" / "train_sharp" / "003")
+    (source / "val" / "val_sharp" / "001" / "00000002.png").unlink()
+    shutil.rmtree(source / "val" / "val_sharp_bicubic")
+    run(source, tmp_path / "REDS")
+    assert levels(tmp_path / "REDS") == EXPECTED
+    output = capsys.readouterr().out
+    assert "train_sharp: 4 of 4 clips, 3 to link and 1 to unpack, to clip 000 and up" in output
+    assert "val_sharp_bicubic: 2 of 2 clips, 0 to link and 2 to unpack, to clip 004 and up" in output
+
+
+def test_a_truncated_zip_beside_whole_folders_does_not_matter(tmp_path):
+    source = make_downloads(tmp_path / "in")
+    (source / "train_sharp.zip").write_bytes(b"PK")
+    run(source, tmp_path / "REDS")
+    assert levels(tmp_path / "REDS") == EXPECTED
+
+
+def test_a_set_that_another_tool_has_regrouped_is_a_known_tree(tmp_path):
+    regrouped = make_downloads(tmp_path / "REDS", "flat")
+    run(regrouped, regrouped, "--mode", "move")
+    for leftover in ("val_sharp", "val_sharp_bicubic"):  # mmagic leaves them empty
+        assert list((regrouped / leftover).iterdir()) == []
+    run(regrouped, tmp_path / "linked")
+    assert levels(tmp_path / "linked") == EXPECTED
 
 
 def test_in_place_only_the_validation_clips_are_added(tmp_path):
@@ -171,9 +232,10 @@ def test_missing_parts_and_clips_are_named(tmp_path, capsys):
     shutil.rmtree(source / "train" / "train_sharp_bicubic" / "X4" / "002")
     message = fails(capsys, "--from", source, "--to", tmp_path / "REDS")
     assert "train_sharp_bicubic in" in message
-    assert "lacks 1 of 4 clips: 002" in message
+    assert "lacks 1 of 4 clips of 3 frames: 002" in message
     shutil.rmtree(source / "val" / "val_sharp_bicubic")
-    (source / "train" / "train_sharp_bicubic" / "X4" / "002").mkdir()
+    whole = source / "train" / "train_sharp_bicubic" / "X4"
+    shutil.copytree(whole / "001", whole / "002")
     message = fails(capsys, "--from", source, "--to", tmp_path / "REDS")
     assert "holds neither val_sharp_bicubic.zip nor a folder val_sharp_bicubic" in message
     assert "seungjunnah.github.io" in message
@@ -186,6 +248,23 @@ def test_a_truncated_zip_is_named(tmp_path, capsys):
     (downloads / "val_sharp.zip").write_bytes(data[: len(data) // 2])
     message = fails(capsys, "--from", downloads, "--to", tmp_path / "REDS")
     assert "val_sharp.zip' is damaged or not complete" in message
+
+
+def test_a_damaged_member_is_named_and_nothing_half_unpacked_stays_under_its_name(tmp_path, capsys):
+    downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips")
+    file = downloads / "val_sharp.zip"
+    with zipfile.ZipFile(file) as archive:
+        info = archive.infolist()[-1]
+    data = bytearray(file.read_bytes())
+    start = info.header_offset + 30 + len(info.filename)
+    data[start : start + info.compress_size] = bytes(255 - byte for byte in data[start : start + info.compress_size])
+    file.write_bytes(data)
+    message = fails(capsys, "--from", downloads, "--to", tmp_path / "REDS", "--threads", "1")
+    assert f"val_sharp.zip' is damaged in {info.filename}" in message
+    assert not (tmp_path / "REDS" / "train_sharp" / f"{TRAIN + VAL - 1:03d}").exists()
+    zip_downloads(tmp_path / "in", tmp_path / "again")
+    run(tmp_path / "again", tmp_path / "REDS")
+    assert levels(tmp_path / "REDS") == EXPECTED
 
 
 def test_the_check_names_what_is_wrong(tmp_path, capsys):
@@ -218,4 +297,4 @@ def test_a_dry_run_changes_nothing(tmp_path, capsys):
     source = make_downloads(tmp_path / "in")
     run(source, tmp_path / "REDS", "--dry-run")
     assert not (tmp_path / "REDS").exists()
-    assert "val_sharp: 2 of 2 clips to link, to clip 004 and up" in capsys.readouterr().out
+    assert "val_sharp: 2 of 2 clips, 2 to link and 0 to unpack, to clip 004 and up" in capsys.readouterr().out

@@ -153,8 +153,9 @@ def _commit(environment: lmdb.Environment, frames: dict[str, bytes]) -> None:
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])
         except lmdb.Error as error:
+            free = free_bytes(Path(environment.path())) / 1e6
             raise OSError(
-                f"cannot write to '{environment.path()}': {error}; what is packed stays, run again"
+                f"cannot write to '{environment.path()}': {error} ({free:.0f} MB free); what is packed stays, run again"
             ) from error
 
 
