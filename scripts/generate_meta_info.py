@@ -6,13 +6,15 @@ python scripts/generate_meta_info.py --from FOLDER --to FILE --first 10   # the 
 """
 
 import argparse
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
 
 from vsr.data.meta_info import ClipInfo, write_meta_info
-from vsr.data.stores import open_store
+from vsr.data.stores import FrameStore, open_store
 
 VIMEO_SHAPE = (256, 448, 3)  # Xue et al., IJCV 2019; every septuplet
 # REDS (Nah et al., CVPRW 2019): 240 training clips 000-239, and 30 validation clips that regrouping names 240-269.
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--vimeo", type=Path, metavar="LIST", help="sep_trainlist.txt or sep_testlist.txt")
     parser.add_argument("--to", type=Path, help="file to write; for the REDS lists a folder (default: meta_info)")
     parser.add_argument("--first", type=int, help="list at most so many frames of each clip")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="folders looked into at a time")
     parser.add_argument("--dry-run", action="store_true", help="print the lines instead of writing them")
     options = parser.parse_args(arguments)
     if options.source is None and options.first is not None:
@@ -45,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif options.source is None:
             lists = {(options.to or Path("meta_info")) / name: reds_clips(*REDS_LISTS[name]) for name in REDS_LISTS}
         else:
-            lists = {options.to: folder_clips(options.source, options.first)}
+            lists = {options.to: folder_clips(options.source, options.first, options.threads)}
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -71,12 +74,13 @@ def vimeo_clips(file: Path) -> list[ClipInfo]:
     return [ClipInfo(name, 7, VIMEO_SHAPE) for name in names]
 
 
-def folder_clips(folder: Path, first: int | None = None) -> list[ClipInfo]:
+def folder_clips(folder: Path, first: int | None = None, threads: int = 1) -> list[ClipInfo]:
     """Returns one line per folder of images below ``folder``, with the size of its first frame.
 
     Args:
         folder: root of the GT clips.
         first: list at most so many frames of each clip.
+        threads: folders looked into at a time.
 
     Raises:
         ValueError: no clips, or a clip's name holds a space, which the format cannot express.
@@ -86,16 +90,19 @@ def folder_clips(folder: Path, first: int | None = None) -> list[ClipInfo]:
     names = store.clips()
     if not names:
         raise ValueError(f"'{folder}' holds no folders of images")
-    clips = []
-    for name in tqdm(names, unit="clip"):
-        if any(character.isspace() for character in name):
-            raise ValueError(
-                f"clip '{name}' in '{folder}': a meta file separates its columns by spaces; rename the folder"
-            )
-        frames = store.frames(name)
-        num_frames = len(frames) if first is None else min(first, len(frames))
-        clips.append(ClipInfo(name, num_frames, (*store.size(f"{name}/{frames[0]}"), 3)))
-    return clips
+    with ThreadPoolExecutor(threads) as pool:
+        return list(tqdm(pool.map(lambda name: clip_info(store, name, first), names), total=len(names), unit="clip"))
+
+
+def clip_info(store: FrameStore, name: str, first: int | None) -> ClipInfo:
+    """Returns the line of one clip."""
+    if any(character.isspace() for character in name):
+        raise ValueError(
+            f"clip '{name}' in '{store.root}': a meta file separates its columns by spaces; rename the folder"
+        )
+    frames = store.frames(name)
+    num_frames = len(frames) if first is None else min(first, len(frames))
+    return ClipInfo(name, num_frames, (*store.size(f"{name}/{frames[0]}"), 3))
 
 
 if __name__ == "__main__":

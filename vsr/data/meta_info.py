@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from vsr.utils.files import write_text_atomically
+
 _LINE = re.compile(
     r"(?P<name>\S+)\s+(?P<frames>\d+)(\s+\((?P<shape>\s*\d+\s*(,\s*\d+\s*){1,2})\))?(\s+(?P<start>\d+))?"
 )
@@ -57,7 +59,8 @@ def read_meta_info(path: str | Path) -> list[ClipInfo]:
 
 def write_meta_info(path: str | Path, clips: Iterable[ClipInfo]) -> None:
     """Writes a meta file: one line per clip, each ended by a line feed on every platform."""
-    Path(path).write_bytes("".join(f"{clip.line()}\n" for clip in clips).encode())
+    # whole or not at all: a list that was cut short would train on fewer clips without a word
+    write_text_atomically(Path(path), "".join(f"{clip.line()}\n" for clip in clips))
 
 
 def _parse(text: str) -> ClipInfo | None:
