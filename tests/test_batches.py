@@ -1,6 +1,9 @@
 """Batches on their way to a network: which they are depends neither on who reads ahead nor on who augments."""
 
+import os
+import re
 import threading
+import time
 from itertools import count, islice
 
 import numpy as np
@@ -12,6 +15,7 @@ from training import assert_same_weights, rows, small_options, weights, write_op
 from vsr.data import REDSDataset, TrainSampler
 from vsr.data.loader import batches
 from vsr.data.transforms import Augmentation
+from vsr.options import LoaderOptions
 from vsr.train import main
 from vsr.trainers.batches import augmented, copied_ahead, grouped, prefetched, read_ahead, to_device
 from vsr.utils.errors import UserError
@@ -29,6 +33,12 @@ def clips(tmp_path_factory):
 def dataset(clips):
     options = {"num_frame": 3, "gt_size": 32, "use_hflip": True, "use_rot": True, "val_partition": None}
     return REDSDataset(clips.gt, clips.lq, clips.meta, **options)
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
 
 
 def stream(dataset, workers=0, augment_later=False, **options):
@@ -217,13 +227,49 @@ def test_pinned_batches_are_pinned_by_the_thread(dataset):
     assert batch["lq"].is_pinned() and batch["gt"].is_pinned()
 
 
+# defaults and the wait for data ---------------------------------------------------------------------------------------
+
+
+def test_workers_read_ahead_into_page_locked_memory_unless_told_otherwise():
+    loader = LoaderOptions()
+    assert loader.num_worker_per_gpu > 0
+    assert loader.num_prefetch_queue > 1
+    assert loader.pin_memory
+
+
+class Processes:
+    """Ten samples, each the number of the process that read it."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, key):
+        return {"process": torch.tensor(os.getpid())}
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_workers_stay_from_epoch_to_epoch():
+    processes = torch.cat([batch["process"] for batch in islice(batches(Processes(), TrainSampler(10), 2, 2), 20)])
+    assert len(processes.unique()) == 2  # four epochs
+    assert os.getpid() not in processes
+
+
+def test_every_line_of_the_log_tells_the_wait_and_a_long_one_the_remedy(tmp_path, clips, train, monkeypatch):
+    train(small_options(clips, name="quick", datasets__val=None, train__total_iter=2))
+    read_raw = REDSDataset.read_raw
+    monkeypatch.setattr(REDSDataset, "read_raw", lambda *key: time.sleep(0.5) or read_raw(*key))
+    train(small_options(clips, name="slow", datasets__val=None, train__total_iter=2))
+    for name in ("quick", "slow"):
+        log = (tmp_path / "experiments" / name / "train.log").read_text()
+        lines = [line for line in log.splitlines() if " iter " in line]
+        waits = [int(re.search(r"data wait (\d+) %", line)[1]) for line in lines]
+        warnings = log.count("of the time went into waiting for data: raise datasets.train.num_worker_per_gpu, or pack")
+        assert len(waits) == 2
+        assert warnings == sum(wait > 20 for wait in waits)
+    assert warnings == 2
+
+
 # training -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def train(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
 
 
 VARIANTS = {
