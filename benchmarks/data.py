@@ -5,8 +5,9 @@ r"""Training samples per second: BasicSR's REDS loader and ours, on the same cli
 
 A sample is 5 LQ frames 64 x 64 and 1 GT frame 256 x 256, augmented, as float tensors. The loaders take turns, several
 rounds each, with the files in the page cache: what is measured is decoding and copying, not the disk. "MB" is what a
-sample reads of its files or packs; with a cold cache, that is what the disk must deliver. Without basicsr, our rows
-are measured alone.
+sample reads of its files or packs; with a cold cache, that is what the disk must deliver. "CPU ms" is the processor
+time of a sample in one process, without workers; --augmentation splits that of ours. Without basicsr, our rows are
+measured alone; with zlib-ng, the folder is read with it, too.
 """
 
 import argparse
@@ -16,17 +17,21 @@ import statistics
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from datetime import date
+from importlib.util import find_spec
 from itertools import islice, product
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torchvision.transforms.functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vsr.data import IOBackend, REDSDataset, TrainSampler, open_store
+from vsr.data import IOBackend, REDSDataset, TrainSampler, images, open_store, packs
 from vsr.data.loader import batches
 from vsr.data.pack_writer import PackPlan, write_pack
 from vsr.data.packs import TILE_SIZE, Form, bytes_read
@@ -43,15 +48,32 @@ PACKED: dict[str, tuple[Form, Form]] = {  # the form of GT and of LQ
 }
 
 
+class Loader(NamedTuple):
+    """What is measured: a data set of ours or BasicSR's, and what inflates its PNGs or tiles."""
+
+    dataset: Dataset
+    inflater: ModuleType = zlib
+
+    def start(self, workers: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+        """Returns its batches: of ours by the loader that training uses, up to the float tensors a network takes."""
+        torch.set_num_threads(1)  # as in a worker
+        images.inflater = packs.inflater = self.inflater
+        if not isinstance(self.dataset, REDSDataset):
+            return iter(DataLoader(self.dataset, BATCH, sampler=Draws(len(self.dataset), seed), num_workers=workers))
+        loaded = batches(self.dataset, TrainSampler(len(self.dataset), seed=seed), BATCH, workers)
+        return (to_device(batch, torch.device("cpu")) for batch in loaded)
+
+
 class Draws(Sampler[int]):
     """The item numbers of our sampler, for a data set that takes numbers."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, seed: int) -> None:
         self.size = size
+        self.seed = seed
 
     def __iter__(self) -> Iterator[int]:
         """Yields item numbers without end."""
-        return (key.draw for key in TrainSampler(self.size))
+        return (key.draw for key in TrainSampler(self.size, seed=self.seed))
 
 
 def main() -> None:
@@ -65,32 +87,44 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--tile-sizes", type=int, nargs="+", default=[TILE_SIZE], help="measure packs of these")
     parser.add_argument("--packs", type=Path, help="keep the packs here (default: a temporary folder)")
+    parser.add_argument("--augmentation", action="store_true", help="measure only what flips and rotations cost")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        datasets = our_datasets(options, options.packs or Path(folder))
-        check_identical(list(datasets.values()))
+        loaders = our_loaders(options, options.packs or Path(folder))
+        check_identical([loader.dataset for loader in loaders.values()])
+        if options.augmentation:
+            report_augmentation(loaders, options.rounds)
+            return
         basicsr = basicsr_dataset(options)
         if basicsr is not None:
-            datasets = {"basicsr, folder": basicsr, **datasets}
-        speeds = {(name, workers): [] for name in datasets for workers in options.workers}
-        for _ in range(options.rounds):
+            loaders = {"basicsr, folder": Loader(basicsr), **loaders}
+        speeds: dict[tuple[str, int], list[float]] = {(name, n): [] for name in loaders for n in options.workers}
+        costs: dict[str, list[float]] = {name: [] for name in loaders}
+        for number in range(options.rounds):
             for name, workers in speeds:
-                speeds[name, workers].append(samples_per_second(datasets[name], workers, options.seconds))
-        report(datasets, speeds, options)
+                speeds[name, workers].append(samples_per_second(loaders[name], workers, options.seconds))
+            for name, loader in loaders.items():
+                costs[name].append(processor_milliseconds(loader, number))
+        report(loaders, speeds, costs, options)
 
 
-def our_datasets(options: argparse.Namespace, packs: Path) -> dict[str, Dataset]:
-    """Returns our data set over the folder, and over packs."""
+def our_loaders(options: argparse.Namespace, folder: Path) -> dict[str, Loader]:
+    """Returns our data set over the folder, and over packs made in ``folder``."""
     shared = {**OPTIONS, "meta_info_file": str(options.meta), "val_partition": None}
-    datasets: dict[str, Dataset] = {"vsr, folder": REDSDataset(str(options.gt), str(options.lq), **shared)}
+    frames = REDSDataset(str(options.gt), str(options.lq), **shared)
+    loaders = {"vsr, folder": Loader(frames)}
+    if find_spec("zlib_ng"):
+        from zlib_ng import zlib_ng
+
+        loaders["vsr, folder, zlib-ng"] = Loader(frames, zlib_ng)
     for tile_size, (name, forms) in product(options.tile_sizes, PACKED.items()):
         roots = []
         for side, form in zip((options.gt, options.lq), forms, strict=True):
-            roots.append(packs / f"{side.name}_{form}{tile_size}.lmdb")
+            roots.append(folder / f"{side.name}_{form}{tile_size}.lmdb")
             make_pack(side, roots[-1], form, tile_size)
         name = f"vsr, {name}" + (f", side {tile_size}" if len(options.tile_sizes) > 1 else "")
-        datasets[name] = REDSDataset(*map(str, roots), **shared, io_backend=IOBackend("lmdb"))
-    return datasets
+        loaders[name] = Loader(REDSDataset(*map(str, roots), **shared, io_backend=IOBackend("lmdb")))
+    return loaders
 
 
 def make_pack(root: Path, target: Path, form: Form, tile_size: int) -> None:
@@ -123,18 +157,9 @@ def check_identical(datasets: list[Dataset]) -> None:
     print(f"{len(datasets)} stores of ours give identical samples")
 
 
-def samples_per_second(dataset: Dataset, workers: int, seconds: float) -> float:
-    """Returns the speed of a loader, after its workers have started and filled their queues.
-
-    BasicSR's data set is read by the DataLoader it comes with, ours by the loader that training uses, up to the float
-    tensors that a network takes.
-    """
-    torch.set_num_threads(1)  # as in a worker
-    if isinstance(dataset, REDSDataset):
-        loaded = batches(dataset, TrainSampler(len(dataset)), BATCH, workers)
-        stream = (to_device(batch, torch.device("cpu")) for batch in loaded)
-    else:
-        stream = iter(DataLoader(dataset, BATCH, sampler=Draws(len(dataset)), num_workers=workers))
+def samples_per_second(loader: Loader, workers: int, seconds: float) -> float:
+    """Returns the speed of a loader, after its workers have started and filled their queues."""
+    stream = loader.start(workers)
     for _ in range(2 + 4 * workers):
         next(stream)
     start = time.perf_counter()
@@ -147,17 +172,31 @@ def samples_per_second(dataset: Dataset, workers: int, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def processor_milliseconds(dataset: Dataset) -> float:
-    """Returns the processor time of a sample without any loader: what else runs on the machine hardly changes it."""
-    torch.set_num_threads(1)
-    keys = list(islice(TrainSampler(len(dataset)), 100))
-    samples = keys if isinstance(dataset, REDSDataset) else [key.draw for key in keys]
-    for key in samples[:5]:
-        dataset[key]
+def processor_milliseconds(loader: Loader, seed: int, number: int = 15) -> float:
+    """Returns the processor time of a sample without workers: what else runs on the machine hardly changes it."""
+    stream = loader.start(0, seed)
+    next(stream)
     start = time.process_time()
-    for key in samples:
-        dataset[key]
-    return 1000 * (time.process_time() - start) / len(samples)
+    for _ in range(number):
+        next(stream)
+    return 1000 * (time.process_time() - start) / number / BATCH
+
+
+def report_augmentation(loaders: dict[str, Loader], rounds: int) -> None:
+    """Prints the processor time of what a worker does for a sample, augmenting it and leaving that to the GPU."""
+    print("\n| worker's part | augmenting, CPU ms | leaving it to the GPU, CPU ms |\n|---|---|---|")
+    for name, loader in loaders.items():
+        times: dict[bool, list[float]] = {False: [], True: []}
+        for number, later in product(range(rounds), times):
+            images.inflater = packs.inflater = loader.inflater
+            sampler = TrainSampler(len(loader.dataset), seed=number)
+            stream = batches(loader.dataset, sampler, BATCH, augment_later=later)
+            next(stream)
+            start = time.process_time()
+            for _ in range(50):
+                next(stream)
+            times[later].append(1000 * (time.process_time() - start) / 50 / BATCH)
+        print(f"| {name} | {spread(times[False], 2)} | {spread(times[True], 2)} |")
 
 
 def megabytes_read(dataset: REDSDataset) -> float:
@@ -180,30 +219,34 @@ def gigabytes(root: Path) -> float:
     return sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) / 1e9
 
 
+def spread(values: list[float], digits: int) -> str:
+    """Returns "median (smallest - largest)"."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
+
+
 def report(
-    datasets: dict[str, Dataset], speeds: dict[tuple[str, int], list[float]], options: argparse.Namespace
+    loaders: dict[str, Loader],
+    speeds: dict[tuple[str, int], list[float]],
+    costs: dict[str, list[float]],
+    options: argparse.Namespace,
 ) -> None:
     """Prints the table."""
-    first = next(iter(datasets))
+    first = next(iter(loaders))
     print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} CPU cores, torch {torch.__version__}; median of "
           f"{options.rounds} rounds of {options.seconds:g} s (slowest - fastest)\n")  # fmt: skip
     columns = ["loader", *(f"samples/s, {count} worker{'s' * (count != 1)}" for count in options.workers)]
     columns += [f"of {first}, {options.workers[0]} worker", "CPU ms per sample", "MB per sample", "GT + LQ, GB"]
     print(f"| {' | '.join(columns)} |")
     print("|---" * len(columns) + "|")
-    for name, dataset in datasets.items():
-        cells = []
-        for workers in options.workers:
-            measured = speeds[name, workers]
-            cells.append(f"{statistics.median(measured):.1f} ({min(measured):.1f} - {max(measured):.1f})")
-        ratio = statistics.median(speeds[name, options.workers[0]]) / statistics.median(
-            speeds[first, options.workers[0]]
-        )
+    base = statistics.median(speeds[first, options.workers[0]])
+    for name, (dataset, _) in loaders.items():
+        cells = [spread(speeds[name, workers], 1) for workers in options.workers]
+        ratio = statistics.median(speeds[name, options.workers[0]]) / base
         roots = (dataset.gt.root, dataset.lq.root) if isinstance(dataset, REDSDataset) else (options.gt, options.lq)
         size = sum(gigabytes(root) for root in roots)
         # BasicSR reads whole files, too.
-        read = megabytes_read(dataset if isinstance(dataset, REDSDataset) else datasets["vsr, folder"])
-        cells += [f"{ratio:.1f} x", f"{processor_milliseconds(dataset):.2f}", f"{read:.2f}", f"{size:.3f}"]
+        read = megabytes_read(dataset if isinstance(dataset, REDSDataset) else loaders["vsr, folder"].dataset)
+        cells += [f"{ratio:.1f} x", spread(costs[name], 2), f"{read:.2f}", f"{size:.3f}"]
         print(f"| {name} | {' | '.join(cells)} |")
 
 

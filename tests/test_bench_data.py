@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+import torch
 import yaml
 from synthetic import make_clips
+from torch.utils.data import Dataset
 
 from vsr import bench_data
 from vsr.data import REDSDataset
+from vsr.options import LoaderOptions
 from vsr.utils.errors import UserError
 
 
@@ -49,14 +52,32 @@ def test_the_report_names_every_stage_and_the_limit(options_file, capsys):
     assert limit in bench_data._ADVICE
 
 
-def test_timing_changes_no_sample(options_file):
+@pytest.mark.parametrize("augment_on_gpu", [False, True])
+def test_timing_changes_no_sample(options_file, augment_on_gpu):
     root = options_file.parent
     arguments = root / "train_sharp", root / "train_sharp_bicubic", root / "meta_info.txt"
     plain, timed = (REDSDataset(*arguments, gt_size=32, num_frame=3, val_partition=None) for _ in range(2))
-    stages, _ = bench_data.time_stages(timed, 0, 4)
+    loader = LoaderOptions(batch_size_per_gpu=3, augment_on_gpu=augment_on_gpu)
+    stages, _ = bench_data.time_stages(timed, loader, 0, 4)
     assert all(milliseconds >= 0 for milliseconds in stages)
     assert stages.decoding > 0
     np.testing.assert_array_equal(timed[3]["gt"].numpy(), plain[3]["gt"].numpy())
+
+
+class WithoutStores(Dataset):
+    """A data set that decodes in a place of its own, as those of next-frame prediction do."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, key):
+        return {"query": torch.zeros(3, 8, 8, dtype=torch.uint8), "key": "a"}
+
+
+def test_a_data_set_without_stores_is_timed_as_a_whole():
+    stages, _ = bench_data.time_stages(WithoutStores(), LoaderOptions(batch_size_per_gpu=2), 0, 4)
+    assert stages.decoding > 0
+    assert stages.augmenting == 0
 
 
 def test_mistakes_are_user_errors(options_file):

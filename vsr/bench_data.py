@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,24 +17,25 @@ from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
 from vsr.data.stores import FrameStore
 from vsr.data.transforms import Crop
-from vsr.options import DatasetOptions
+from vsr.options import DatasetOptions, LoaderOptions
 from vsr.trainers.batches import to_device
 from vsr.utils.errors import UserError, exit_cleanly
 
 _ADVICE = {
     "disk": "pack the frames: a packed crop reads a fraction of the bytes (scripts/pack_frames.py --form tiles)",
     "other programs": "the frames are in memory, but other programs keep the cores busy",
-    "decoding": "pack the frames (scripts/pack_frames.py), or raise num_worker_per_gpu while there are idle cores",
-    "augmenting": "cropping, augmenting and converting; raise num_worker_per_gpu while there are idle cores",
-    "collecting": "stacking samples and handing them to the training process; near the limit of one loader",
-    "transfer": "copying to the GPU; pin_memory: true makes it faster",
+    "decoding": "pack the frames (scripts/pack_frames.py), or raise num_worker_per_gpu while there are idle cores"
+    + ("" if find_spec("zlib_ng") else "; pip install zlib-ng makes PNGs a fourth faster"),
+    "augmenting": "flips, rotations and stacking; raise num_worker_per_gpu while there are idle cores",
+    "collecting": "handing samples to the training process; near the limit of one loader",
+    "transfer": "copying to the GPU; pin_memory: true makes it faster, prefetch_mode: cuda does it meanwhile",
 }
 # A sample that brings less than this from the disk did not wait for it.
 _FROM_MEMORY = 0.02  # MB
 
 
 class Stages(NamedTuple):
-    """Milliseconds of one sample in one process."""
+    """Milliseconds of one sample in one process: what a worker does."""
 
     waiting: float  # for the disk, or for a core that other programs use
     decoding: float
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(train: DatasetOptions, seed: int, num_samples: int, workers: Sequence[int] | None) -> Iterator[str]:
     """Yields the lines of the report, as they are measured."""
-    stages, megabytes = time_stages(train.open(), seed, num_samples)
+    stages, megabytes = time_stages(train.open(), train.loader, seed, num_samples)
     total = sum(stages)
     yield f"{train.name}: one process, {num_samples} samples: {total:.2f} ms each, {1000 / total:.1f} samples/s"
     for name, milliseconds in stages._asdict().items():
@@ -100,31 +101,41 @@ def report(train: DatasetOptions, seed: int, num_samples: int, workers: Sequence
     yield f"limit: {limit} ({_ADVICE[limit]})"
 
 
-def time_stages(dataset: Any, seed: int, num_samples: int) -> tuple[Stages, float]:
-    """Returns where the time of a sample goes in one process, and the megabytes the disk delivered for it."""
-    keys = list(islice(TrainSampler(len(dataset), seed=seed), num_samples + 2))
-    stores = dataset.gt, dataset.lq = TimedStore(dataset.gt), TimedStore(dataset.lq)
-    for key in keys[:2]:  # opens databases and files
-        dataset[key]
-    for store in stores:
+def time_stages(dataset: Any, loader: LoaderOptions, seed: int, num_samples: int) -> tuple[Stages, float]:
+    """Returns where the time of a sample goes in one process, and the megabytes the disk delivered for it.
+
+    A data set without frame stores, which decodes in places of its own, counts as decoding throughout.
+    """
+    size = loader.batch_size_per_gpu
+    sampler = TrainSampler(len(dataset), seed=seed)
+    stores = {name: TimedStore(getattr(dataset, name)) for name in ("gt", "lq") if hasattr(dataset, name)}
+    for name, store in stores.items():
+        setattr(dataset, name, store)
+    stream = batches(dataset, sampler, size, augment_later=loader.augment_on_gpu)
+    next(stream)  # opens databases and files
+    for store in stores.values():
         store.elapsed = store.worked = 0.0
     blocks = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
-    start = time.perf_counter()
-    for key in keys[2:]:
-        dataset[key]
-    elapsed = time.perf_counter() - start
-    megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_inblock - blocks) * 512 / 1e6
-    reading, decoding = (sum(getattr(store, name) for store in stores) for name in ("elapsed", "worked"))
-    per_sample = 1000 / num_samples
+    start, started = time.perf_counter(), time.process_time()
+    count = -(-num_samples // size) * size
+    for _ in range(count // size):
+        next(stream)
+    elapsed, worked = time.perf_counter() - start, time.process_time() - started
+    megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_inblock - blocks) * 512 / 1e6 / count
+    reading, decoding = elapsed, worked
+    if stores:
+        reading, decoding = (sum(getattr(store, name) for store in stores.values()) for name in ("elapsed", "worked"))
+    per_sample = 1000 / count
     waiting = max(reading - decoding, 0.0) * per_sample
-    return Stages(waiting, decoding * per_sample, (elapsed - reading) * per_sample), megabytes / num_samples
+    return Stages(waiting, decoding * per_sample, (elapsed - reading) * per_sample), megabytes
 
 
 def loader_speed(train: DatasetOptions, seed: int, num_samples: int, workers: int) -> float:
     """Returns the samples per second of a loader whose workers have started and filled their queues."""
     dataset, size = train.open(), train.loader.batch_size_per_gpu
     sampler = TrainSampler(len(dataset), train.loader.dataset_enlarge_ratio, seed)
-    stream = batches(dataset, sampler, size, workers, train.loader.num_prefetch_queue)
+    later = train.loader.augment_on_gpu
+    stream = batches(dataset, sampler, size, workers, train.loader.num_prefetch_queue, augment_later=later)
     warm_up = 1 + workers * (train.loader.num_prefetch_queue + 1)
     for _ in range(warm_up):
         next(stream)
@@ -138,8 +149,8 @@ def loader_speed(train: DatasetOptions, seed: int, num_samples: int, workers: in
 def time_transfer(train: DatasetOptions, seed: int) -> float:
     """Returns the milliseconds per sample of copying a batch to the GPU."""
     dataset = train.open()
-    stream = batches(dataset, TrainSampler(len(dataset), seed=seed), train.loader.batch_size_per_gpu, pin_memory=True)
-    batch = next(stream)
+    sampler, size = TrainSampler(len(dataset), seed=seed), train.loader.batch_size_per_gpu
+    batch = next(batches(dataset, sampler, size, pin_memory=True, augment_later=train.loader.augment_on_gpu))
     times = []
     for _ in range(20):
         torch.cuda.synchronize()
@@ -147,7 +158,7 @@ def time_transfer(train: DatasetOptions, seed: int) -> float:
         to_device(batch, torch.device("cuda"))
         torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times) / train.loader.batch_size_per_gpu
+    return 1000 * statistics.median(times) / size
 
 
 if __name__ == "__main__":
