@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 from synthetic import make_clips
-from training import rows, small_options, weights, write_options
+from training import predictor_options, rows, small_options, weights, write_options
+from videos import make_humaneva
 
 pytestmark = pytest.mark.slow
 BATCH = 6  # over all processes
@@ -50,6 +51,18 @@ def test_losses_and_metrics_equal_one_process(tmp_path, clips, processes, reduct
     assert code == 0, text
     assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "several"))
     assert text.count("finished: 5 iterations") == 1, "only one process writes the log"
+
+
+def test_two_processes_predict_frames_as_one(tmp_path):
+    """Three validation samples cannot be shared evenly; the pictures of all of them are kept."""
+    root = make_humaneva(tmp_path / "frames", num_frames=11)
+    common = {"train__total_iter": 4, "train__wsupervised": 0.1, "val__val_freq": 2}
+    assert launch(tmp_path, predictor_options(root, name="one", **common), 1)[0] == 0
+    code, text = launch(tmp_path, predictor_options(root, name="two", **common), 2)
+    assert code == 0, text
+    assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "two"))
+    kept = [len(list((tmp_path / "experiments" / name).rglob("prediction.jpg"))) for name in ("one", "two")]
+    assert kept == [6, 6]
 
 
 def test_a_state_passes_from_two_processes_to_one_to_three(tmp_path, clips):

@@ -8,7 +8,8 @@ HARMLESS = ("name", "num_gpu", "path", "logger", "val", "dist_params", "find_unu
 HARMLESS_IN_DATASETS = (
     *("batch_size_per_gpu", "num_worker_per_gpu", "prefetch_mode", "num_prefetch_queue", "pin_memory"),
     *("augment_on_gpu", "cache_data", "on_bad_frame"),
-    *("dataroot_gt", "dataroot_lq", "meta_info_file", "io_backend", "name"),  # data may move
+    *("dataroot_gt", "dataroot_lq", "dataroot", "meta_info_file", "list_file", "io_backend", "name"),  # data may move
+    *("frame_cache", "flow_cache"),
 )
 
 
@@ -23,7 +24,7 @@ def _is_harmless(key: str) -> bool:
     parts = key.split(".")
     if parts[0] == "datasets":
         return parts[1] != "train" or parts[2] in HARMLESS_IN_DATASETS
-    return parts[0] in HARMLESS or key == "train.accumulate"
+    return parts[0] in HARMLESS or key in ("train.accumulate", "train.num_pictures")
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
