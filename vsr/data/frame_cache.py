@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -78,6 +79,7 @@ class FrameCache:
         return f"{clip}.{w}x{h}."
 
     def _write_missing(self) -> None:
+        tqdm.set_lock(RLock())  # a worker's is its parent's too, who would wait forever if it were killed holding it
         with _locked(self.folder):
             remove_unfinished(self.folder)
             self._digests.clear()  # the files may have changed since

