@@ -53,7 +53,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are no readable image")
-    return cv2.cvtColor(_cut(pixels, crop, source), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(cut(pixels, crop, source), cv2.COLOR_BGR2RGB)
 
 
 def image_size(start: bytes) -> tuple[int, int] | None:
@@ -72,7 +72,8 @@ def _check_inside(crop: Crop, h: int, w: int, source: str) -> None:
         raise ValueError(f"{source} is {h} x {w}, too small for {crop}; all frames of a clip must have one size")
 
 
-def _cut(pixels: np.ndarray, crop: Crop | None, source: str) -> np.ndarray:
+def cut(pixels: np.ndarray, crop: Crop | None, source: str) -> np.ndarray:
+    """Returns the rectangle of a frame; all of it without one."""
     if crop is None:
         return pixels
     _check_inside(crop, *pixels.shape[:2], source)

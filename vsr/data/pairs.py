@@ -12,6 +12,7 @@ from torch import Tensor
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import FrameStore, IOBackend, open_store
 from vsr.data.transforms import Crop, to_unit_range
+from vsr.data.video_store import VideoStore, holds_videos
 
 OnBadFrame = Literal["error", "skip"]
 Sample = dict[str, Tensor | str]
@@ -22,7 +23,7 @@ RawSample = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
-def open_root(option: str, dataroot: str, io_backend: IOBackend, remedy: str) -> FrameStore:
+def open_root(option: str, dataroot: str, io_backend: IOBackend, remedy: str, videos: bool = False) -> FrameStore:
     """Returns the store of a data root.
 
     Args:
@@ -30,8 +31,11 @@ def open_root(option: str, dataroot: str, io_backend: IOBackend, remedy: str) ->
         dataroot: folder or LMDB.
         io_backend: which of the two.
         remedy: how to get the data, for the message where it is missing.
+        videos: it may also be a video, or a folder of videos; for reading in order.
     """
     try:
+        if videos and holds_videos(Path(dataroot)):
+            return VideoStore(Path(dataroot))
         return open_store(dataroot, io_backend)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{option}: {error}. {remedy}") from None
@@ -39,7 +43,9 @@ def open_root(option: str, dataroot: str, io_backend: IOBackend, remedy: str) ->
         raise ValueError(f"{option}: {error}") from None
 
 
-def open_lq_root(dataroot_lq: str, io_backend: IOBackend, clip: str, scale: int, remedy: str) -> FrameStore:
+def open_lq_root(
+    dataroot_lq: str, io_backend: IOBackend, clip: str, scale: int, remedy: str, videos: bool = False
+) -> FrameStore:
     """Returns the store of the LQ clips; its root is DATAROOT/X4 where the clips are there, as in REDS's archives.
 
     Args:
@@ -48,12 +54,13 @@ def open_lq_root(dataroot_lq: str, io_backend: IOBackend, clip: str, scale: int,
         clip: a clip that must be there, "*" for any.
         scale: names the sub-folder.
         remedy: how to get the data, for the message where it is missing.
+        videos: it may also be a video, or a folder of videos.
     """
     root, deeper = Path(dataroot_lq), Path(dataroot_lq) / f"X{scale}"
     if deeper.is_dir() and (clip == "*" or (not (root / clip).is_dir() and (deeper / clip).is_dir())):
         _log.info("dataroot_lq: the clips are in '%s'", deeper)
         root = deeper
-    return open_root("dataroot_lq", str(root), io_backend, remedy)
+    return open_root("dataroot_lq", str(root), io_backend, remedy, videos)
 
 
 def check_pair(gt: FrameStore, lq: FrameStore, gt_key: str, lq_key: str, scale: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from vsr.registry import register
 
 Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
 PADDINGS = ("replicate", "reflection", "reflection_circle", "circle")
-_REMEDY = "Give the folder that holds one folder of frames per clip; docs/data.md says how to get REDS"
+_REMEDY = "Give the folder that holds one folder of frames or one video per clip; docs/data.md says how to get REDS"
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +33,16 @@ class Clip(NamedTuple):
 class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
     """Every frame of a folder of clips, in order: ROOT/CLIP/FRAME.png; any names and sizes, with or without GT.
 
+    Instead of clips there may be videos: ROOT/CLIP.mp4, or a root that is a video file itself.
+
     A sample is a dict: ``lq`` (num_frame, 3, h, w) and, if there is GT, ``gt`` (3, scale * h, scale * w), RGB in
     [0, 1]; ``clip`` "000", ``frame`` "00000014", ``key`` "000/00000014".
 
     Args:
         dataroot_lq: folder (or LMDB) of the low-resolution clips. If they are in its sub-folder X4 they are found.
-        dataroot_gt: folder (or LMDB) of the ground truth clips, ~ for none.
+            Or a video, or a folder of videos.
+        dataroot_gt: folder (or LMDB) of the ground truth clips, or videos likewise; ~ for none. Clips of the same name
+            belong together.
         meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``: the second column takes the first so many
             frames. ~ takes every frame of every clip.
         num_frame: frames in a window, odd.
@@ -68,16 +72,17 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         check_window(num_frame, padding)
         self.num_frame, self.padding, self.scale = num_frame, padding, scale
         listed = {clip.name: clip.num_frames for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
-        self.lq = open_lq_root(dataroot_lq, io_backend, next(iter(listed), "*"), scale, _REMEDY)
-        self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY) if dataroot_gt else None
+        clip = next(iter(listed), "*")
+        self.lq = open_lq_root(dataroot_lq, io_backend, clip, scale, _REMEDY, videos=True)
+        self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY, videos=True) if dataroot_gt else None
         names = listed or self.lq.clips()
         if not names:
             raise ValueError(f"dataroot_lq: '{self.lq.root}' holds no clips. {_REMEDY}")
         self.clips = [self._find_clip(name, listed.get(name)) for name in names]
         self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
         # Neighbouring samples share all frames but one, so the last window is kept even without cache_data.
-        self._read_lq = FrameCache(self.lq, None if cache_data else num_frame)
-        self._read_gt = FrameCache(self.gt, None if cache_data else 1) if self.gt else None
+        self._read_lq = RecentFrames(self.lq, None if cache_data else num_frame)
+        self._read_gt = RecentFrames(self.gt, None if cache_data else 1) if self.gt else None
         _log.info("VideoTestDataset: %d clips, %d frames, from '%s'", len(self.clips), len(self), self.lq.root)
 
     def __len__(self) -> int:
@@ -152,7 +157,7 @@ def generate_frame_indices(
     return [replacement(index) for index in range(crt_idx - reach, crt_idx + reach + 1)]
 
 
-class FrameCache:
+class RecentFrames:
     """Reads frames of a store and keeps those used last.
 
     Args:

@@ -21,7 +21,7 @@ from vsr.data.pairs import (
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import DISK, IOBackend
 from vsr.data.transforms import draw_augmentation, draw_crop, to_planes, to_unit_range
-from vsr.data.video_test import Clip, FrameCache, Padding, check_sizes, check_window
+from vsr.data.video_test import Clip, RecentFrames, Padding, check_sizes, check_window
 from vsr.registry import register
 
 HELP = (
@@ -160,8 +160,8 @@ class VideoTestVimeo90KDataset(Dataset[Sample]):
                     raise FileNotFoundError(f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists")
         check_pair(self.gt, self.lq, f"{self.names[0]}/im4", f"{self.names[0]}/im4", scale)
         self.clips = [Clip(name, 1, ("im4",), ("im4",)) for name in self.names]
-        self._read_lq = FrameCache(self.lq, None if cache_data else num_frame)
-        self._read_gt = FrameCache(self.gt, None if cache_data else 1)
+        self._read_lq = RecentFrames(self.lq, None if cache_data else num_frame)
+        self._read_gt = RecentFrames(self.gt, None if cache_data else 1)
 
     def __len__(self) -> int:
         """Returns the number of septuplets."""

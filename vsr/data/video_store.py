@@ -1,0 +1,104 @@
+"""Video files as a frame store: what is to be restored need not be taken apart first."""
+
+import logging
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vsr.data.clip_lists import VIDEO_SUFFIXES
+from vsr.data.images import cut
+from vsr.data.stores import natural_order
+from vsr.data.transforms import Crop
+from vsr.data.video_files import decode_video
+
+_log = logging.getLogger(__name__)
+
+
+def holds_videos(root: Path) -> bool:
+    """Returns whether a root is a video file, or a folder of nothing but files, some of them videos."""
+    if root.is_dir():
+        entries = list(root.iterdir())
+        return any(map(_is_video, entries)) and not any(entry.is_dir() for entry in entries)
+    return _is_video(root)
+
+
+class VideoStore:
+    """A video file, or a folder of them: ROOT/CLIP.mp4 is clip CLIP, its frames are named 00000000, 00000001, ….
+
+    Frames are meant to be read in order. To go back is to decode from the start: seeking lands elsewhere in many files.
+
+    Raises:
+        ValueError: two videos of one name.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        found = filter(_is_video, root.iterdir() if root.is_dir() else [root])
+        files = sorted(found, key=lambda file: natural_order(file.stem))
+        self._files = {file.stem: file for file in files}
+        if len(self._files) < len(files):
+            raise ValueError(f"'{root}' holds videos that differ in their suffix only; rename one")
+        self._readers: dict[int, _Reader] = {}  # by process: a decoder's threads do not survive a fork
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return VideoStore, (self.root,)
+
+    def clips(self) -> list[str]:
+        """Returns the videos' names without suffix, sorted."""
+        return list(self._files)
+
+    def frames(self, clip: str) -> list[str]:
+        """Returns the names of a video's frames."""
+        file = self._files.get(clip)
+        return [f"{number:08d}" for number in range(_count_frames(file, file.stat().st_mtime_ns))] if file else []
+
+    def has(self, key: str) -> bool:
+        """Returns whether there is a frame of this key."""
+        clip, _, frame = key.rpartition("/")
+        return frame in self.frames(clip)
+
+    def size(self, key: str) -> tuple[int, int]:
+        """Returns a frame's height and width."""
+        return self.read(key).shape[:2]
+
+    def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
+        """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
+        clip, _, frame = key.rpartition("/")
+        if clip not in self._files or not frame.isdecimal():
+            raise FileNotFoundError(f"'{self.root}' has no frame '{key}'")
+        pixels = self._readers.setdefault(os.getpid(), _Reader()).read(self._files[clip], int(frame))
+        return cv2.cvtColor(cut(pixels, crop, f"{self._files[clip]}, frame {frame}"), cv2.COLOR_BGR2RGB)
+
+
+class _Reader:
+    """Decodes videos, one at a time, each from its start."""
+
+    def __init__(self) -> None:
+        self.file: Path | None = None
+        self.frames: Iterator[tuple[np.ndarray, float]] = iter(())
+        self.position = 0  # of the frame that comes next
+
+    def read(self, file: Path, number: int) -> np.ndarray:
+        """Returns a frame, (h, w, 3) uint8 BGR."""
+        if file != self.file or number < self.position:
+            self.file, self.frames, self.position = file, decode_video(file), 0
+        for frame, _ in self.frames:
+            self.position += 1
+            if self.position > number:
+                return frame
+        raise FileNotFoundError(f"video '{file}' has no frame {number}: it ends after {self.position}")
+
+
+@cache
+def _count_frames(file: Path, modified: int) -> int:
+    """Returns how many frames a video has by decoding it, since headers are often wrong."""
+    _log.info("counting the frames of '%s'", file)
+    return sum(1 for _ in decode_video(file))
+
+
+def _is_video(file: Path) -> bool:
+    return not file.name.startswith(".") and file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()
