@@ -21,7 +21,7 @@ from vsr.data.pairs import (
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import DISK, IOBackend
 from vsr.data.transforms import draw_augmentation, draw_crop, to_planes, to_unit_range
-from vsr.data.video_test import Clip, RecentFrames, Padding, check_sizes, check_window
+from vsr.data.video_test import Clip, Padding, RecentFrames, check_sizes, check_window
 from vsr.registry import register
 
 HELP = (
