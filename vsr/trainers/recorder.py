@@ -141,8 +141,10 @@ def _connect_visdom(name: str, options: VisdomOptions) -> Any:
         import visdom
     except ImportError:
         raise UserError("logger.visdom is set, but visdom is not installed: pip install visdom, or remove it") from None
-    connection = visdom.Visdom(server=options.server, port=options.port, env=name, raise_exceptions=False)
-    if not connection.check_connection(timeout_seconds=3):
+    where = {"server": options.server, "port": options.port, "env": name}
+    # we only send: the socket for answers, which Visdom opens by default, fails with current websocket clients
+    connection = visdom.Visdom(**where, use_incoming_socket=False, raise_exceptions=False)
+    if not connection.check_connection():
         raise UserError(
             f"logger.visdom: no server answers at {options.server}:{options.port}; start it with "
             f"python -m visdom.server -port {options.port}, or remove logger.visdom"
