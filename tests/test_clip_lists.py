@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsr.data.clip_lists import (
@@ -149,6 +149,7 @@ entries = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(entries, min_size=1, max_size=5, unique_by=lambda entry: entry.clip))
 def test_what_is_written_is_read(tmp_path_factory, listed):
     file = tmp_path_factory.mktemp("lists") / "list.csv"
@@ -158,6 +159,7 @@ def test_what_is_written_is_read(tmp_path_factory, listed):
         assert entry._replace(**{name: "" for name in from_name if not getattr(expected, name)}) == expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_file_is_read_or_refused_in_one_message(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("lists") / "list.csv"
@@ -171,6 +173,7 @@ def test_any_file_is_read_or_refused_in_one_message(tmp_path_factory, content):
 ranges = st.tuples(st.integers(0, 30), st.none() | st.integers(1, 30)).filter(lambda r: r[1] is None or r[0] < r[1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["train", "val"]), ranges), max_size=6))
 def test_frames_in_common_are_found_whatever_the_order(parts):
     lists, frames = {"train": [], "val": []}, []

@@ -109,6 +109,13 @@ def test_a_frame_that_cannot_be_read_is_named_and_leaves_no_file(root):
     assert not list((root / "cache").rglob("*.tmp"))
 
 
+def test_a_disk_too_small_is_told_before_anything_is_written(root, monkeypatch):
+    monkeypatch.setattr(frame_cache, "free_bytes", lambda _: 5000)
+    with pytest.raises(ValueError, match=r"frame_cache '.*cache' would take 0.0 GB more and 0.0 GB are free; name a"):
+        open_cache(root).read(CLIPS[0], [0])  # 2 * 20 frames of 144 bytes
+    assert not files(root)
+
+
 def test_frames_of_two_sizes_are_refused(root):
     write_frame(root / "image" / CLIPS[0] / "000004.png", 4, (32, 24))
     with pytest.raises(ValueError, match=r"000004.png' is 32 x 24, but '000000.png' of the same clip is 24 x 32"):

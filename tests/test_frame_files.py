@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from videos import make_clip, number_of, write_frame
 
@@ -61,6 +61,7 @@ def test_a_missing_folder_is_named(tmp_path):
         list_frames(tmp_path / "S9_Box")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(1, 30), st.integers(1, 9), st.randoms())
 def test_order_does_not_depend_on_the_file_system(first, count, digits, random):
     names = [f"x-{number:0{digits}d}.jpg" for number in range(first, first + count)]

@@ -67,6 +67,7 @@ def test_the_shortest_clip_that_holds_a_window(length):
 sizes = st.integers(1, 12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), sizes, sizes, st.integers(1, 40))
 def test_windows_fill_a_clip_and_never_leave_it(length, input_size, interval, step):
     count = count_windows(length, input_size, interval, step)

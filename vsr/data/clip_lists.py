@@ -146,7 +146,7 @@ def is_video(name: str) -> bool:
 def entry_of(clip: str, video: str = "") -> ClipEntry:
     """Returns an entry with what the name of a clip says: HumanEva's hold subject, action, trial and camera."""
     match = _HUMANEVA_NAME.fullmatch(clip)
-    return ClipEntry(clip, video, **(match.groupdict() if match else {}))
+    return ClipEntry(clip, video, *(match.group("subject", "action", "trial", "camera") if match else ()))
 
 
 def _is_header(cells: list[str]) -> bool:

@@ -1,6 +1,5 @@
 """Clips at the size at which they are used, each decoded once into one memory-mapped file."""
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vsr.data.frame_files import frame_path, read_frames
+from vsr.data.pack_writer import free_bytes
 from vsr.utils.files import remove_unfinished, write_atomically
 
 
@@ -50,7 +50,7 @@ class FrameCache:
         """Returns (t, h, w, 3) uint8 RGB; positions count from the clip's first frame.
 
         Raises:
-            ValueError: a frame cannot be decoded, or a clip has frames of several sizes.
+            ValueError: a frame cannot be decoded, a clip has frames of several sizes, or there is not enough space.
             OSError: the folder cannot be written to.
         """
         frames = self._open(clip)
@@ -85,13 +85,22 @@ class FrameCache:
             self._digests.clear()  # the files may have changed since
             missing = [clip for clip in self.clips if self._open(clip) is None]
             total = sum(len(self.clips[clip].names) for clip in missing)
+            self._check_space(total)
             with (
-                ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+                ThreadPoolExecutor(os.cpu_count() or 1) as pool,
                 tqdm(total=total, unit="frame", desc=f"Frame cache {self.folder}", disable=not missing) as bar,
             ):
                 for clip in missing:
                     frames = read_frames(self.clips[clip].files(), self.size, pool.map)
                     self._write(clip, frames, bar)
+
+    def _check_space(self, num_frames: int) -> None:
+        needed, free = num_frames * 3 * self.size[0] * self.size[1], free_bytes(self.folder)
+        if needed > 0.98 * free:
+            raise ValueError(
+                f"frame_cache '{self.folder}' would take {needed / 1e9:.1f} GB more and {free / 1e9:.1f} GB are free; "
+                "name a folder on another disk, or set it to ~"
+            )
 
     def _write(self, clip: str, frames: Iterator[np.ndarray], bar: tqdm) -> None:
         path, shape = self._path(clip), (len(self.clips[clip].names), *self.size, 3)
@@ -127,6 +136,8 @@ def _map(path: Path) -> np.ndarray:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lets one process at a time pass; the lock of a process that dies is gone with it."""
+    import fcntl  # not on Windows, where all but this cache works
+
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

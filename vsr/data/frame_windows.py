@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -47,9 +47,9 @@ class WindowOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value} is less than 1")
-        for name, known in (("test_type", TestType), ("short_clip", ShortClip)):
-            if getattr(self, name) not in known.__args__:
-                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; known: {', '.join(known.__args__)}")
+        for name, known in (("test_type", get_args(TestType)), ("short_clip", get_args(ShortClip))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}")
         if self.test_type == "opticalflow" and min(self.width, self.height) < MIN_SIDE:
             raise ValueError(f"test_type opticalflow needs width and height of at least {MIN_SIDE}")
 
@@ -122,13 +122,15 @@ class FrameWindows:
 
     def sample(self, key: int | SampleKey) -> Sample:
         """Returns a window as tensors and texts; see ``HumanEvaDataset``."""
-        rng = key.rng() if isinstance(key, SampleKey) else None
-        if rng is None and not 0 <= key < len(self):
+        if isinstance(key, SampleKey):
+            segment, query = self.place(key.draw % len(self))
+        elif 0 <= key < len(self):
+            segment, query = self.place(key)
+        else:
             raise IndexError(f"window {key} of a data set of {len(self)}")
-        segment, query = self.place(key.draw % len(self) if isinstance(key, SampleKey) else key)
         interval = segment.interval
-        if rng is not None and self.options.random_interval:
-            interval = int(rng.integers(1, interval + 1))
+        if isinstance(key, SampleKey) and self.options.random_interval:
+            interval = int(key.rng().integers(1, interval + 1))
         positions = window_positions(query, self.options.input_size, interval)
         frames = self._read(segment, positions)  # (t + 2, h, w, 3)
         stems = [file.stem for file in segment.frames.files(positions[-2:])]

@@ -35,7 +35,7 @@ def backward_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     """
     if min(target.shape[:2]) < MIN_SIDE:
         raise ValueError(f"frames of {target.shape[0]} x {target.shape[1]} are too small for flow, at least {MIN_SIDE}")
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(0)  # the preset's half resolution is made for larger frames
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (target, source)]
     flow = estimator.calc(grey[0], grey[1], None)  # (h, w, 2)
@@ -69,7 +69,7 @@ class FlowCache:
         """Returns :func:`backward_flow` of two frames; ``name``, "CLIP/000550-000600", says where it is kept."""
         h, w = target.shape[:2]
         file = self.folder / f"{w}x{h}" / f"{name}.flow"
-        frames = zlib.crc32(np.stack([target, source]))
+        frames = zlib.crc32(np.stack([target, source]).tobytes())
         flow = _load(file, (h, w), frames)
         if flow is None:
             flow = backward_flow(target, source)
@@ -83,7 +83,8 @@ class FlowCache:
         temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(_HEADER.pack(_FORMAT, *flow.shape[1:], frames, zlib.crc32(flow)) + flow.tobytes())
+            data = flow.tobytes()
+            temporary.write_bytes(_HEADER.pack(_FORMAT, *flow.shape[1:], frames, zlib.crc32(data)) + data)
             temporary.replace(file)
         except OSError as error:
             self._is_writable = False
