@@ -22,7 +22,7 @@ from vsr.utils.files import write_atomically
 LIST_NAMES = ("train_list.csv", "val_list.csv", "test_list.csv")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".webm")
 _VIDEO_FOLDERS = ("video", "Charades_v1_480")  # a clip is named after its video's path below these
-_HUMANEVA_NAME = re.compile(r"(?P<subject>S\d+)_(?P<action>[^_]+)_(?P<trial>\d+)_\((?P<camera>\w+)\)")
+_HUMANEVA_NAME = re.compile(r"(S\d+)_([^_]+)_(\d+)_\((\w+)\)")  # subject, action, trial, camera
 
 
 class ClipEntry(NamedTuple):
@@ -146,7 +146,10 @@ def is_video(name: str) -> bool:
 def entry_of(clip: str, video: str = "") -> ClipEntry:
     """Returns an entry with what the name of a clip says: HumanEva's hold subject, action, trial and camera."""
     match = _HUMANEVA_NAME.fullmatch(clip)
-    return ClipEntry(clip, video, *(match.group("subject", "action", "trial", "camera") if match else ()))
+    if match is None:
+        return ClipEntry(clip, video)
+    subject, action, trial, camera = match.groups()
+    return ClipEntry(clip, video, subject, action, trial, camera)
 
 
 def _is_header(cells: list[str]) -> bool:
