@@ -6,12 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
-from videos import make_clip, make_moving_clip, number_of, write_frame
+from videos import make_clip, make_moving_clip, number_of, warp, write_frame
 
 from vsr.data import CharadesDataset, HumanEvaDataset, SampleKey, TrainSampler, frame_windows
 from vsr.data.frame_windows import count_windows, reach, window_positions
 from vsr.data.loader import batches
-from vsr.data.optical_flow import warp
 
 CLIP = "S1_Box_1_(C1)"
 

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 from synthetic import moving_texture
+from videos import warp
 
 from vsr.data import optical_flow
-from vsr.data.optical_flow import FlowCache, backward_flow, warp
+from vsr.data.optical_flow import FlowCache, backward_flow
 
 
 def shifted(dx, dy, size=(64, 64)):

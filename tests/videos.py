@@ -67,3 +67,15 @@ def make_humaneva(root: Path, num_frames: int = 12, size: tuple[int, int] = (16,
         rows = [f"{name},{name.split('_')[1]},{name[-3:-1]}" for name in names]
         (root / f"{part}_list.csv").write_text("\n".join(["clip,action,camera", *rows]) + "\n")
     return root
+
+
+def warp(source: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Returns ``source`` sampled at x + flow(x), bilinear; beyond the border its last pixel goes on.
+
+    Args:
+        source: (h, w, c) or (h, w).
+        flow: (2, h, w) x then y.
+    """
+    h, w = flow.shape[1:]
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    return cv2.remap(source, x + flow[0], y + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -42,18 +42,6 @@ def backward_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(flow.transpose(2, 0, 1))
 
 
-def warp(source: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Returns ``source`` sampled at x + flow(x), bilinear; beyond the border its last pixel goes on.
-
-    Args:
-        source: (h, w, c) or (h, w).
-        flow: (2, h, w) as of :func:`backward_flow`.
-    """
-    h, w = flow.shape[1:]
-    y, x = np.mgrid[:h, :w].astype(np.float32)
-    return cv2.remap(source, x + flow[0], y + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
 class FlowCache:
     """Flows on disk, FOLDER/64x64/CLIP/000550-000600.flow, each with the checksums of its frames and of itself.
 
