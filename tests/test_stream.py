@@ -12,7 +12,7 @@ import torch
 from synthetic import make_clips, moving_texture
 from torch.utils.data import DataLoader
 
-from vsr.data import REDSDataset, SampleKey, TrainSampler, Vimeo90KDataset
+from vsr.data import REDSDataset, SampleKey, TrainSampler, Vimeo90KDataset, loader
 from vsr.data.imresize import imresize
 from vsr.data.loader import batches as loaded_batches
 from vsr.data.meta_info import ClipInfo, write_meta_info
@@ -36,8 +36,7 @@ def dataset(clips):
 
 def batches(dataset, count, workers=0, **position):
     sampler = TrainSampler(len(dataset), RATIO, SEED, **position)
-    loader = DataLoader(dataset, BATCH, sampler=sampler, num_workers=workers)
-    return list(islice(loader, count))
+    return list(islice(DataLoader(dataset, BATCH, sampler=sampler, num_workers=workers), count))
 
 
 def fingerprints(batch):
@@ -91,6 +90,16 @@ def test_training_batches_travel_as_uint8_and_arrive_as_the_samples(dataset, wor
         assert arrived["key"] == [sample["key"] for sample in samples]
         for side in ("lq", "gt"):
             assert torch.equal(arrived[side], torch.stack([sample[side] for sample in samples]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+def test_a_batch_lies_in_the_workers_pipe_whole(dataset, monkeypatch):
+    """The pipe is an attribute of torch's that may be renamed; then this fails."""
+    sizes = []
+    fcntl = loader.fcntl.fcntl
+    monkeypatch.setattr(loader.fcntl, "fcntl", lambda *arguments: sizes.append(fcntl(*arguments)))
+    next(loaded_batches(dataset, TrainSampler(len(dataset)), BATCH, 1))
+    assert sizes == [1 << 20]
 
 
 def test_a_bad_frame_in_a_worker_is_one_message(damaged):
