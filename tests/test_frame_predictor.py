@@ -40,6 +40,7 @@ def frames(seed=0, size=(H, W)):
 @pytest.mark.parametrize("test_type", ["nextframe", "subtract", "opticalflow"])
 def test_every_parameter_has_a_gradient_and_shares_sum_to_one(memory, test_type):
     network = build(memory=MEMORIES[memory], test_type=test_type, query_sentence_separate=memory == "pixwise")
+    torch.nn.init.normal_(network.decoder.image.weight)
     query, sentences = frames()
     output, weights = network(query, sentences, True)
     assert output.shape == (B, 2 if test_type == "opticalflow" else 3, H, W)
@@ -124,6 +125,14 @@ def test_subtract_and_flow_stand_for_frames():
     flow[:, 0], flow[:, 1] = 1, -2  # look one to the right, two up
     warped = build(test_type="opticalflow").frame_of(flow, query)
     torch.testing.assert_close(warped[..., 2:, :-1], query[..., :-2, 1:])
+
+
+@pytest.mark.parametrize("parts", [UNET, RESNET], ids=["unet", "resnet"])
+@pytest.mark.parametrize("test_type", ["subtract", "opticalflow"])
+def test_an_untrained_network_of_changes_copies_the_query(parts, test_type):
+    network = build(parts, test_type=test_type)
+    query, sentences = frames()
+    torch.testing.assert_close(network.frame_of(network(query, sentences).output, query), query)
 
 
 def test_warp_of_no_flow_is_the_frame_and_the_border_is_repeated():

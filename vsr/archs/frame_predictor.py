@@ -80,6 +80,9 @@ class FramePredictor(nn.Module):
             for (c, stride), build in zip(levels, memories, strict=True)
         )
         self.decoder = decoder(channels, strides, 2 if test_type == "opticalflow" else 3)
+        if test_type != "nextframe":  # an untrained network then copies the query
+            nn.init.zeros_(self.decoder.image.weight)
+            nn.init.zeros_(self.decoder.image.bias)
 
     def forward(self, query: Tensor, sentences: Tensor, return_weights: bool = False) -> Prediction:
         """Returns the prediction and, if asked for, the memories' weights.
