@@ -1,4 +1,4 @@
-"""What inflates: zlib, or zlib-ng where its package is installed (``pip install vsr[fast]``), faster by a third.
+"""What inflates: zlib, or zlib-ng where its package is installed (``pip install zlib-ng``), faster by a third.
 
 The bytes are the same. Inflating is four fifths of decoding a PNG, and half of reading a compressed tile.
 """
