@@ -1,4 +1,4 @@
-"""Builds ``csrc/dcn`` into ``vsr/_C.so`` (CPU) and ``vsr/_C_cuda.so``; pyproject.toml says the rest about the package.
+"""Builds ``csrc`` into ``vsr/_C.so`` (CPU) and ``vsr/_C_cuda.so``; pyproject.toml says the rest about the package.
 
 Without PyTorch, a C++ compiler or a matching CUDA toolkit it builds less and says so in one line; vsr then runs on
 Triton or plain PyTorch.
@@ -21,7 +21,7 @@ from setuptools import setup
 from setuptools.command.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parent
-SOURCES = Path("csrc/dcn")
+SOURCES = Path("csrc")
 STABLE_ABI = "0x020b000000000000"  # PyTorch 2.11: the library runs on it and on every later one
 CXX_FLAGS = ["-O3", "-g0", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 NVCC_FLAGS = ["-O3", "-std=c++17", "-DUSE_CUDA"]
@@ -107,11 +107,12 @@ def extensions() -> tuple[list, dict]:
 
     abi = [f"-DTORCH_TARGET_VERSION={STABLE_ABI}"]
     cxx = {"cxx": CXX_FLAGS + abi, "nvcc": NVCC_FLAGS + abi}
-    headers = [str(path) for path in sorted(SOURCES.glob("*.h")) + sorted(SOURCES.glob("*.cuh"))]
+    headers = [str(path) for path in source_files() if path.suffix in {".h", ".cuh"}]
     common = {"py_limited_api": True, "extra_compile_args": cxx, "depends": headers, "optional": not required()}
-    modules = [CppExtension("vsr._C", [str(SOURCES / "cpu.cpp")], **common)]
-    if no_cuda is None and (SOURCES / "cuda.cu").exists():
-        modules.append(CUDAExtension("vsr._C_cuda", [str(SOURCES / "cuda.cu")], **common))
+    by_suffix = {suffix: [str(path) for path in source_files() if path.suffix == suffix] for suffix in (".cpp", ".cu")}
+    modules = [CppExtension("vsr._C", by_suffix[".cpp"], **common)]
+    if no_cuda is None:
+        modules.append(CUDAExtension("vsr._C_cuda", by_suffix[".cu"], **common))
 
     class Build(BuildExtension):
         """Ends each library with a record of what it was built from, which vsr reads before it loads the library."""
@@ -131,6 +132,12 @@ def extensions() -> tuple[list, dict]:
                 record |= {"cuda": version, "arch": os.environ["TORCH_CUDA_ARCH_LIST"]}
             append_record(Path(self.get_ext_fullpath(ext.name)), record)
 
+        def copy_file(self, infile, outfile, **options) -> tuple[str, bool]:  # noqa: ANN001, ANN003
+            """Replaces a library at once: another process may be about to load it."""
+            super().copy_file(infile, f"{outfile}.new", **options)
+            os.replace(f"{outfile}.new", outfile)
+            return outfile, True
+
     return modules, {"build_ext": Build.with_options(no_python_abi_suffix=True)}
 
 
@@ -143,12 +150,23 @@ def append_record(library: Path, record: dict[str, str]) -> None:
 
 def source_hash() -> str:
     """Returns a hash of the kernels' sources; vsr/ops/backend.py computes the same from a checkout."""
-    files = sorted(path for path in (ROOT / SOURCES).iterdir() if path.suffix in {".cpp", ".cu", ".h", ".cuh"})
-    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()[:16]
+    named = [path.relative_to(SOURCES).as_posix().encode() + (ROOT / path).read_bytes() for path in source_files()]
+    return hashlib.sha256(b"".join(named)).hexdigest()[:16]
+
+
+def source_files() -> list[Path]:
+    """Returns the kernels' sources and headers, relative to this folder."""
+    files = (ROOT / SOURCES).rglob("*")
+    return sorted(path.relative_to(ROOT) for path in files if path.suffix in {".cpp", ".cu", ".h", ".cuh"})
 
 
 class StableWheel(bdist_wheel):
     """Tags the wheel py3-none-PLATFORM: the library speaks no Python."""
+
+    def run(self) -> None:
+        """Builds from nothing: setuptools would pack what an earlier build left in build/lib…, deleted modules too."""
+        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
+        super().run()
 
     def get_tag(self) -> tuple[str, str, str]:  # noqa: D102
         tag = super().get_tag()

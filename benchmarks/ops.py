@@ -109,7 +109,7 @@ def implementations(device: str, dtype: torch.dtype) -> dict[str, Callable[..., 
     def conv(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         return F.conv2d(input, weight, bias, padding=1)
 
-    chosen = backend.require(device)
+    chosen = backend.require("deform_conv2d", device)
     found = {
         f"vsr {chosen}": of_vsr,
         "torchvision": of_torchvision,

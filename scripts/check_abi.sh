@@ -11,7 +11,6 @@ version=${1:-}
 
 bash scripts/setup.sh
 rm -rf "$work/wheel" && mkdir -p "$work/wheel"
-rm -rf build/lib.* build/bdist.* build/temp.*  # setuptools would pack what an earlier build left there
 echo "abi: 1/3 the wheel"
 VSR_REQUIRE_EXT=1 .venv/bin/python -m pip wheel -q --no-build-isolation --no-deps -w "$work/wheel" .
 

@@ -24,7 +24,7 @@ find_python() {
 
 # What the installation was made from: another commit, or another torch put into .venv by hand, makes it anew.
 stamp() {
-    { cat setup.py pyproject.toml scripts/setup.sh csrc/dcn/*; echo "${VSR_CUDA:-} ${TORCH_CUDA_ARCH_LIST:-} $PWD"
+    { cat setup.py pyproject.toml scripts/setup.sh csrc/*.h csrc/*/*; echo "${VSR_CUDA:-} ${TORCH_CUDA_ARCH_LIST:-} $PWD"
       ls -d .venv/lib/python*/site-packages/torch-*.dist-info .venv/lib/python*/site-packages/torchvision-*.dist-info; } 2>/dev/null |
         sha256sum | cut -d ' ' -f 1
 }

@@ -54,7 +54,7 @@ def arguments():
 
 
 def test_a_missing_library_leaves_the_reference(library_file):
-    choice = backend.choose("cpu")
+    choice = backend.choose("deform_conv2d", "cpu")
     assert choice.backend == "reference"
     assert "_C.so was not built; build it with: pip install" in choice.reason
     x, offset, weight = arguments()
@@ -76,7 +76,7 @@ def test_a_damaged_library_is_not_loaded(library_file, damage):
     )
     problem = backend.library("cpu").problem
     assert problem is not None and "damaged" in problem and "build it with" in problem
-    assert backend.choose("cpu").backend == "reference"
+    assert backend.choose("deform_conv2d", "cpu").backend == "reference"
 
 
 def test_a_library_that_does_not_load_says_what_it_was_built_for(library_file):
@@ -102,6 +102,30 @@ def test_a_library_of_other_sources_is_stale():
     assert isinstance(backend.is_stale(record), bool)
 
 
+def test_a_library_from_before_an_operator_leaves_its_reference(monkeypatch):
+    if backend.library("cpu").problem:
+        pytest.skip("no compiled library")
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+
+    def older(name, key):
+        return "window" not in name and has_kernel(name, key)
+
+    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", older)
+    choice = backend.choose("local_window_read", "cpu")
+    assert choice.backend == "reference" and "_C.so is older than local_window_read; build it with" in choice.reason
+    assert backend.choose("deform_conv2d", "cpu").backend == "compiled"
+
+
+def test_what_is_best_is_announced_quietly(monkeypatch, caplog):
+    caplog.set_level("INFO", logger="vsr.ops")
+    monkeypatch.setattr(backend, "unavailable", lambda name, operator, device: None if name != "compiled" else "none")
+    monkeypatch.setattr(backend, "COMPILED", {"deform_conv2d": (), "local_window_read": ()})
+    monkeypatch.setattr(backend, "is_stale", lambda record: False)
+    backend.announce("cuda")
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert caplog.messages == ["kernels on cuda: deform_conv2d triton, local_window_read triton"]
+
+
 def test_insisting_on_what_cannot_run_is_an_error(monkeypatch, library_file):
     x, offset, weight = arguments()
     for wanted, message in (
@@ -117,8 +141,8 @@ def test_insisting_on_what_cannot_run_is_an_error(monkeypatch, library_file):
 
 def test_insisting_on_the_reference(monkeypatch):
     monkeypatch.setenv("VSR_OPS", "reference")
-    assert backend.choose("cpu") == ("reference", "VSR_OPS=reference")
-    assert backend.choose("mps").backend == "reference"
+    assert backend.choose("deform_conv2d", "cpu") == ("reference", "VSR_OPS=reference")
+    assert backend.choose("deform_conv2d", "mps").backend == "reference"
 
 
 def test_the_report_names_everything():
@@ -129,10 +153,12 @@ def test_the_report_names_everything():
         "threads",
         "deform_conv2d on cpu: ",
         "deform_conv2d on cuda: ",
+        "local_window_read on cpu: ",
+        "local_window_read on cuda: ",
     ):
         assert fact in report
     for name in ("compiled", "triton", "reference"):
-        assert report.count(f"  {name}: ") == 2
+        assert report.count(f"  {name}: ") == 4
 
 
 def test_a_truncated_library_costs_one_line_at_import(tmp_path):

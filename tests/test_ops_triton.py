@@ -1,22 +1,11 @@
-"""The Triton kernels without a GPU: their numbers in Triton's interpreter, and their registers compiled for sm_90.
-
-The interpreter has to be chosen before Triton is imported, so the tests of numbers run in a process of their own.
-"""
-
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
+"""The deformable convolution in Triton without a GPU: numbers from Triton's interpreter, registers as for sm_90."""
 
 import pytest
 import torch
+from triton_tools import assert_the_interpreter_passes, interpreted, not_interpreted, spilled_bytes
 
 from vsr.ops import reference
 
-triton = pytest.importorskip("triton", reason="the package triton is not installed")
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the process that test_the_interpreter_agrees starts")
 ONE = [1, 1]
 CASES = {
     "integer coordinates and the -1 border": {"std": 0.0},
@@ -33,26 +22,9 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
+@not_interpreted
 def test_the_interpreter_agrees():
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        __file__,
-        "-rs",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "twin or bit_for_bit",
-        "--durations=3",
-    ]
-    done = subprocess.run(
-        command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "SKIPPED" not in done.stdout
+    assert_the_interpreter_passes(__file__, "twin", "bit_for_bit")
 
 
 def make(n=1, c=16, h=4, w=5, co=16, g=2, groups=1, std=1.5, stride=(1, 1), dilation=(1, 1), optional=True):
@@ -121,23 +93,7 @@ def test_fixed_point_repeats_bit_for_bit_and_skips_what_is_not_needed():
     assert run_triton(tensors, geometry, with_nan, deterministic=True)[1].isnan().all()
 
 
-def spilled_bytes(kernel, pointers, constants):
-    """Bytes of registers that the assembler had to move to memory, compiling for sm_90; and shared memory in bytes."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    options = {"num_warps": constants.pop("num_warps"), "num_stages": constants.pop("num_stages")}
-    signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name in pointers}
-    source = ASTSource(kernel, signature, constants, aligned)
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-    assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-    command = [assembler, "-v", "--gpu-name", "sm_90a", "-", "-o", "/dev/null"]
-    done = subprocess.run(command, input=compiled.asm["ptx"], capture_output=True, text=True, check=True)
-    return int(re.search(r"(\d+) bytes spill stores", done.stderr)[1]), compiled.metadata.shared
-
-
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+@not_interpreted
 @pytest.mark.parametrize(
     ("channels", "dtype"),
     [

@@ -6,6 +6,7 @@ python -m vsr.env
 import logging
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from typing import get_args
 
 import torch
@@ -47,15 +48,15 @@ def devices() -> list[str]:
 
 
 def backends() -> list[str]:
-    """Returns which kernels run deform_conv2d on each kind of device, and why the others do not."""
+    """Returns which kernels run each operator on each kind of device, and why the others do not."""
     from vsr.ops import backend  # loads the libraries
 
     lines: list[str] = []
-    for device_type in ("cpu", "cuda"):
-        choice = backend.choose(device_type)
-        lines.append(f"deform_conv2d on {device_type}: {choice.backend or 'none, ' + choice.reason}")
+    for operator, device_type in product(get_args(backend.Operator), ("cpu", "cuda")):
+        choice = backend.choose(operator, device_type)
+        lines.append(f"{operator} on {device_type}: {choice.backend or 'none, ' + choice.reason}")
         for name in get_args(backend.Backend):
-            problem = backend.unavailable(name, device_type)
+            problem = backend.unavailable(name, operator, device_type)
             lines.append(f"  {name}: {'available' if problem is None else problem}")
     return lines
 
@@ -69,7 +70,7 @@ def libraries() -> list[str]:
         record = backend.library(device_type).record
         if not record:
             continue
-        age = " (older than csrc/dcn)" if backend.is_stale(record) else ""
+        age = " (older than csrc)" if backend.is_stale(record) else ""
         facts = ", ".join(f"{key} {record[key]}" for key in ("torch", "cuda", "arch", "source") if key in record)
         lines += [f"{path.name}: {facts}{age}", f"  flags {record.get('flags')}"]
     return lines

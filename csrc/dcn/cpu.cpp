@@ -14,87 +14,16 @@
 
 #include "cpu_problem.h"
 
-#if defined(__x86_64__)
-#define VSR_HAS_X86 1
-#endif
-
 namespace vsr {
 
-namespace portable {  // SSE2 on x86-64, NEON on aarch64
-#define VSR_VECTOR_BYTES 16
-#define VSR_ROWS 4
-#include "cpu_tile.h"
-#undef VSR_VECTOR_BYTES
-#undef VSR_ROWS
-}  // namespace portable
-
-#ifdef VSR_HAS_X86
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-namespace avx2 {
-#define VSR_VECTOR_BYTES 32
-#define VSR_ROWS 6
-#include "cpu_tile.h"
-#undef VSR_VECTOR_BYTES
-#undef VSR_ROWS
-}  // namespace avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx2,fma")
-#endif
-namespace avx512 {
-#define VSR_VECTOR_BYTES 64
-#define VSR_ROWS 12
-#include "cpu_tile.h"
-#undef VSR_VECTOR_BYTES
-#undef VSR_ROWS
-}  // namespace avx512
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif  // VSR_HAS_X86
+#define VSR_KERNELS "../dcn/cpu_tile.h"
+#include "../cpu/instruction_sets.h"
 
 namespace {
 
 namespace st = torch::stable;
 
-// The widest instruction set of this machine; VSR_CPU_ISA=portable|avx2|avx512 asks for a narrower one (tests,
-// comparisons).
-template <typename T>
-Kernels<T> choose_kernels() {
-#ifdef VSR_HAS_X86
-  const char* asked = std::getenv("VSR_CPU_ISA");
-  std::string limit = asked == nullptr ? "avx512" : asked;
-  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && limit == "avx512") return avx512::kernels<T>();
-  if (has_avx2 && limit != "portable") return avx2::kernels<T>();
-#endif
-  return portable::kernels<T>();
-}
-
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-template <typename T>
-constexpr ScalarType dtype_of() {
-  return std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
-}
-
-template <typename T>
-T* data(const Tensor& x) {
-  return static_cast<T*>(x.data_ptr());
-}
 
 // A tensor whose rows follow one another (plain, channels_last, or slices of them along n and c), copied only if it is
 // none.

@@ -1,34 +1,13 @@
 // What the CPU kernels work on: packed copies of the tensors, and the scratch of one thread.
 #pragma once
 
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <new>
-
+#include "../cpu/memory.h"
 #include "shape.h"
 
 namespace vsr {
 
 constexpr int64_t kPanel = 16;  // columns of a matrix product that stay in registers
 constexpr int64_t kBlock = 64;  // output positions handled together: their columns of one tap stay in the L1 cache
-
-// Zeroed memory on cache-line boundaries.
-template <typename T>
-class Buffer {
- public:
-  explicit Buffer(int64_t size) : data_(static_cast<T*>(std::aligned_alloc(64, (size * sizeof(T) + 127) / 64 * 64))) {
-    if (data_ == nullptr) throw std::bad_alloc();
-    std::memset(data_, 0, size * sizeof(T));
-  }
-  ~Buffer() { std::free(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  T* get() const { return data_; }
-
- private:
-  T* data_;
-};
 
 // A tensor (n, c, h, w) whose rows follow one another: element (n, c, y, x) is at n * image + c * channel + (y * w + x)
 // * position.

@@ -1,6 +1,5 @@
-// The CPU kernels, in plain C++ with vectors of a fixed size. cpu.cpp includes this file once per instruction set, each
-// time in another namespace and with another VSR_VECTOR_BYTES and VSR_ROWS; hence no include guard and no standard
-// header.
+// The CPU kernels, in plain C++ with vectors of a fixed size. cpu/instruction_sets.h includes this file once per
+// instruction set.
 //
 // A block of positions goes tap by tap: sample the columns of all groups (positions x channels, in L1), then add
 // columns x weight to the block's output. Nothing larger than a block is ever stored.
@@ -10,13 +9,14 @@
 #else
 #define VSR_SHUFFLE4(a, b, i, j, k, l) __builtin_shuffle(a, b, typename Quad<T>::Order{i, j, k, l})
 #endif
-#define VSR_INLINE static inline __attribute__((always_inline))
 
-// Vectors that may stand at any address.
+// Rows of a matrix product that stay in registers.
+constexpr int kRows = VSR_VECTOR_BYTES == 64 ? 12 : VSR_VECTOR_BYTES == 32 ? 6 : 4;
+
+// Channels of a group.
 template <typename T>
-struct Vector {
-  typedef T Eight __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));    // channels of a group
-  typedef T Wide __attribute__((vector_size(VSR_VECTOR_BYTES), aligned(sizeof(T)), may_alias));  // one register
+struct Octet {
+  typedef T Eight __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));
 };
 template <typename T>
 struct Quad {
@@ -36,28 +36,19 @@ struct Quad<double> {
 #endif
 
 template <typename T>
-VSR_INLINE typename Vector<T>::Eight& eight(T* p) {
-  return *(typename Vector<T>::Eight*)p;
+VSR_INLINE typename Octet<T>::Eight& eight(T* p) {
+  return *(typename Octet<T>::Eight*)p;
 }
 template <typename T>
-VSR_INLINE const typename Vector<T>::Eight& eight(const T* p) {
-  return *(const typename Vector<T>::Eight*)p;
+VSR_INLINE const typename Octet<T>::Eight& eight(const T* p) {
+  return *(const typename Octet<T>::Eight*)p;
 }
-template <typename T>
-VSR_INLINE typename Vector<T>::Wide& wide(T* p) {
-  return *(typename Vector<T>::Wide*)p;
-}
-template <typename T>
-VSR_INLINE const typename Vector<T>::Wide& wide(const T* p) {
-  return *(const typename Vector<T>::Wide*)p;
-}
-
 // c (Rows x 16) = a (Rows x depth) b (depth x 16), added to c when Add.
 template <int Rows, bool Add, typename T>
 VSR_INLINE void panel_rows(const T* a, int64_t a_row, int64_t a_depth, const T* b, int64_t b_depth, T* c, int64_t c_row,
                            int64_t depth) {
   typedef typename Vector<T>::Wide Wide;
-  constexpr int kLanes = VSR_VECTOR_BYTES / sizeof(T), kVectors = kPanel / kLanes;
+  constexpr int kLanes = Vector<T>::kLanes, kVectors = kPanel / kLanes;
   Wide sum[Rows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; r++)
@@ -83,8 +74,8 @@ VSR_INLINE void panel_rows(const T* a, int64_t a_row, int64_t a_depth, const T* 
 template <bool Add, typename T>
 static void panel(const T* a, int64_t a_row, int64_t a_depth, const T* b, int64_t b_depth, T* c, int64_t c_row,
                   int64_t rows, int64_t depth) {
-  for (; rows >= VSR_ROWS; rows -= VSR_ROWS, a += VSR_ROWS * a_row, c += VSR_ROWS * c_row)
-    panel_rows<VSR_ROWS, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
+  for (; rows >= kRows; rows -= kRows, a += kRows * a_row, c += kRows * c_row)
+    panel_rows<kRows, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
   for (; rows >= 4; rows -= 4, a += 4 * a_row, c += 4 * c_row)
     panel_rows<4, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
   for (; rows > 0; rows--, a += a_row, c += c_row) panel_rows<1, Add>(a, a_row, a_depth, b, b_depth, c, c_row, depth);
@@ -155,7 +146,7 @@ static void find_samples(const Problem<T>& p, int64_t n, int64_t group, int64_t 
 template <int Width, typename T>
 static void gather(const Problem<T>& p, const T* image, int64_t group_channels, int64_t count, const Samples<T>& at,
                    T* columns, int64_t row) {
-  typedef typename Vector<T>::Eight Eight;
+  typedef typename Octet<T>::Eight Eight;
   const int64_t width = Width ? Width : group_channels;
   for (int64_t t = 0; t < count; t++, columns += row) {
     const T* from[4];
@@ -194,7 +185,7 @@ static void forward_block(const Problem<T>& p, int64_t n, int64_t first, int64_t
 
 // Sums over the channels of a group: dot[i] = <gradient, corner i>.
 template <typename T>
-VSR_INLINE typename Quad<T>::Four sums(const typename Vector<T>::Eight product[4]) {
+VSR_INLINE typename Quad<T>::Four sums(const typename Octet<T>::Eight product[4]) {
   typedef typename Quad<T>::Four Four;
   Four half[4];
   for (int i = 0; i < 4; i++) half[i] = ((const Four*)&product[i])[0] + ((const Four*)&product[i])[1];
@@ -210,7 +201,7 @@ template <int Width, typename T>
 static void scatter(const Problem<T>& p, const T* image, T* grad_image, int64_t count, const Samples<T>& at,
                     const T* grad_columns, T* columns, int64_t row, T* grad_y, T* grad_x, T* grad_mask,
                     int64_t offset_step, int64_t mask_step) {
-  typedef typename Vector<T>::Eight Eight;
+  typedef typename Octet<T>::Eight Eight;
   const int64_t width = Width ? Width : p.group_channels;
   for (int64_t t = 0; t < count; t++, grad_columns += row, columns += row) {
     const T* from[4];
@@ -289,4 +280,3 @@ static Kernels<T> kernels() {
 }
 
 #undef VSR_SHUFFLE4
-#undef VSR_INLINE

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase, checked_window
 from vsr.memory.hops import Hops, MemoryRead, Search, Tying
-from vsr.memory.local_window import local_window_read
 from vsr.memory.pixsim import single_weight_search
+from vsr.ops import local_window_read
 from vsr.registry import register
 
 
@@ -61,13 +61,21 @@ class PixWise(nn.Module):
             return_weights: also return the weights (b, t·R², h, w), numbered (frame, row shift, column shift); with
                 ``embedding: fc`` (b, t).
         """
-        search: Search = partial(spatial_weight_search, window=self.window, stride=self.stride)
+        search: Search = partial(
+            spatial_weight_search, window=self.window, stride=self.stride, return_weights=return_weights
+        )
         u, read, weights = self.hops(query, sentences, valid, single_weight_search if self.is_fc else search)
         return MemoryRead(u, read, weights if return_weights else None)
 
 
 def spatial_weight_search(
-    query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, window: int, stride: int = 1
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor | None,
+    valid: Tensor | None,
+    window: int,
+    stride: int = 1,
+    return_weights: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Weighs, at every position, the candidates of its window.
 
@@ -78,15 +86,16 @@ def spatial_weight_search(
         valid: (b, t) or None.
         window: R, counted in positions of the keys.
         stride: of the keys.
+        return_weights: also return the weights.
 
     Returns:
-        The read (b, c, h, w) and the weights (b, t·R², h, w).
+        The read (b, c, h, w) and the weights (b, t·R², h, w) or None.
     """
     if values is None:
-        return local_window_read(query, keys, None, window, valid)
+        return local_window_read(query, keys, None, window, valid, return_weights)
 
-    def read(phase: Tensor) -> tuple[Tensor, Tensor]:
+    def read(phase: Tensor) -> tuple[Tensor, Tensor | None]:
         inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
-        return local_window_read(query[inside], keys[inside], phase, window, valid)
+        return local_window_read(query[inside], keys[inside], phase, window, valid, return_weights)
 
     return by_phase(read, values, stride)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
 from torch.utils.checkpoint import checkpoint
 
-from vsr.memory.local_window import masked_softmax
+from vsr.ops.shifts import masked_softmax
 
 # Scores held at once where the back end computes them in full; 5 × 180 × 320 positions would need 62 GiB.
 _MAX_SCORES_BYTES = 2**28

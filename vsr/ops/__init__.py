@@ -5,8 +5,9 @@ import torch
 from vsr.ops.backend import announce
 from vsr.ops.deform_conv import deform_conv2d
 from vsr.ops.deform_conv_pack import ModulatedDeformConvPack
+from vsr.ops.local_window import local_window_read
 
-__all__ = ["ModulatedDeformConvPack", "deform_conv2d"]
+__all__ = ["ModulatedDeformConvPack", "deform_conv2d", "local_window_read"]
 
 announce("cpu")
 if torch.cuda.is_available():

@@ -1,8 +1,8 @@
-"""Decides which kernels run a deformable convolution, and keeps the reason for those that cannot.
+"""Decides which kernels run an operator, and keeps the reason for those that cannot.
 
-``compiled`` (``csrc/dcn``, CPU and CUDA) before ``triton`` (CUDA) before ``reference`` (plain PyTorch, everywhere); the
-environment variable ``VSR_OPS`` names one to insist on. Nothing is ever compiled at import, and a missing or broken
-library never stops it.
+``compiled`` (``csrc``) before ``triton`` (CUDA) before ``reference`` (plain PyTorch, everywhere); the environment
+variable ``VSR_OPS`` names one to insist on. Nothing is ever compiled at import, and a missing or broken library never
+stops it.
 """
 
 import hashlib
@@ -18,9 +18,13 @@ import torch
 from torch import Tensor
 
 Backend = Literal["compiled", "triton", "reference"]
+Operator = Literal["deform_conv2d", "local_window_read"]
+
+# The devices that csrc has kernels of an operator for.
+COMPILED: dict[Operator, tuple[str, ...]] = {"deform_conv2d": ("cpu", "cuda"), "local_window_read": ("cpu",)}
 
 PACKAGE = Path(__file__).resolve().parents[1]
-SOURCES = PACKAGE.parent / "csrc" / "dcn"
+SOURCES = PACKAGE.parent / "csrc"
 LIBRARIES = {"cpu": PACKAGE / "_C.so", "cuda": PACKAGE / "_C_cuda.so"}
 HOW_TO_BUILD = "build it with: pip install -e . --no-build-isolation (scripts/setup.sh does that)"
 _MARK = b"\nVSR-BUILD "
@@ -76,15 +80,15 @@ def is_stale(record: dict[str, str]) -> bool:
     """Returns whether the library was built from other sources than those of this checkout."""
     if not SOURCES.is_dir():
         return False
-    files = sorted(path for path in SOURCES.iterdir() if path.suffix in {".cpp", ".cu", ".h", ".cuh"})
-    content = b"".join(path.name.encode() + path.read_bytes() for path in files)
+    files = sorted(path for path in SOURCES.rglob("*") if path.suffix in {".cpp", ".cu", ".h", ".cuh"})
+    content = b"".join(path.relative_to(SOURCES).as_posix().encode() + path.read_bytes() for path in files)
     return record.get("source") != hashlib.sha256(content).hexdigest()[:16]
 
 
-def unavailable(backend: Backend, device_type: str) -> str | None:
-    """Returns why a back end cannot run on a kind of device, None if it can."""
+def unavailable(backend: Backend, operator: Operator, device_type: str) -> str | None:
+    """Returns why a back end cannot run an operator on a kind of device, None if it can."""
     if backend == "compiled":
-        return library(device_type).problem
+        return _compiled_problem(operator, device_type)
     if backend == "triton":
         if device_type != "cuda":
             return f"Triton kernels run on CUDA, not on {device_type}"
@@ -94,18 +98,28 @@ def unavailable(backend: Backend, device_type: str) -> str | None:
     return None
 
 
+def _compiled_problem(operator: Operator, device_type: str) -> str | None:
+    if device_type not in COMPILED[operator]:
+        return f"{operator} has no compiled kernels for {device_type}"
+    problem = library(device_type).problem
+    key = device_type.upper()
+    if problem is None and not torch._C._dispatch_has_kernel_for_dispatch_key(f"vsr::{operator}", key):
+        return f"{LIBRARIES[device_type].name} is older than {operator}; {HOW_TO_BUILD}"
+    return problem
+
+
 @cache
-def choose(device_type: str) -> Choice:
+def choose(operator: Operator, device_type: str) -> Choice:
     """Returns the back end for ``"cpu"`` or ``"cuda"`` tensors: what ``VSR_OPS`` names, or the first that can run."""
     wanted = os.environ.get("VSR_OPS", "")
     if wanted and wanted not in get_args(Backend):
         return Choice(None, f"VSR_OPS={wanted}: expected one of {', '.join(get_args(Backend))}, or nothing")
     if wanted:
-        problem = unavailable(wanted, device_type)
+        problem = unavailable(wanted, operator, device_type)
         return Choice(None, f"VSR_OPS={wanted}, but {problem}") if problem else Choice(wanted, f"VSR_OPS={wanted}")
     reasons: list[str] = []
     for backend in get_args(Backend):
-        problem = unavailable(backend, device_type)
+        problem = unavailable(backend, operator, device_type)
         if problem is None:
             return Choice(backend, "; ".join(reasons))
         reasons.append(f"no {backend} kernels: {problem}")
@@ -113,36 +127,55 @@ def choose(device_type: str) -> Choice:
 
 
 @torch.compiler.assume_constant_result
-def require(device_type: str) -> Backend:
-    """Returns the back end for a kind of device.
+def require(operator: Operator, device_type: str) -> Backend:
+    """Returns the back end of an operator for a kind of device.
 
     Raises:
         ValueError: ``VSR_OPS`` insists on one that cannot run there.
     """
-    choice = choose(device_type)
+    choice = choose(operator, device_type)
     if choice.backend is None:
         raise ValueError(choice.reason)
     return choice.backend
 
 
-def triton_problem(input: Tensor, offset: Tensor) -> str | None:
-    """Returns why the Triton kernels cannot take these tensors, None if they can: they index an image in 32 bits."""
-    if input.dtype == torch.float64:
+def use_reference(operator: Operator, x: Tensor, largest_index: int) -> bool:
+    """Returns whether plain PyTorch has to do it: it was chosen, or Triton was, which cannot do everything.
+
+    Args:
+        operator: what runs.
+        x: an argument, for its dtype and device.
+        largest_index: of a number in an image.
+    """
+    chosen = require(operator, x.device.type)
+    problem = triton_problem(x.dtype, largest_index) if chosen == "triton" else None
+    if problem is not None and not torch.compiler.is_compiling():
+        _log_once(f"{operator}: plain PyTorch instead of Triton for {problem}")
+    return chosen == "reference" or problem is not None
+
+
+def triton_problem(dtype: torch.dtype, largest_index: int) -> str | None:
+    """Returns why the Triton kernels cannot take such tensors, None if they can: they index an image in 32 bits."""
+    if dtype == torch.float64:
         return "float64"
-    largest = max(input[:1].numel(), offset.stride(1) * offset.shape[1])
-    return f"{largest} numbers in an image" if largest >= 2**31 else None
+    return f"{largest_index} numbers in an image" if largest_index >= 2**31 else None
+
+
+@cache
+def _log_once(line: str) -> None:
+    logger.warning(line)
 
 
 def announce(device_type: str) -> None:
-    """Logs one line about the back end of a kind of device, as a warning unless it is the compiled one."""
-    backend, reason = choose(device_type)
-    if backend == "compiled":
-        stale = is_stale(library(device_type).record)
-        if stale:
-            logger.warning(
-                "deform_conv2d on %s: the compiled library is older than csrc/dcn; %s", device_type, HOW_TO_BUILD
-            )
-        else:
-            logger.info("deform_conv2d on %s: compiled", device_type)
-    else:
-        logger.warning("deform_conv2d on %s: %s (%s)", device_type, backend or "nothing", reason)
+    """Logs one line about the back ends of a kind of device, as a warning unless they are the best there are."""
+    choices = {operator: choose(operator, device_type) for operator in get_args(Operator)}
+    chosen = ", ".join(f"{operator} {choice.backend or 'nothing'}" for operator, choice in choices.items())
+    problems = {
+        choice.reason
+        for operator, choice in choices.items()
+        if choice.backend != ("compiled" if device_type in COMPILED[operator] else "triton")
+    }
+    if not problems and is_stale(library(device_type).record):
+        problems = {f"the compiled library is older than csrc; {HOW_TO_BUILD}"}
+    level = logging.WARNING if problems else logging.INFO
+    logger.log(level, "kernels on %s: %s%s", device_type, chosen, f" ({'; '.join(problems)})" if problems else "")

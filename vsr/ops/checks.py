@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 Pair = tuple[int, int]
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class Geometry(NamedTuple):
@@ -112,7 +112,7 @@ def _named(
 
 def _check_kinds(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
     for name, tensor in _named(input, offset, weight, bias, mask).items():
-        if tensor.dtype not in _FLOATS:
+        if tensor.dtype not in FLOATS:
             raise ValueError(f"{name} has dtype {tensor.dtype}; expected float32, float64, float16 or bfloat16")
         if tensor.device != input.device:
             raise ValueError(f"{name} is on {tensor.device}; expected {input.device}, where input is")

@@ -5,7 +5,6 @@ the numbers come from ``csrc/dcn``, ``triton_deform_conv.py`` or ``reference.py`
 """
 
 from contextlib import nullcontext
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -74,24 +73,11 @@ def deform_conv2d(
     if is_autocast:
         input, weight, bias = _autocast((input, weight, bias), device_type)
     check_arguments(input, offset, weight, bias, mask, stride, padding, dilation)
-    if not input.is_meta and _runs_on_reference(input, offset):
+    largest_index = max(input[:1].numel(), offset.stride(1) * offset.shape[1])
+    if not input.is_meta and backend.use_reference("deform_conv2d", input, largest_index):
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
             return reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-
-
-def _runs_on_reference(input: Tensor, offset: Tensor) -> bool:
-    """Returns whether plain PyTorch has to do it: it was chosen, or Triton was, which cannot do everything."""
-    chosen = backend.require(input.device.type)
-    problem = backend.triton_problem(input, offset) if chosen == "triton" else None
-    if problem is not None and not torch.compiler.is_compiling():
-        _log_once(f"deform_conv2d: plain PyTorch instead of Triton for {problem}")
-    return chosen == "reference" or problem is not None
-
-
-@cache
-def _log_once(line: str) -> None:
-    backend.logger.warning(line)
 
 
 def _use_triton() -> None:
@@ -111,7 +97,7 @@ def _use_triton() -> None:
     _library.impl("deform_conv2d_backward", backward, "CUDA")
 
 
-if backend.choose("cuda").backend == "triton":
+if backend.choose("deform_conv2d", "cuda").backend == "triton":
     _use_triton()
 
 

@@ -62,10 +62,34 @@ def inside_window(height: int, width: int, window: int, device: torch.device) ->
     return (rows_inside[:, None, :, None] & columns_inside[None, :, None, :]).flatten(0, 1)
 
 
+def allowed_candidates(frames: Tensor, window: int, valid: Tensor | None) -> Tensor:
+    """Returns (b or 1, t·R², h, w), true where the candidate is inside the frame and its frame valid."""
+    t, (h, w) = frames.shape[1], frames.shape[-2:]
+    inside = inside_window(h, w, window, frames.device)[None, None]  # (1, 1, R², h, w)
+    if valid is None:
+        return inside.expand(-1, t, -1, -1, -1).flatten(1, 2)
+    return (inside & valid[:, :, None, None, None]).flatten(1, 2)
+
+
+def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
+    """Returns the softmax over dimension 1 of the allowed scores.
+
+    Args:
+        scores: (b, n, …).
+        allowed: what may have weight, broadcastable to ``scores``.
+
+    Returns:
+        Like ``scores``; 0 where not allowed, also where nothing is.
+    """
+    nothing = ~allowed.any(1, keepdim=True)
+    weights = scores.masked_fill(~(allowed | nothing), float("-inf")).softmax(1)
+    return weights.masked_fill(~allowed, 0)
+
+
 def correlate(query: Tensor, frames: Tensor, window: int) -> Tensor:
     """Computes ``window_scores`` without a gradient rule."""
     b, t, _, h, w = frames.shape
-    scores = query.new_zeros(b, t, window * window, h, w, dtype=_accumulator(query.dtype))
+    scores = query.new_zeros(b, t, window * window, h, w, dtype=accumulator(query.dtype))
     for shift, here, there in _blocks(query, window):
         for frame in range(t):
             product = query[here] * frames[:, frame][there]
@@ -77,7 +101,7 @@ def gather(weights: Tensor, frames: Tensor, window: int) -> Tensor:
     """Computes ``window_sum`` without a gradient rule."""
     b, t, c, h, w = frames.shape
     weights = weights.unflatten(1, (t, window * window))
-    total = frames.new_zeros(b, c, h, w, dtype=_accumulator(frames.dtype))
+    total = frames.new_zeros(b, c, h, w, dtype=accumulator(frames.dtype))
     for shift, here, there in _blocks(total, window):
         for frame in range(t):
             total[here].addcmul_(weights[:, frame, None, shift][here], frames[:, frame][there])
@@ -97,11 +121,12 @@ def spread_(total: Tensor, weights: Tensor, query: Tensor, window: int) -> Tenso
 def _spread(weights: Tensor, query: Tensor, window: int) -> Tensor:
     b, n, h, w = weights.shape
     shape = (b, n // window**2, query.shape[1], h, w)
-    total = query.new_zeros(shape, dtype=_accumulator(query.dtype))
+    total = query.new_zeros(shape, dtype=accumulator(query.dtype))
     return spread_(total, weights, query, window).to(query.dtype)
 
 
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """Returns the type that products of a type are summed in."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 

@@ -1,0 +1,63 @@
+// What all kernels need of PyTorch's stable ABI: names, memory formats, element types.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace vsr {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// True for a tensor that is dense in channels_last and not in the plain order; sizes of 1 say nothing, as in PyTorch.
+inline bool is_channels_last(const Tensor& x) {
+  if (x.is_contiguous()) return false;
+  int64_t expected = 1;
+  for (int axis : {1, 3, 2, 0}) {
+    if (x.size(axis) == 1) continue;
+    if (x.stride(axis) != expected) return false;
+    expected *= x.size(axis);
+  }
+  return true;
+}
+
+// Uninitialised (n, c, h, w) tensor in the memory format of `like`, on its device.
+inline Tensor empty_as(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
+  auto format = is_channels_last(like) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  return torch::stable::empty(sizes, dtype, std::nullopt, like.device(), std::nullopt, format);
+}
+
+inline std::vector<int64_t> sizes_of(const Tensor& x) { return {x.sizes().begin(), x.sizes().end()}; }
+
+// What a gradient that nobody asked for looks like: Python turns it into None.
+inline Tensor no_gradient(const Tensor& like) {
+  return torch::stable::empty({int64_t{0}}, like.scalar_type(), std::nullopt, like.device());
+}
+
+// Calls body(T{}) with the C++ type of a floating-point tensor.
+template <typename F>
+auto with_type(ScalarType dtype, F&& body) {
+  switch (dtype) {
+    case ScalarType::Float:
+      return body(float{});
+    case ScalarType::Double:
+      return body(double{});
+    case ScalarType::Half:
+      return body(torch::headeronly::Half{});
+    case ScalarType::BFloat16:
+      return body(torch::headeronly::BFloat16{});
+    default:
+      STD_TORCH_CHECK(false, "float32, float64, float16 or bfloat16 expected");
+  }
+}
+
+}  // namespace vsr
