@@ -177,6 +177,14 @@ def test_freezing_needs_weights_to_freeze(clips, train):
         train(options)
 
 
+def test_freezing_everything_leaves_nothing_to_train(clips, train):
+    train(small_options(clips, name="pretrained", train__total_iter=1, datasets__val=None))
+    options = small_options(clips, trainer="FreezeTrainer", datasets__val=None)
+    options["path"] = {"pretrain_network_g": "experiments/pretrained/models/net_g_1.pth"}
+    with pytest.raises(UserError, match="nothing is left to train"):
+        train(options)
+
+
 # switches -------------------------------------------------------------------------------------------------------------
 
 

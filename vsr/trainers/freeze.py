@@ -22,6 +22,11 @@ class FreezeTrainer(Trainer):
         super().__init__(network, run, train=train)
         if not self.loaded and not run.resumes:
             raise UserError("FreezeTrainer freezes loaded weights: name a file with path.pretrain_network_g")
+        if self.loaded.issuperset(name for name, _ in network.named_parameters()):
+            raise UserError(
+                "FreezeTrainer freezes what path.pretrain_network_g loads, which is everything: nothing is left to "
+                "train; use ScratchTrainer, or a network with a part that the weights do not have"
+            )
 
     def is_trainable(self, name: str, iteration: int) -> bool:
         """Returns whether the parameter ``name`` is trained in this iteration, counted from 1."""
