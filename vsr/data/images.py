@@ -40,7 +40,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
             pixels = packs.unpack_frame(data, packed, *rectangle)
         except ValueError as error:
             raise ValueError(f"{source} is damaged: {error}; pack it again") from None
-        if crop is None and zlib.crc32(pixels) != packed.checksum:
+        if crop is None and zlib.crc32(pixels.data) != packed.checksum:
             raise ValueError(f"{source} is damaged: not the pixels that were packed; pack it again")
         return pixels
     for start, end in _END_MARKS.items():
@@ -76,7 +76,8 @@ def cut(pixels: np.ndarray, crop: Crop | None, source: str) -> np.ndarray:
     """Returns the rectangle of a frame; all of it without one."""
     if crop is None:
         return pixels
-    _check_inside(crop, *pixels.shape[:2], source)
+    h, w, _ = pixels.shape
+    _check_inside(crop, h, w, source)
     return pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
 
 

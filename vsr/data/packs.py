@@ -44,7 +44,7 @@ class PackedFrame(NamedTuple):
 def pack_frame(pixels: np.ndarray, form: Form, tile_size: int = TILE_SIZE) -> bytes:
     """Returns a frame (h, w, 3) uint8 in packed form."""
     h, w, _ = pixels.shape
-    header = _HEADER.pack(MAGIC, _FORMS.index(form), tile_size, h, w, zlib.crc32(np.ascontiguousarray(pixels)))
+    header = _HEADER.pack(MAGIC, _FORMS.index(form), tile_size, h, w, zlib.crc32(np.ascontiguousarray(pixels).data))
     padded = np.pad(pixels, ((0, -h % tile_size), (0, -w % tile_size), (0, 0)), mode="edge")
     rows, columns = padded.shape[0] // tile_size, padded.shape[1] // tile_size
     tiles = padded.reshape(rows, tile_size, columns, tile_size, 3).swapaxes(1, 2)  # (rows, columns, y, x, 3)

@@ -181,7 +181,7 @@ class LmdbStore:
         with _environment(self._folder).begin(buffers=True) as transaction:
             return bytes(self._value(transaction, key))
 
-    def _value(self, transaction: lmdb.Transaction, key: str) -> memoryview:
+    def _value(self, transaction: lmdb.Transaction, key: str) -> bytes | memoryview:
         value = transaction.get(self._keys.get(key, key.encode()))
         if value is None:
             raise FileNotFoundError(f"LMDB '{self.root}' has no frame '{key}'")

@@ -95,7 +95,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
             raise IndexError(f"frame {item} of a test set of {len(self)}")
         clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
         clip, centre = self.clips[clip_index], item - int(self._first_item[clip_index])
-        padding = self.padding if clip.num_frames >= self.num_frame else "replicate"
+        padding: Padding = self.padding if clip.num_frames >= self.num_frame else "replicate"
         window = generate_frame_indices(centre, clip.num_frames, self.num_frame, padding)
         lq = np.stack([self._read_lq(f"{clip.name}/{clip.lq_frames[index]}") for index in window])  # (t, h, w, 3)
         frame = clip.lq_frames[centre]
