@@ -70,7 +70,8 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         scale: int = 4,
     ) -> None:
         check_window(num_frame, padding)
-        self.num_frame, self.padding, self.scale = num_frame, padding, scale
+        self.num_frame, self.scale = num_frame, scale
+        self.padding: Padding = padding
         listed = {clip.name: clip.num_frames for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         clip = next(iter(listed), "*")
         self.lq = open_lq_root(dataroot_lq, io_backend, clip, scale, _REMEDY, videos=True)
@@ -95,7 +96,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
             raise IndexError(f"frame {item} of a test set of {len(self)}")
         clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
         clip, centre = self.clips[clip_index], item - int(self._first_item[clip_index])
-        padding: Padding = self.padding if clip.num_frames >= self.num_frame else "replicate"
+        padding = self.padding if clip.num_frames >= self.num_frame else "replicate"
         window = generate_frame_indices(centre, clip.num_frames, self.num_frame, padding)
         lq = np.stack([self._read_lq(f"{clip.name}/{clip.lq_frames[index]}") for index in window])  # (t, h, w, 3)
         frame = clip.lq_frames[centre]

@@ -98,7 +98,7 @@ def copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Bat
         yield _arrived(*coming)
 
 
-def _arrived(batch: Batch, copied: torch.Event) -> Batch:
+def _arrived(batch: Batch, copied: torch.Event | torch.cuda.Event) -> Batch:
     """Returns a batch that may be used: the current stream waits for its copy, and no longer copy."""
     current = torch.cuda.current_stream()
     current.wait_event(copied)
