@@ -13,7 +13,7 @@ import torch
 
 import vsr
 
-PACKAGES = ("torch", "torchvision", "triton", "numpy", "opencv-python", "scikit-image", "lmdb")
+PACKAGES = ("torch", "torchvision", "triton", "numpy", "opencv-python", "scikit-image", "scipy", "lmdb", "zlib-ng")
 
 
 def report() -> list[str]:
