@@ -6,6 +6,9 @@ set's (Linux; the allocator is told to give freed blocks back at once), on a GPU
 ``torch.cuda.max_memory_allocated``. The naive forms are those of ``tests/memory_oracle.py``: candidates by ``unfold``,
 scores in full. Where those cannot fit, they are not run and their size is given. On a machine shared with others the
 CPU seconds of one thread (``OMP_NUM_THREADS=1``) are what to compare; the seconds show how shared it was.
+
+``--read local_window`` times the operator behind ``pixwise`` alone, which reads its keys: ``unfold``, the ``loop`` over
+shifts in plain PyTorch, and the ``fused`` kernels.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +38,7 @@ class Case(NamedTuple):
     """One line of the table."""
 
     memory: str
-    form: str  # vsr | naive
+    form: str  # vsr | naive; of the local window unfold | loop | fused
     crop: int
     size: tuple[int, int]
     channels: int = 128
@@ -61,6 +65,11 @@ CASES = [
     Case("pixsentence", "vsr", 0, LARGE, backward=False, repeats=1),
     Case("pixsentence", "naive", 0, LARGE, backward=False, repeats=1),
 ]
+CASES += [
+    Case("local_window", form, crop, size, channels, backward, {"unfold": 1, "loop": 3, "fused": 10}[form])
+    for size, channels, crop, backward in product((TRAINING, LARGE), (64, 128), (3, 5), (False, True))
+    for form in ("unfold", "loop", "fused")
+]
 
 
 def main() -> None:
@@ -68,6 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--read", choices=sorted({case.memory for case in CASES}), help="only this one")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="what the speed-ups are computed from")
+    parser.add_argument("--note", default="other processes ran on the machine", help="kept with the results")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -76,22 +88,25 @@ def main() -> None:
         return
 
     rows = []
-    columns = ["read", "form", "crop", "map", "pass", *COLUMNS]
+    columns = ["read", "form", "crop", "map", "channels", "pass", *COLUMNS]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for number, case in enumerate(CASES):
+        if options.read not in (None, case.memory):
+            continue
         row = case._asdict() | run_apart(number, options.device)
         rows.append(row)
         print(table_line(row), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"memory_{options.device}.json"
-    path.write_text(json.dumps({"machine": machine(options.device), "rows": rows}, indent=1) + "\n")
+    print_speedups(rows, "fastest" if options.clock == "wall" else "cpu_fastest")
+    path = options.out / f"{options.read or 'memory'}_{options.device}.json"
+    path.write_text(json.dumps({"machine": machine(options.device, options.note), "rows": rows}, indent=1) + "\n")
     print(f"\nwritten: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
 def run_apart(number: int, device: str) -> dict[str, float | list[float] | str]:
     """Returns the measurements of a case, made in a process of its own."""
     case = CASES[number]
-    needed = naive_bytes(case) if case.form == "naive" else 0
+    needed = naive_bytes(case) if case.form in ("naive", "unfold") else 0
     if needed > 0.8 * available_bytes(device):
         return {"note": f"not run: needs about {needed / 2**30:.0f} GiB"}
     measurements = {}
@@ -115,9 +130,9 @@ def measured(case: Case, device: str, peak: bool) -> dict[str, float | list[floa
 
     def step(q: Tensor, s: Tensor) -> None:
         with torch.set_grad_enabled(case.backward):
-            u, o = read(q, s)
+            outputs = read(q, s)
             if case.backward:
-                (u.mean() + o.mean()).backward()
+                sum(x.mean() for x in outputs).backward()
         for tensor in (q, s, *parameters):
             tensor.grad = None
 
@@ -143,11 +158,20 @@ def measured(case: Case, device: str, peak: bool) -> dict[str, float | list[floa
     }
 
 
-def reader(case: Case, device: str) -> tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], list[Tensor]]:
-    """Returns the read to measure, (query, sentences) -> (u, o), and its parameters."""
+def reader(case: Case, device: str) -> tuple[Callable[[Tensor, Tensor], tuple[Tensor, ...]], list[Tensor]]:
+    """Returns the read to measure, (query, sentences) -> (u, o) or (o,), and its parameters."""
     import memory_oracle
 
     from vsr.memory import PixSentence, PixSim, PixWise
+    from vsr.ops import local_window_read, local_window_reference
+
+    if case.memory == "local_window":
+        forms: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, ...]]] = {
+            "unfold": lambda q, s: memory_oracle.pixwise(q, s, s, case.crop)[:1],
+            "loop": lambda q, s: local_window_reference.local_window_read(q, s, None, case.crop, None)[:1],
+            "fused": lambda q, s: (local_window_read(q, s, None, case.crop).read,),
+        }
+        return forms[case.form], []
 
     memory = {"pixsim": PixSim, "pixwise": PixWise, "pixsentence": PixSentence}[case.memory]
     module = memory(case.channels, case.size, crop=case.crop).to(device)
@@ -226,14 +250,32 @@ def available_bytes(device: str) -> int:
 def table_line(row: dict) -> str:
     """Returns a row as a line of Markdown."""
     h, w = row["size"]
-    head = f"| {row['memory']} | {row['form']} | {row['crop']} | {h}×{w} | {'f+b' if row['backward'] else 'f'} |"
+    head = f"| {row['memory']} | {row['form']} | {row['crop']} | {h}×{w} | {row['channels']} "
+    head += f"| {'f+b' if row['backward'] else 'f'} |"
     if "note" in row:
         return f"{head} {row['note']} {'|' * len(COLUMNS)}"
-    times = " | ".join(f"{row[key]:.2f}" for key in ("fastest", "median", "spread", "cpu_fastest"))
+    times = " | ".join(f"{row[key]:.4g}" for key in ("fastest", "median", "spread", "cpu_fastest"))
     return f"{head} {times} | {row['peak_extra_mib']:.0f} | {row['peak_extra_over_features']:.2f}× |"
 
 
-def machine(device: str) -> dict[str, str | int]:
+def print_speedups(rows: list[dict], clock: str) -> None:
+    """Prints the three forms of the local window side by side: their fastest passes and their peaks."""
+    by_form = {form: [row for row in rows if row["form"] == form] for form in ("unfold", "loop", "fused")}
+    if not by_form["fused"]:
+        return
+    print("\n| map | channels | crop | pass | unfold ms | loop ms | fused ms | of unfold | of loop | peak extra MiB |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for row in zip(*by_form.values(), strict=True):
+        case = row[0]
+        ms = [1e3 * form.get(clock, float("nan")) for form in row]
+        peaks = " / ".join(f"{form.get('peak_extra_mib', float('nan')):.0f}" for form in row)
+        speedups = f"{ms[0] / ms[2]:.0f}× | {ms[1] / ms[2]:.1f}×"
+        head = f"{case['size'][0]}×{case['size'][1]} | {case['channels']} | {case['crop']}"
+        times = " | ".join(f"{value:.4g}" for value in ms)
+        print(f"| {head} | {'f+b' if case['backward'] else 'f'} | {times} | {speedups} | {peaks} |")
+
+
+def machine(device: str, note: str) -> dict[str, str | int]:
     """Returns what the numbers were made on."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -246,7 +288,7 @@ def machine(device: str) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "shared": "other processes ran on the machine",
+        "shared": note,
     }
 
 

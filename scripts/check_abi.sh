@@ -23,4 +23,4 @@ echo "abi: 3/3 the tests"
 cd "$work"  # not in the checkout, whose vsr/ would be imported instead of the wheel's
 "$work/venv/bin/python" -m vsr.env | grep -E '^(vsr|torch|deform|  compiled|_C)'
 VSR_OPS=compiled "$work/venv/bin/python" -m pytest -c "$root/pyproject.toml" -p no:cacheprovider \
-    "$root/tests/test_deform_conv.py" -m "not gpu"
+    "$root"/tests/test_deform_conv*.py "$root"/tests/test_local_window*.py -m "not gpu"

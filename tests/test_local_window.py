@@ -5,15 +5,12 @@ import itertools
 import memory_oracle
 import pytest
 import torch
+from back_ends import compiled, gpu, insist_on
 from torch.autograd import gradcheck
 
 from vsr.ops import backend, local_window_read
 from vsr.ops.shifts import allowed_candidates, masked_softmax, window_scores, window_sum
 
-compiled = pytest.mark.skipif(
-    backend.library("cpu").problem is not None, reason=f"no compiled CPU kernels: {backend.library('cpu').problem}"
-)
-gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 BACK_ENDS = [
     pytest.param(("compiled", "cpu"), marks=compiled, id="compiled"),
     pytest.param(("reference", "cpu"), id="reference"),
@@ -21,11 +18,6 @@ BACK_ENDS = [
 ]
 VALID = torch.tensor([[True, False, True], [False, True, False]])
 NAMES = ("read", "weights", "query", "keys", "values")
-
-
-def insist_on(name, monkeypatch):
-    monkeypatch.setenv("VSR_OPS", name)
-    backend.choose.cache_clear()
 
 
 @pytest.fixture(params=BACK_ENDS)

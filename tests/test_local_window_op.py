@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from test_local_window import compiled, insist_on, leaves_of, make
+from back_ends import compiled, insist_on
+from test_local_window import leaves_of, make
 
 from vsr.ops import backend, local_window_read
 
