@@ -9,8 +9,9 @@ from vsr.ops import deform_conv2d
 
 
 @pytest.mark.parametrize("op", [deform_conv2d, twin])
-def test_not_a_number_spreads_only_to_what_reads_it(op):
-    tensors, geometry = make(h=12, w=12)
+@pytest.mark.parametrize("groups", [{}, {"groups": 2}, {"groups": 4, "co": 20}, {"groups": 16, "g": 1}])
+def test_not_a_number_spreads_only_to_what_reads_it(op, groups):
+    tensors, geometry = make(h=12, w=12, **groups)
     with torch.no_grad():
         tensors[0][0, 3, 5, 6] = float("nan")
         expected = oracle(*tensors[:4], mask=tensors[4], **geometry)

@@ -115,7 +115,7 @@ void visit_weight(const Problem<T>& p, bool forward, F visit) {
     for (int64_t o = begin; o < end; o++)
       for (int64_t i = 0; i < read; i++) {
         int64_t channel = p.packed(o / written * read + i), plain = (o * read + i) * taps;
-        int64_t row = forward ? channel : o, column = forward ? o : channel;
+        int64_t output = p.packed_output(o), row = forward ? channel : output, column = forward ? output : channel;
         int64_t packed = (column / kPanel * rows + row) * kPanel + column % kPanel;
         for (int64_t tap = 0; tap < taps; tap++) visit(plain + tap, packed + tap * p.channels * p.outputs);
       }
@@ -142,12 +142,14 @@ struct Packed : Problem<T> {
 };
 
 template <typename T>
-Packed<T> make_problem(const Shape& s, const Tensor& input, const Tensor& offset, const std::optional<Tensor>& mask) {
+Packed<T> make_problem(const Shape& s, const Tensor& input, const Tensor& offset, const std::optional<Tensor>& mask,
+                       bool forward) {
   Packed<T> p;
   p.s = s;
   p.group_channels = s.group_channels() <= 8 ? 8 : round_up(s.group_channels(), kPanel);
   p.channels = round_up(p.group_channels * s.offset_groups, kPanel);
-  p.outputs = round_up(s.co, kPanel);
+  p.group_outputs = forward && s.groups > 1 ? round_up(s.co / s.groups, kPanel) : s.co / s.groups;
+  p.outputs = round_up(s.groups * p.group_outputs, kPanel);
   p.slab_groups = std::max<int64_t>(1, kPanel / p.group_channels);
   p.slabs = p.channels / p.slab_channels();
 
@@ -179,14 +181,16 @@ Tensor forward(const Shape& s, const Tensor& input, const Tensor& offset, const 
                const std::optional<Tensor>& bias, const std::optional<Tensor>& mask) {
   Tensor output = empty_as(input, {s.n, s.co, s.ho, s.wo}, input.scalar_type());
   if (output.numel() == 0) return output;
-  Packed<T> p = make_problem<T>(s, input, offset, mask);
+  Packed<T> p = make_problem<T>(s, input, offset, mask, true);
+  std::vector<int64_t> columns(s.co);  // of the outputs in a packed row
+  for (int64_t o = 0; o < s.co; o++) columns[o] = p.packed_output(o);
   Tensor packed_weight = pack_weight(p, weight, true);
   p.weight_forward = data<T>(packed_weight);
   Tensor packed_bias = zero_workspace<T>(p.outputs);
   p.bias = data<T>(packed_bias);
   if (bias) {
     Tensor dense = st::contiguous(st::to(*bias, dtype_of<T>()));
-    std::copy_n(data<T>(dense), s.co, data<T>(packed_bias));
+    for (int64_t o = 0; o < s.co; o++) data<T>(packed_bias)[columns[o]] = data<T>(dense)[o];
   }
   Kernels<T> kernels = choose_kernels<T>();
   int64_t blocks = (s.positions() + kBlock - 1) / kBlock;
@@ -202,11 +206,12 @@ Tensor forward(const Shape& s, const Tensor& input, const Tensor& offset, const 
         To* out = to.plane(n, 0) + first * to.position;
         if (to.position == 1) {
           for (int64_t o = 0; o < s.co; o++)
-            for (int64_t t = 0; t < count; t++) out[o * to.channel + t] = static_cast<To>(from[t * p.outputs + o]);
+            for (int64_t t = 0; t < count; t++)
+              out[o * to.channel + t] = static_cast<To>(from[t * p.outputs + columns[o]]);
         } else {
           for (int64_t t = 0; t < count; t++)
             for (int64_t o = 0; o < s.co; o++)
-              out[t * to.position + o * to.channel] = static_cast<To>(from[t * p.outputs + o]);
+              out[t * to.position + o * to.channel] = static_cast<To>(from[t * p.outputs + columns[o]]);
         }
       }
     });
@@ -237,7 +242,7 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
     return {grad_input, st::to(grad_offset, offset.scalar_type()), grad_weight, grad_mask};
   }
 
-  Packed<T> p = make_problem<T>(s, input, offset, mask);
+  Packed<T> p = make_problem<T>(s, input, offset, mask, false);
   Tensor packed_weight = pack_weight(p, weight, false);
   p.weight_backward = data<T>(packed_weight);
   Tensor packed_output = workspace<T>(s.n * s.positions() * p.outputs);

@@ -23,11 +23,14 @@ struct Range {
 };
 
 // Channels are packed so that a deformable group starts at a multiple of 8 and a panel holds whole groups or is part of
-// one: group_channels is 8 or a multiple of 16, channels and outputs are multiples of 16, and padding is zero.
+// one: group_channels is 8 or a multiple of 16, channels and outputs are multiples of 16, and padding is zero. In the
+// forward pass the outputs of a weight group are padded to whole panels, too: no output meets another group's NaN, not
+// even times zero.
 template <typename T>
 struct Problem {
   Shape s;
-  int64_t group_channels, channels, outputs;
+  int64_t group_channels, channels;
+  int64_t group_outputs, outputs;
   int64_t slab_groups, slabs;  // a slab is what one backward task owns: as few groups as fill a panel
   const T* zeros;              // a pixel outside the frame, group_channels long
   const T* input;              // (n, h * w, channels)
@@ -46,16 +49,21 @@ struct Problem {
 
   // Packed channels that the 16 outputs from `output` on read: fewer than all when the weight has groups.
   Range channels_read_by(int64_t output) const {
-    int64_t last_output = (output + kPanel < s.co ? output + kPanel : s.co) - 1;
-    int64_t per_group = s.co / s.groups, read = s.c / s.groups;
-    return {packed(output / per_group * read), packed((last_output / per_group + 1) * read - 1) + 1};
+    int64_t all = s.groups * group_outputs, last_output = (output + kPanel < all ? output + kPanel : all) - 1;
+    int64_t read = s.c / s.groups;
+    return {packed(output / group_outputs * read), packed((last_output / group_outputs + 1) * read - 1) + 1};
   }
 
   // Outputs that read the 16 packed channels from `channel` on.
   Range outputs_reading(int64_t channel) const {
-    int64_t per_group = s.c / s.groups, written = s.co / s.groups;
+    int64_t per_group = s.c / s.groups;
     int64_t first = unpacked(channel), last = unpacked(channel + kPanel - 1);
-    return {first / per_group * written, (last / per_group + 1) * written};
+    return {first / per_group * group_outputs, (last / per_group + 1) * group_outputs};
+  }
+
+  int64_t packed_output(int64_t output) const {
+    int64_t written = s.co / s.groups;
+    return output / written * group_outputs + output % written;
   }
 
   int64_t packed(int64_t channel) const {

@@ -156,7 +156,7 @@ void load(const Maps& from, const Shape& s, const Block& block, int64_t frame, T
         if (!inside) continue;
         const From* in = from.at<const From>(block.image, frame, c, y + row, x + first) - first * from.column;
         if (from.column == 1)
-          for (int64_t i = first; i < last; i++) out[i] = static_cast<T>(in[i]);
+          std::copy(in + first, in + last, out + first);
         else
           for (int64_t i = first; i < last; i++) out[i] = static_cast<T>(in[i * from.column]);
         std::fill(out + last, out + to.columns, outside);

@@ -119,22 +119,33 @@ static void add(const Tiles<T>& t, const T* weights, const Tile<T>& around, cons
     sum_block<1>(weights, around, other, at.rows, columns, scale, sums, to);
 }
 
-// The candidates of one vector of positions in a few rows of the window, n counting vectors of scores.
-#define VSR_EACH_CANDIDATE(at)                                    \
-  for (int64_t r = 0, n = 0; r < at.rows; r++)                    \
-    for (int64_t k = 0; k < t.s.window_columns(); k++, n += Vector<T>::kLanes)
+// scores[n] -= around, a tile with one channel.
+template <typename T>
+static void subtract(const Tiles<T>& t, const Tile<T>& around, const At& at, T* scores) {
+  const T* other = around.at(at.first_row(), at.column);
+  for (int64_t r = 0; r < at.rows; r++, other += around.columns)
+    for (int64_t k = 0; k < t.s.window_columns(); k++, scores += Vector<T>::kLanes) wide(scores) -= wide(other + k);
+}
+
+// How many numbers the scores are: a vector for each candidate.
+template <typename T>
+VSR_INLINE int64_t numbers(const Tiles<T>& t, const At& at) {
+  return at.rows * t.s.window_columns() * Vector<T>::kLanes;
+}
 
 template <typename T>
 static void read(const Tiles<T>& t, const At& at) {
   typedef typename Vector<T>::Wide Wide;
   score(t, t.query, t.keys, at, t.scores);
+  subtract(t, t.border, at, t.scores);
   Wide before = wide(t.largest.at(at.row, at.column)), largest = before;
-  VSR_EACH_CANDIDATE(at) {
-    Wide score = wide(t.scores + n) -= wide(t.border.at(at.first_row() + r, at.column + k));
+  for (int64_t n = 0; n < numbers(t, at); n += Vector<T>::kLanes) {
+    Wide score = wide(t.scores + n);
     largest = score > largest ? score : largest;
   }
   Wide scale = exponential<T>(before - largest), total = wide(t.total.at(at.row, at.column)) * scale;
-  VSR_EACH_CANDIDATE(at) total += wide(t.scores + n) = exponential<T>(wide(t.scores + n) - largest);
+  for (int64_t n = 0; n < numbers(t, at); n += Vector<T>::kLanes)
+    total += wide(t.scores + n) = exponential<T>(wide(t.scores + n) - largest);
   wide(t.largest.at(at.row, at.column)) = largest;
   wide(t.total.at(at.row, at.column)) = total;
   add(t, t.scores, t.values, at, scale, t.read);
@@ -144,13 +155,11 @@ template <typename T>
 static void query_gradient(const Tiles<T>& t, const At& at) {
   typedef typename Vector<T>::Wide Wide;
   score(t, t.query, t.keys, at, t.scores);
+  subtract(t, t.border, at, t.scores);
   score(t, t.grad_read, t.values, at, t.grad_weights);
   Wide log_sum = wide(t.log_sum.at(at.row, at.column)), delta = wide(t.delta.at(at.row, at.column));
-  VSR_EACH_CANDIDATE(at) {
-    Wide border = wide(t.border.at(at.first_row() + r, at.column + k));
-    Wide weight = exponential<T>(wide(t.scores + n) - border - log_sum);
-    wide(t.scores + n) = weight * (wide(t.grad_weights + n) - delta);
-  }
+  for (int64_t n = 0; n < numbers(t, at); n += Vector<T>::kLanes)
+    wide(t.scores + n) = exponential<T>(wide(t.scores + n) - log_sum) * (wide(t.grad_weights + n) - delta);
   add(t, t.scores, t.keys, at, Wide{} + 1, t.grad_query);
 }
 
@@ -159,17 +168,14 @@ template <typename T>
 static void frame_gradients(const Tiles<T>& t, const At& at) {
   typedef typename Vector<T>::Wide Wide;
   score(t, t.keys, t.query, at, t.scores);
-  VSR_EACH_CANDIDATE(at) {
-    Wide log_sum = wide(t.log_sum.at(at.first_row() + r, at.column + k));
-    wide(t.scores + n) = exponential<T>(wide(t.scores + n) - log_sum);
-  }
+  subtract(t, t.log_sum, at, t.scores);
+  for (int64_t n = 0; n < numbers(t, at); n += Vector<T>::kLanes)
+    wide(t.scores + n) = exponential<T>(wide(t.scores + n));
   if (t.grad_values.data) add(t, t.scores, t.grad_read, at, Wide{} + 1, t.grad_values);
   if (!t.grad_keys.data) return;
   score(t, t.values, t.grad_read, at, t.grad_weights);
-  VSR_EACH_CANDIDATE(at) {
-    Wide delta = wide(t.delta.at(at.first_row() + r, at.column + k));
-    wide(t.scores + n) *= wide(t.grad_weights + n) - delta;
-  }
+  subtract(t, t.delta, at, t.grad_weights);
+  for (int64_t n = 0; n < numbers(t, at); n += Vector<T>::kLanes) wide(t.scores + n) *= wide(t.grad_weights + n);
   add(t, t.scores, t.query, at, Wide{} + 1, t.grad_keys);
 }
 
@@ -177,5 +183,3 @@ template <typename T>
 static Kernels<T> kernels() {
   return {Vector<T>::kLanes, read<T>, query_gradient<T>, frame_gradients<T>};
 }
-
-#undef VSR_EACH_CANDIDATE
