@@ -1,7 +1,8 @@
 """Times the memory reads beside their naive forms, and measures peak memory: ``python benchmarks/memory.py``.
 
 Every measurement is a process of its own, so that peaks don't add up: it builds the module, runs a small map to warm
-up, and then either notes how far the memory in use rises in one pass, or times a few. On a CPU the peak is the resident
+up, and then either notes how far the memory in use rises in one pass, or times a few (with freed memory kept, as
+``vsr.train`` does). On a CPU the peak is the resident
 set's (Linux; the allocator is told to give freed blocks back at once), on a GPU
 ``torch.cuda.max_memory_allocated``. The naive forms are those of ``tests/memory_oracle.py``: candidates by ``unfold``,
 scores in full. Where those cannot fit, they are not run and their size is given. On a machine shared with others the
@@ -121,6 +122,8 @@ def run_apart(number: int, device: str) -> dict[str, float | list[float] | str]:
 
 def measured(case: Case, device: str, peak: bool) -> dict[str, float | list[float]]:
     """Returns the peak memory beside the features, or the seconds of each repeat, their median and spread."""
+    from vsr.utils.memory import keep_freed_memory
+
     torch.manual_seed(0)
     (h, w), t = case.size, 5
     read, parameters = reader(case, device)
@@ -146,6 +149,7 @@ def measured(case: Case, device: str, peak: bool) -> dict[str, float | list[floa
             "features_mib": features / MIB,
             "peak_extra_over_features": rise.extra / features,
         }
+    keep_freed_memory()
     passes = [timed(lambda: step(query, sentences), device) for _ in range(case.repeats)]
     seconds, cpu_seconds = (list(times) for times in zip(*passes, strict=True))
     return {

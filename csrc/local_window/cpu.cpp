@@ -31,7 +31,7 @@ using Optional = std::optional<Tensor>;
 
 // A block's size. Wide, because channels are far apart in memory: rows of 320 positions are copied three times as fast as
 // rows of 32. A few rows are enough to share the margins.
-constexpr int64_t kMostColumns = 320, kMostRows = 4;
+constexpr int64_t kMostColumns = 320, kMostRows = 6;
 
 // The friendly messages are Python's; these keep a direct call of the op from reading outside its tensors.
 Shape make_shape(const Tensor& query, const Tensor& keys, const Optional& values, const Optional& valid,
