@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,23 @@ def test_setup_without_a_compiler_builds_nothing_or_fails_when_told(setup_script
     monkeypatch.setenv("VSR_REQUIRE_EXT", "1")
     with pytest.raises(SystemExit, match="VSR_REQUIRE_EXT=1, but no C\\+\\+ compiler"):
         setup_script.extensions()
+
+
+def test_a_wheel_holds_nothing_that_an_earlier_build_left(tmp_path):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "vsr").mkdir()
+    shutil.copy(ROOT / "vsr" / "__init__.py", tmp_path / "vsr")
+    deleted = tmp_path / "build" / "lib" / "vsr" / "deleted_since.py"
+    deleted.parent.mkdir(parents=True)
+    deleted.write_text("")
+    environment = {**os.environ, "PATH": str(tmp_path), "CXX": "no-such-compiler", "VSR_REQUIRE_EXT": "0"}
+    command = [sys.executable, "setup.py", "-q", "bdist_wheel"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "vsr/__init__.py" in names and not any("deleted" in name for name in names)
 
 
 def test_a_record_survives_the_round_trip(setup_script, tmp_path):
