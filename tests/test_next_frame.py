@@ -50,7 +50,8 @@ def log_of(folder, name="small"):
 
 @pytest.mark.parametrize("test_type", TYPES)
 def test_training_lowers_the_loss(tmp_path, root, train, test_type):
-    train(predictor_options(root, train__total_iter=40, val__val_freq=20, **of_type(test_type)))
+    rate = {"train__optim_g": {"type": "Adam", "lr": 4e-3}}
+    train(predictor_options(root, train__total_iter=60, val__val_freq=30, **rate, **of_type(test_type)))
     losses = [float(value) for _, key, value in rows(tmp_path, "small")[1:] if key == "train/loss"]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     assert "copy-last" in log_of(tmp_path) and "mean of memory" in log_of(tmp_path)
