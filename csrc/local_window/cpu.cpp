@@ -29,8 +29,8 @@ namespace {
 namespace st = torch::stable;
 using Optional = std::optional<Tensor>;
 
-// A block's size. Wide, because channels are far apart in memory: rows of 320 positions are copied three times as fast as
-// rows of 32. A few rows are enough to share the margins.
+// A block's size. Wide, because channels are far apart in memory: rows of 32 positions take up to twice as long.
+// A few rows are enough to share the margins.
 constexpr int64_t kMostColumns = 320, kMostRows = 6;
 
 // The friendly messages are Python's; these keep a direct call of the op from reading outside its tensors.
@@ -99,7 +99,9 @@ struct Block {
 // An image cut into blocks.
 class Blocks {
  public:
-  explicit Blocks(const Shape& s) : s_(s), rows(std::min(kMostRows, s.h)) {
+  int64_t rows, columns;  // of a block; the latter a multiple of every vector's length, so that tiles can be as wide
+
+  explicit Blocks(const Shape& s) : rows(std::min(kMostRows, s.h)), s_(s) {
     int64_t across = (s.w + kMostColumns - 1) / kMostColumns;
     columns = ((s.w + across - 1) / across + kLongestVector - 1) / kLongestVector * kLongestVector;
     across_ = (s.w + columns - 1) / columns, down_ = (s.h + rows - 1) / rows;
@@ -113,9 +115,6 @@ class Blocks {
  private:
   Shape s_;
   int64_t across_, down_;
-
- public:
-  int64_t rows, columns;  // of a block; the latter a multiple of every vector's length, so that tiles can be as wide
 };
 
 // A thread's tiles.
