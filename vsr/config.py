@@ -183,8 +183,11 @@ def _try_out(options: dict[str, Any], report: Report) -> list[str]:
 
 
 def _on_meta(build: Callable[[], Any]) -> Any:
-    with torch.device("meta"):
-        return build()
+    try:
+        with torch.device("meta"):
+            return build()
+    except RuntimeError as error:  # sizes whose product PyTorch cannot count
+        raise ValueError(f"it cannot be built with these sizes: {str(error).splitlines()[0]}") from None
 
 
 def _two_images(build: Any) -> Any:

@@ -60,6 +60,10 @@ class EDVR(nn.Module):
         center_frame_idx = num_frame // 2 if center_frame_idx is None else center_frame_idx
         if not 0 <= center_frame_idx < num_frame:
             raise ValueError(f"center_frame_idx {center_frame_idx} is not one of the {num_frame} frames (num_frame)")
+        counts = {"num_feat": num_feat, "deformable_groups": deformable_groups}
+        for name, value in {**counts, "num_in_ch": num_in_ch, "num_out_ch": num_out_ch}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
         if num_feat % deformable_groups:
             raise ValueError(f"num_feat {num_feat} is not a multiple of deformable_groups {deformable_groups}")
         if hr_in and not with_predeblur:
