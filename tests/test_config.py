@@ -115,7 +115,7 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, monkeypa
         ("network_g.with_tsa", "yes please", "network_g.with_tsa: expected true or false"),
         ("network_g.num_feat", 0, "network_g: num_feat is 0; it must be at least 1"),
         ("network_g.num_feat", 2**50, "network_g: it cannot be built with these sizes"),
-        ("network_g.num_feat", 1e300, "network_g.num_feat: 1e+300 (a number) is larger than anything that could be meant"),
+        ("network_g.num_feat", 1e300, "network_g.num_feat: 1e+300 (a number) is larger than anything"),
         ("network_g.num_frame", 7, "datasets.train.num_frame: 5, but network_g.num_frame is 7"),
         ("network_g.num_frame", 0, "network_g: center_frame_idx 0 is not one of the 0 frames"),
         ("scale", 2, "restores ×4"),
