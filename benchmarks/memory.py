@@ -68,7 +68,7 @@ CASES = [
 ]
 CASES += [
     Case("local_window", form, crop, size, channels, backward, {"unfold": 1, "loop": 3, "fused": 10}[form])
-    for size, channels, crop, backward in product((TRAINING, LARGE), (64, 128), (3, 5), (False, True))
+    for size, channels, crop, backward in product((TRAINING, LARGE), (64, 128), (1, 3, 5), (False, True))
     for form in ("unfold", "loop", "fused")
 ]
 
@@ -108,7 +108,7 @@ def run_apart(number: int, device: str) -> dict[str, float | list[float] | str]:
     """Returns the measurements of a case, made in a process of its own."""
     case = CASES[number]
     needed = naive_bytes(case) if case.form in ("naive", "unfold") else 0
-    if needed > 0.8 * available_bytes(device):
+    if 1.5 * needed > 0.8 * available_bytes(device):  # half as much again, as freed memory is kept
         return {"note": f"not run: needs about {needed / 2**30:.0f} GiB"}
     measurements = {}
     for flags, environment in (["--peak"], {"MALLOC_MMAP_THRESHOLD_": str(MIB)}), ([], {}):
