@@ -19,7 +19,7 @@ from vsr.ops import backend, local_window_reference
 from vsr.ops.checks import FLOATS
 from vsr.ops.local_window_reference import without_invalid
 from vsr.ops.reference import layout_of
-from vsr.ops.shifts import accumulator, allowed_candidates, masked_softmax, window_scores
+from vsr.ops.shifts import WindowContext, accumulator, allowed_candidates, masked_softmax, window_scores
 
 _library = torch.library.Library("vsr", "FRAGMENT")
 _tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
@@ -135,29 +135,19 @@ def _fake_backward(
     window: int,
     needed: list[bool],
 ) -> tuple[Tensor, ...]:
-    return empty_gradients(query, keys, values, needed)
-
-
-def empty_gradients(
-    query: Tensor, keys: Tensor, values: Tensor | None, needed: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns what the gradients are written to: like their tensors, and of size 0 where nobody asked."""
-    need_values = needed[2] and values is not None
     return (
         torch.empty_like(query) if needed[0] else query.new_empty(0),
         torch.empty_like(keys) if needed[1] else query.new_empty(0),
-        torch.empty_like(values) if need_values else query.new_empty(0),
+        torch.empty_like(values) if needed[2] and values is not None else query.new_empty(0),
     )
 
 
-def _save_for_backward(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+def _save_for_backward(ctx: WindowContext, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.window = inputs
     ctx.save_for_backward(*tensors, *output)
 
 
-def _backward(
-    ctx: torch.autograd.function.FunctionCtx, grad_read: Tensor, grad_log_sum: Tensor
-) -> tuple[Tensor | None, ...]:
+def _backward(ctx: WindowContext, grad_read: Tensor, grad_log_sum: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():  # the kernels have no second derivative: it would be missing silently
         raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
     query, keys, values, valid, read, log_sum = ctx.saved_tensors

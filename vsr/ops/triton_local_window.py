@@ -70,21 +70,22 @@ def backward(
     known = constants(keys, values, valid, window, backward=True)
     (b, t, _, h, w), tiles = keys.shape, _tiles(*keys.shape[-2:], known)
     need_values = needed[2] and values is not None
-    wanted = (query if needed[0] else None, keys if needed[1] else None, values if need_values else None)
     query_, keys_, values_, flags = _inputs(query, keys, values, valid)
     saved = (_inner(grad_read), query_, keys_, values_, flags, log_sum.contiguous(), delta.contiguous())
-    gradients = [None if x is None else torch.empty_like(_inner(x)) for x in (query, keys, values)]
-    grad_query, grad_keys, grad_values = gradients
-    if needed[0] and b * h * w:
+    grad_query = torch.empty_like(query_) if needed[0] else query_
+    grad_keys = torch.empty_like(keys_) if needed[1] else keys_
+    grad_values = torch.empty_like(values_) if need_values else values_
+    if needed[0] and delta.numel():
         query_gradient_kernel[tiles, b](*saved, grad_query, h, w, **known)
-    if (needed[1] or need_values) and b * h * w:
+    if (needed[1] or need_values) and delta.numel():
         frame_gradients_kernel[tiles, b * t](
-            *saved, grad_keys, grad_keys if values is None else grad_values, h, w, **known,
-            NEED_KEYS=needed[1], NEED_VALUES=need_values,
-        )  # fmt: skip
-    return tuple(
-        query.new_empty(0) if x is None else _laid_out(gradient, x)
-        for x, gradient in zip(wanted, gradients, strict=True)
+            *saved, grad_keys, grad_values, h, w, **known, NEED_KEYS=needed[1], NEED_VALUES=need_values
+        )
+    nothing = query.new_empty(0)
+    return (
+        _laid_out(grad_query, query) if needed[0] else nothing,
+        _laid_out(grad_keys, keys) if needed[1] else nothing,
+        _laid_out(grad_values, values) if need_values else nothing,
     )
 
 
