@@ -186,7 +186,7 @@ def _on_meta(build: Callable[[], Any]) -> Any:
     try:
         with torch.device("meta"):
             return build()
-    except RuntimeError as error:  # sizes whose product PyTorch cannot count
+    except (RuntimeError, TypeError, OverflowError) as error:  # PyTorch's, for sizes whose product it cannot count
         raise ValueError(f"it cannot be built with these sizes: {str(error).splitlines()[0]}") from None
 
 
