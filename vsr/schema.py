@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from vsr.registry import Component, Kind, did_you_mean, find
 
 MISSING = inspect.Parameter.empty
-LARGEST = 2**62  # of a number in an options file: what PyTorch can count
+LARGEST = 2**62  # of a whole number: what PyTorch can count
 
 
 class Option(NamedTuple):
@@ -238,7 +238,7 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
         report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
         return None
     number = _as_number(value)
-    if number is not None and abs(number) > LARGEST:
+    if annotation is int and number is not None and abs(number) > LARGEST:
         report.mistake(path, f"{describe(value)} is larger than anything that could be meant")
         return None
     if annotation is int and number is not None and number == int(number):
