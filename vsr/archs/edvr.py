@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vsr.archs.layers import ResidualBlock, conv3x3, lrelu, residual_blocks, upsample_x2
+from vsr.archs.layers import ResidualBlock, conv3x3, conv_beside, lrelu, residual_blocks, upsample_x2
 from vsr.ops import ModulatedDeformConvPack
 from vsr.registry import register
 
@@ -186,23 +186,22 @@ class PCDAlignment(nn.Module):
             (b, t, c, h, w), at full size.
         """
         b, t = pyramid[0].shape[:2]
-        neighbours = [level.flatten(0, 1) for level in pyramid]  # (b·t, c, h, w)
-        references = [level[:, center : center + 1].expand_as(level).flatten(0, 1) for level in pyramid]
+        references = [level[:, center] for level in pyramid]  # (b, c, h, w)
 
-        offset = lrelu(self.offset_conv1["l3"](torch.cat([neighbours[2], references[2]], dim=1)))
+        offset = lrelu(conv_beside(self.offset_conv1["l3"], pyramid[2], references[2]))
         offset = lrelu(self.offset_conv2["l3"](offset))
-        aligned = lrelu(self.dcn_pack["l3"](neighbours[2], offset))
-        for level, neighbour, reference in (("l2", neighbours[1], references[1]), ("l1", neighbours[0], references[0])):
+        aligned = lrelu(self.dcn_pack["l3"](pyramid[2].flatten(0, 1), offset))
+        for level, frames, reference in (("l2", pyramid[1], references[1]), ("l1", pyramid[0], references[0])):
             coarse_offset = upsample_x2(offset) * 2  # a pixel of the coarse level is two pixels here
-            offset = lrelu(self.offset_conv1[level](torch.cat([neighbour, reference], dim=1)))
+            offset = lrelu(conv_beside(self.offset_conv1[level], frames, reference))
             offset = lrelu(self.offset_conv2[level](torch.cat([offset, coarse_offset], dim=1)))
             offset = lrelu(self.offset_conv3[level](offset))
-            fine = self.dcn_pack[level](neighbour, offset)
+            fine = self.dcn_pack[level](frames.flatten(0, 1), offset)
             aligned = self.feat_conv[level](torch.cat([fine, upsample_x2(aligned)], dim=1))
             aligned = lrelu(aligned) if level == "l2" else aligned
 
-        offset = torch.cat([aligned, references[0]], dim=1)
-        offset = lrelu(self.cas_offset_conv2(lrelu(self.cas_offset_conv1(offset))))
+        offset = lrelu(conv_beside(self.cas_offset_conv1, aligned.unflatten(0, (b, t)), references[0]))
+        offset = lrelu(self.cas_offset_conv2(offset))
         return lrelu(self.cas_dcnpack(aligned, offset)).unflatten(0, (b, t))
 
 

@@ -36,6 +36,26 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
 
 
+def conv_beside(conv: nn.Conv2d, frames: Tensor, reference: Tensor) -> Tensor:
+    """Returns ``conv`` of each frame joined with the reference its clip shares, ``conv(cat([frame, reference], 1))``.
+
+    A convolution is linear, so the reference's half is computed once per clip rather than once per frame.
+
+    Args:
+        conv: of 2·c channels, the frame's before the reference's.
+        frames: (b, t, c, h, w).
+        reference: (b, c, h, w).
+
+    Returns:
+        (b·t, co, h, w).
+    """
+    b, t, c = frames.shape[:3]
+    of_frame, of_reference = conv.weight[:, :c], conv.weight[:, c:]
+    own = F.conv2d(frames.flatten(0, 1), of_frame, None, conv.stride, conv.padding)
+    shared = F.conv2d(reference, of_reference, conv.bias, conv.stride, conv.padding)
+    return (own.unflatten(0, (b, t)) + shared.unsqueeze(1)).flatten(0, 1)
+
+
 def lrelu(x: Tensor) -> Tensor:
     """Returns LeakyReLU with slope 0.1, the activation of EDVR."""
     return F.leaky_relu(x, 0.1)
