@@ -101,17 +101,28 @@ def start(folder: Path, file: Path, *arguments: str, entry: str = "train") -> su
     command = [sys.executable, "-m", f"vsr.{entry}", "-opt", str(file), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
-def stop_at(process: subprocess.Popen, text: str, number: signal.Signals) -> tuple[int, str]:
+def stop_at(
+    process: subprocess.Popen, text: str, number: signal.Signals, *, to_workers: bool = False
+) -> tuple[int, str]:
     """Sends a signal when the process prints ``text``; returns its exit code and all it printed."""
     seen = ""
     for line in process.stdout:
         seen += line
         if text in line:
-            process.send_signal(number)
+            if to_workers:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
             break
     seen += process.stdout.read()
     return process.wait(timeout=120), seen

@@ -16,7 +16,7 @@ from vsr.data.pairs import augmented
 from vsr.data.transforms import Augmentation
 from vsr.utils.errors import UserError
 from vsr.utils.memory import keep_freed_memory
-from vsr.utils.signals import ignore_interrupts
+from vsr.utils.signals import leave_signals_to_the_main_process
 
 if sys.platform == "linux":
     import fcntl
@@ -159,5 +159,5 @@ def _widen_pipe(stream: Any) -> None:
 
 
 def _start_worker(worker: int) -> None:
-    ignore_interrupts()
+    leave_signals_to_the_main_process()
     keep_freed_memory()  # a batch's pages are asked for again and again: half of a worker's time with packed frames

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class Trainer:
 
         Raises:
             UserError: training diverged, or memory ran out.
-            SystemExit: stopped by Ctrl-C or SIGTERM, after saving a state.
+            SystemExit: stopped by Ctrl-C (code 130), or by SIGTERM or SIGUSR1 (code 0), after saving a state.
         """
         total, every, place = self.train.total_iter, self.run.logger, self.run.place
         with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, every, place.is_main) as record:
@@ -329,11 +330,14 @@ class Trainer:
         checkpoint.forget_old_weights(self.run.folder, self.run.logger.keep_weights)
 
     def leave(self, stop: StopSignals) -> None:
-        """Ends the program after a stop was requested and the state saved."""
+        """Ends the program after a stop was requested and the state saved.
+
+        The code is 0 where a scheduler asked: for it the job has ended well and may be started again.
+        """
         self.model = None
         name = stop.received.name if stop.received else "a signal to another process"
         logger.info("stopped by %s at iteration %d; --auto_resume goes on", name, self.iteration)
-        raise SystemExit(128 + (stop.received or 0))
+        raise SystemExit(128 + signal.SIGINT if stop.received is signal.SIGINT else 0)
 
     def state(self) -> dict[str, Any]:
         """Returns all that training goes on from: tensors and plain values."""

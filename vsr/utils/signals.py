@@ -1,11 +1,16 @@
-"""Ctrl-C and SIGTERM as requests that the work in hand may answer when it is safe to stop."""
+"""Ctrl-C and a scheduler's signals as requests that the work in hand may answer when it is safe to stop."""
 
 import signal
 from types import FrameType, TracebackType
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm can be told to send SIGUSR1 before the time is over
+
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM is kept as a request; a second one interrupts at once."""
+    """While entered, the first signal of ``STOPPING`` is kept as a request; a later Ctrl-C interrupts at once.
+
+    A later SIGTERM or SIGUSR1 changes nothing: schedulers and launchers repeat them, and ``kill -9`` is there.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -15,7 +20,7 @@ class StopSignals:
         return self.received is not None
 
     def __enter__(self) -> "StopSignals":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             self._former[number] = signal.signal(number, self._receive)
         return self
 
@@ -24,11 +29,16 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received = signal.Signals(number)
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
 
 
-def ignore_interrupts(worker: int = 0) -> None:
-    """Leaves Ctrl-C, which reaches every process of a terminal, to the main process; for workers of a data loader."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def leave_signals_to_the_main_process(worker: int = 0) -> None:
+    """Ignores what terminals and schedulers send to all processes at once; for workers of a data loader.
+
+    A worker that ended would take the main process, which still has to save, with it.
+    """
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
