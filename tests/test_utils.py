@@ -52,6 +52,7 @@ def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
         (UserError("mend this"), 2, "error: mend this\n"),
         (OSError(errno.ENOSPC, "No space left on device", "log"), 2, "log: the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "experiments"), 2, "experiments: Permission denied"),
+        (FileExistsError(errno.EEXIST, "File exists", "experiments"), 2, "experiments: a file stands where a folder"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )

@@ -130,6 +130,8 @@ class LoggerOptions:
         keep_states: newest training states that are kept; older ones are deleted.
         keep_state_every: of the older states, those of every so many iterations are kept too; null keeps none.
         keep_weights: newest weight files that are kept; null keeps all.
+        on_failed_write: what to do when something cannot be written while training, say because the disk is full:
+            ``stop`` with a message, or ``go_on`` without it, to make room meanwhile; the last save has to work.
         wandb: see WandbOptions.
         visdom: see VisdomOptions; null is off.
     """
@@ -140,6 +142,7 @@ class LoggerOptions:
     keep_states: int = 3
     keep_state_every: int | None = None
     keep_weights: int | None = None
+    on_failed_write: Literal["stop", "go_on"] = "stop"
     wandb: WandbOptions = field(default_factory=WandbOptions)
     visdom: VisdomOptions | None = None
 

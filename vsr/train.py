@@ -26,6 +26,7 @@ from vsr.utils.files import remove_unfinished, write_text_atomically
 from vsr.utils.log import logger, start_log
 from vsr.utils.memory import keep_freed_memory
 from vsr.utils.place import Place, take_place
+from vsr.utils.sole_use import sole_use
 from vsr.utils.weight_files import read, read_weights
 from vsr.validation import prediction_validation, restoration_validation
 
@@ -40,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return report_check(args.opt, options)
 
     keep_freed_memory()
-    with take_place(options.num_gpu, options.dist_params.backend, options.dist_params.port) as place:
-        folder = Path("experiments") / options.name
+    folder = Path("experiments") / options.name
+    where = take_place(options.num_gpu, options.dist_params.backend, options.dist_params.port)
+    with where as place, sole_use(folder, place.is_main):
         start_log(folder / "train.log" if folder.is_dir() else None, place.is_main)
         found = find_state(options, folder, place, args.auto_resume, args.resume_mode)
         start_log(folder / "train.log", place.is_main)
@@ -91,6 +93,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="exact: nothing that matters may have changed (default); new_schedule: goes on with the state, under the "
         "options as they are now; weights: takes the state's weights and starts anew",
     )
+    parser.add_argument(
+        *("--local-rank", "--local_rank", "--launcher"),
+        metavar="ANY",
+        help="ignored: what older launchers and BasicSR's commands add; the processes are found by themselves",
+    )
     return parser.parse_args(arguments)
 
 
@@ -124,6 +131,11 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
     file, state = found
     if not {"network", "iteration", "settings", "effective_batch"} <= state.keys():
         raise UserError(f"{file} is not a training state of vsr; path.pretrain_network_g starts from weights")
+    if state.get("format") != checkpoint.STATE_FORMAT and mode != "weights":
+        raise UserError(
+            f"{file} was written by another version of vsr (its format is {state.get('format')}, this version's "
+            f"{checkpoint.STATE_FORMAT}): finish with that one, or --resume_mode weights starts anew from its weights"
+        )
     changes = differences(state["settings"], options.tree.to_dict())
     effective_batch = global_batch_size(options, place) * options.train.accumulate
     if state["effective_batch"] != effective_batch:

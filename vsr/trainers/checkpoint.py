@@ -13,6 +13,8 @@ from vsr.utils.files import write_atomically
 from vsr.utils.log import logger
 from vsr.utils.weight_files import read
 
+STATE_FORMAT = 1  # to be raised when a change makes older training states unreadable
+
 
 class Found(NamedTuple):
     """A training state and where it was found."""
@@ -41,7 +43,8 @@ def save(file: Path, content: Mapping[str, Any]) -> None:
     try:
         write_atomically(file, lambda stream: torch.save(dict(content), stream))
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise UserError(f"{file} could not be written: {error}. Nothing already there was lost.") from error
+        reason = error if isinstance(error, OSError) else "the disk seems to be full"
+        raise UserError(f"{file} could not be written: {reason}. Nothing already there was lost.") from error
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, strict: bool = True) -> Match:

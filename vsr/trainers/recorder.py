@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from vsr.options import LoggerOptions, VisdomOptions
 from vsr.utils.errors import UserError
-from vsr.utils.files import write_text_atomically
+from vsr.utils.files import failing_is_told, write_text_atomically
 from vsr.utils.log import logger
 
 TOLERATED_WAIT = 0.2  # share of the time; above, a warning says what to do
@@ -31,6 +31,7 @@ class Recorder:
 
     def __init__(self, folder: Path, start: int, total: int, options: LoggerOptions, active: bool = True) -> None:
         self.active = active
+        self.goes_on = options.on_failed_write == "go_on"
         self.bar = tqdm(total=total, initial=start, unit="it", desc=folder.name, disable=None if active else True)
         self.board = None
         self.visdom = None
@@ -51,7 +52,7 @@ class Recorder:
         """Adds values to the table and the curves."""
         if not self.active:
             return
-        with self.table.open("a", newline="") as stream:
+        with failing_is_told(self.goes_on), self.table.open("a", newline="") as stream:
             csv.writer(stream).writerows([iteration, name, repr(value)] for name, value in values.items())
         self.curves(iteration, values)
 
@@ -59,7 +60,8 @@ class Recorder:
         """Adds values to the curves alone."""
         for name, value in values.items():
             if self.board:
-                self.board.add_scalar(name, value, iteration)
+                with failing_is_told(self.goes_on):
+                    self.board.add_scalar(name, value, iteration)
             if self.visdom:
                 self.visdom.line([value], [iteration], win=name, update="append", opts={"title": name})
 
@@ -67,12 +69,13 @@ class Recorder:
         """Shows images, (h, w, 3) uint8 RGB, by title."""
         for title, image in images.items():
             if self.board:
-                self.board.add_image(f"example/{title}", image, iteration, dataformats="HWC")
+                with failing_is_told(self.goes_on):
+                    self.board.add_image(f"example/{title}", image, iteration, dataformats="HWC")
             if self.visdom:
                 self.visdom.image(image.transpose(2, 0, 1), win=title, opts={"title": title})
 
     def line(
-        self, iteration: int, total: int, values: dict[str, float], speed: float, wait: float, memory: float | None
+        self, iteration: int, total: int, values: dict[str, float], speed: float, wait: float, memory: float
     ) -> None:
         """Logs how training goes.
 
@@ -82,14 +85,15 @@ class Recorder:
             values: ``loss``, ``loss_per_value``, ``psnr`` in dB, ``lr``.
             speed: iterations per second.
             wait: share of the time spent waiting for data.
-            memory: of the GPU, its peak in GiB.
+            memory: the peak, in GiB.
         """
         self.bar.set_postfix_str(f"loss {values['loss_per_value']:.4g}, data wait {wait:.0%}", refresh=False)
         togo = timedelta(seconds=round((total - iteration) / speed))
         logger.info(
-            "iter %d/%d  loss %.4g (%.4g per value)  PSNR %.2f dB  lr %.3g  %.2f it/s  data wait %.0f %%%s  ETA %s",
+            "iter %d/%d  loss %.4g (%.4g per value)  PSNR %.2f dB  lr %.3g  "
+            "%.2f it/s  data wait %.0f %%  %.1f GiB  ETA %s",
             *(iteration, total, values["loss"], values["loss_per_value"], values["psnr"], values["lr"]),
-            *(speed, 100 * wait, f"  {memory:.1f} GiB" if memory else "", togo),
+            *(speed, 100 * wait, memory, togo),
         )
         if wait > TOLERATED_WAIT:
             logger.warning(
@@ -109,7 +113,8 @@ class Recorder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.close()
         if self.board:
-            self.board.close()
+            with failing_is_told(self.goes_on):
+                self.board.close()
 
 
 def _drop_rows_after(table: Path, iteration: int) -> None:

@@ -25,7 +25,9 @@ from vsr.trainers.schedules import learning_rate
 from vsr.utils import random_state
 from vsr.utils.clock import Clock
 from vsr.utils.errors import UserError
+from vsr.utils.files import failing_is_told
 from vsr.utils.log import logger
+from vsr.utils.memory import peak_memory
 from vsr.utils.place import any_rank, over_ranks
 from vsr.utils.signals import StopSignals
 
@@ -107,7 +109,7 @@ class Trainer:
                         (stopped,) = any_rank(place, bool(stop))
                         clock.start()
                     if self.iteration % every.save_checkpoint_freq == 0 or self.iteration == total or stopped:
-                        self.save()
+                        self.save(may_fail=self.iteration < total and not stopped)
                     if stopped:
                         self.leave(stop)
                     if self.iteration == total or (not is_well and self.roll_back(record)):
@@ -281,8 +283,7 @@ class Trainer:
             for layer, mean, maximum in read_offsets(self.network, place):
                 record.curves(self.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
         speed, wait = clock.speed_and_wait(self.run.logger.print_freq)
-        memory = torch.cuda.max_memory_allocated() / 2**30 if place.device.type == "cuda" else None
-        record.line(self.iteration, self.train.total_iter, values, speed, wait, memory)
+        record.line(self.iteration, self.train.total_iter, values, speed, wait, peak_memory(place.device))
 
     def validation_is_due(self) -> bool:
         """Returns whether this iteration is to be validated and has not been yet."""
@@ -316,7 +317,7 @@ class Trainer:
         """Returns the file of this iteration's weights."""
         return self.run.folder / "models" / f"net_g_{self.iteration}.pth"
 
-    def save(self) -> None:
+    def save(self, may_fail: bool = False) -> None:
         """Writes the weights, then the state to resume from; deletes states that are too old to be kept."""
         self.loss_sum = over_ranks(self.loss_sum, self.run.place, "mean")
         if not self.run.place.is_main:
@@ -324,10 +325,12 @@ class Trainer:
         weights = {"params": self.network.state_dict()}
         if self.ema is not None:
             weights["params_ema"] = self.ema.state_dict()
-        checkpoint.save(self.weights_file(), weights)
-        checkpoint.save(self.run.folder / "training_states" / f"{self.iteration}.state", self.state())
-        checkpoint.forget_old_states(self.run.folder, self.run.logger.keep_states, self.run.logger.keep_state_every)
-        checkpoint.forget_old_weights(self.run.folder, self.run.logger.keep_weights)
+        folder, logs = self.run.folder, self.run.logger
+        with failing_is_told(may_fail and logs.on_failed_write == "go_on"):
+            checkpoint.save(self.weights_file(), weights)
+            checkpoint.save(folder / "training_states" / f"{self.iteration}.state", self.state())
+            checkpoint.forget_old_states(folder, logs.keep_states, logs.keep_state_every)
+            checkpoint.forget_old_weights(folder, logs.keep_weights)
 
     def leave(self, stop: StopSignals) -> None:
         """Ends the program after a stop was requested and the state saved.
@@ -342,6 +345,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Returns all that training goes on from: tensors and plain values."""
         return {
+            "format": checkpoint.STATE_FORMAT,
             "iteration": self.iteration,
             "samples": self.samples,
             "effective_batch": self.run.batch_size * self.train.accumulate,

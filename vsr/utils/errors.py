@@ -27,6 +27,8 @@ def exit_cleanly(main: Callable[[], int | None]) -> None:
             reason = "the disk is full; what was written before is whole. Make room, then go on"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = f"{error.strerror}: change the permissions, or work in another folder"
+        elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+            reason = "a file stands where a folder is needed: move it away"
         else:
             raise
         tell(UserError(f"{error.filename}: {reason}"))

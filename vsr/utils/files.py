@@ -1,9 +1,13 @@
 """Writes that are whole or not there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from vsr.utils.errors import UserError
+from vsr.utils.log import logger
 
 
 def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -39,3 +43,14 @@ def remove_unfinished(folder: Path) -> None:
 def write_text_atomically(file: Path, text: str) -> None:
     """Writes UTF-8 text; see :func:`write_atomically`."""
     write_atomically(file, lambda stream: stream.write(text.encode()))
+
+
+@contextmanager
+def failing_is_told(active: bool) -> Iterator[None]:
+    """Where ``active``, a write that fails is only told."""
+    try:
+        yield
+    except (OSError, UserError) as error:
+        if not active:
+            raise
+        logger.warning("%s Going on without.", error)

@@ -1,7 +1,10 @@
-"""How the C library hands out memory."""
+"""How the C library hands out memory, and how much was taken."""
 
 import ctypes
+import resource
 import sys
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -21,3 +24,11 @@ def keep_freed_memory() -> None:
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Returns the most memory that was in use, in GiB: the GPU's, or on a CPU this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
