@@ -6,23 +6,27 @@
     python benchmarks/training_step.py --save NAME      # keeps benchmarks/results/training_step_NAME.json
 
 A step is forward, Charbonnier loss, backward, Adam. Both networks have the same weights, and their losses are compared
-before anything is timed. They take turns, so that a busy machine slows both; on Linux freed memory is kept, as
-``vsr.train`` does, for both.
+before anything is timed. Each runs in a process of its own, as it would be trained: ours keeps freed memory, as
+``vsr.train`` does on Linux; with ``--keep_freed_memory`` so does the other. They take turns, so that a busy machine
+slows both.
 """
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 import types
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 import torchvision.transforms.functional as functional
 from ops import RESULTS, machine
 from torch import nn
+from tqdm import tqdm
 
 from vsr.archs import EDVR
 from vsr.losses.pixel import charbonnier_loss
@@ -59,6 +63,26 @@ def step(network: nn.Module, lq: torch.Tensor, gt: torch.Tensor, amp: bool) -> C
     return run
 
 
+def serve(connection: Connection, name: str, options: argparse.Namespace) -> None:
+    """Makes one step per request and answers with its milliseconds and its loss."""
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    if name.startswith("vsr") or options.keep_freed_memory:
+        keep_freed_memory()
+    torch.manual_seed(0)
+    network = EDVR(**EDVR_M)
+    if name.startswith("basicsr"):
+        weights, network = network.state_dict(), basicsr_edvr()
+        network.load_state_dict(weights)
+    torch.manual_seed(1)
+    lq = torch.rand(options.batch, 5, 3, options.size, options.size, device=options.device)
+    gt = torch.rand(options.batch, 3, 4 * options.size, 4 * options.size, device=options.device)
+    run = step(network.to(options.device), lq, gt, amp=name.endswith("bf16"))
+    while connection.recv():
+        start = clock()
+        loss = run()
+        connection.send(((clock() - start) * 1e3, loss))
+
+
 def main() -> None:
     """Measures, prints a table and keeps it if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,32 +91,35 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side of a frame")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--keep_freed_memory", action="store_true", help="of the published network, too")
     parser.add_argument("--save", metavar="NAME")
     parser.add_argument("--note", default="", help="kept with the results: who else used the machine")
     options = parser.parse_args()
-    clock = time.process_time if options.clock == "cpu" else time.perf_counter
-    keep_freed_memory()
-    torch.manual_seed(0)
-
-    theirs, ours = basicsr_edvr(), EDVR(**EDVR_M)
-    ours.load_state_dict(theirs.state_dict())
-    lq = torch.rand(options.batch, 5, 3, options.size, options.size, device=options.device)
-    gt = torch.rand(options.batch, 3, 4 * options.size, 4 * options.size, device=options.device)
-    runs = {}
-    for amp in (False, True) if options.device == "cuda" else (False,):
-        for name, network in (("basicsr + torchvision", theirs), ("vsr", ours)):
-            copy = type(network)(**EDVR_M)
-            copy.load_state_dict(network.state_dict())
-            runs[f"{name}, {'bf16' if amp else 'fp32'}"] = step(copy.to(options.device), lq, gt, amp)
-    first = {name: run() for name, run in runs.items()}  # also warms up
+    precisions = ("fp32", "bf16") if options.device == "cuda" else ("fp32",)
+    names = [f"{network}, {precision}" for precision in precisions for network in ("basicsr + torchvision", "vsr")]
+    times: dict[str, list[float]] = {name: [] for name in names}
+    first = {}
+    connections = {}
+    start = multiprocessing.get_context("spawn")
+    for name in names:
+        connections[name], end = start.Pipe()
+        start.Process(target=serve, args=(end, name, options), daemon=True).start()
+        end.close()  # so that a process that dies is noticed
+    for number in tqdm(range(options.rounds + 1), unit="round"):
+        for name, connection in connections.items():
+            connection.send(True)
+            try:
+                milliseconds, loss = connection.recv()
+            except (EOFError, ConnectionError):
+                sys.exit(f"{name}: its process ended; the message above says why")
+            if number == 0:  # warms up
+                first[name] = loss
+            else:
+                times[name].append(milliseconds)
+    for connection in connections.values():
+        connection.send(False)
     print("loss of the first step: " + ", ".join(f"{name} {loss:.6f}" for name, loss in first.items()))
 
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            start = clock()
-            run()
-            times[name].append((clock() - start) * 1e3)
     base = statistics.median(times["basicsr + torchvision, fp32"])
     rows = {}
     print("| network | ms per step, median (fastest - slowest) | times as fast |\n|---|---|---|")
@@ -102,7 +129,8 @@ def main() -> None:
         print(f"| {name} | {median:.0f} ({min(values):.0f} - {max(values):.0f}) | {base / median:.2f} |")
     if options.save:
         shape = f"{options.batch}x5x3x{options.size}x{options.size}"
-        kept = {"machine": {**machine(options.device), "clock": options.clock, "note": options.note}, "shape": shape}
+        how = {"clock": options.clock, "freed_memory_kept_by_both": options.keep_freed_memory, "note": options.note}
+        kept = {"machine": {**machine(options.device), **how}, "shape": shape}
         file = Path(RESULTS) / f"training_step_{options.save}.json"
         file.write_text(json.dumps({**kept, "first_loss": first, "milliseconds": rows}, indent=1) + "\n")
         print(f"written: {file}")
