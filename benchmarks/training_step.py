@@ -19,6 +19,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -77,10 +78,11 @@ def serve(connection: Connection, name: str, options: argparse.Namespace) -> Non
     lq = torch.rand(options.batch, 5, 3, options.size, options.size, device=options.device)
     gt = torch.rand(options.batch, 3, 4 * options.size, 4 * options.size, device=options.device)
     run = step(network.to(options.device), lq, gt, amp=name.endswith("bf16"))
-    while connection.recv():
-        start = clock()
-        loss = run()
-        connection.send(((clock() - start) * 1e3, loss))
+    with suppress(EOFError):  # where the main process has ended
+        while connection.recv():
+            start = clock()
+            loss = run()
+            connection.send(((clock() - start) * 1e3, loss))
 
 
 def main() -> None:
