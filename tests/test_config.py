@@ -114,6 +114,8 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, monkeypa
         ("network_g.num_feat", 9, "network_g: num_feat 9 is not a multiple of deformable_groups 8"),
         ("network_g.with_tsa", "yes please", "network_g.with_tsa: expected true or false"),
         ("network_g.num_feat", 0, "network_g: num_feat is 0; it must be at least 1"),
+        ("network_g.num_extract_block", -1, "network_g: num_extract_block is -1; choose 0 to 1000"),
+        ("network_g.num_reconstruct_block", 10**12, "network_g: num_reconstruct_block is 1000000000000; choose 0 to"),
         ("network_g.num_feat", 2**50, "network_g: it cannot be built with these sizes"),
         ("network_g.num_feat", 1e300, "network_g.num_feat: 1e+300 (a number) is larger than anything"),
         ("network_g.num_frame", 7, "datasets.train.num_frame: 5, but network_g.num_frame is 7"),

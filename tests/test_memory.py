@@ -271,6 +271,7 @@ def test_wrong_shapes_say_what_was_expected(name, arguments, message):
         ("pixwise", {"embedding": "fc", "flat2d": Flat2d()}, "remove flat2d"),
         ("pixwise", {"memory_size": 0}, "memory_size is 0; it must be at least 1"),
         ("pixsim", {"hops": 0}, "hops is 0"),
+        ("pixsim", {"hops": 10**12}, "hops is 1000000000000; choose 1 to 100"),
         ("pixsentence", {"embed_channels": 0}, "embed_channels is 0"),
     ],
 )

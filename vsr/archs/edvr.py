@@ -12,6 +12,8 @@ from vsr.archs.layers import ResidualBlock, conv3x3, conv_beside, lrelu, residua
 from vsr.ops import ModulatedDeformConvPack
 from vsr.registry import register
 
+MOST_BLOCKS = 1000  # a mistyped number should be told, not built
+
 
 @register("arch")
 class EDVR(nn.Module):
@@ -64,6 +66,12 @@ class EDVR(nn.Module):
         for name, value in {**counts, "num_in_ch": num_in_ch, "num_out_ch": num_out_ch}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name, value in {
+            "num_extract_block": num_extract_block,
+            "num_reconstruct_block": num_reconstruct_block,
+        }.items():
+            if not 0 <= value <= MOST_BLOCKS:
+                raise ValueError(f"{name} is {value}; choose 0 to {MOST_BLOCKS}")
         if num_feat % deformable_groups:
             raise ValueError(f"num_feat {num_feat} is not a multiple of deformable_groups {deformable_groups}")
         if hr_in and not with_predeblur:
