@@ -14,6 +14,7 @@ from vsr.trainers.recorder import Recorder
 from vsr.trainers.run import Run, Validation
 from vsr.trainers.trainer import Trainer
 from vsr.trainers.weight_supervision import weight_divergence
+from vsr.utils.files import failing_is_told
 from vsr.utils.signals import StopSignals
 
 
@@ -99,19 +100,20 @@ class NextFrameTrainer(Trainer):
             self.newest = result
             loss = next(name for name in result.values if name in result.lower_is_better)
             if result.values[loss] == self.best[loss]:
-                self.keep("best_loss", result)
+                self.keep("best_loss", result, may_fail=self.iteration < self.train.total_iter)
         return result
 
-    def save(self) -> None:
+    def save(self, may_fail: bool = False) -> None:
         """Saves the experiment, and the newest results."""
-        super().save()
+        super().save(may_fail)
         if self.newest is not None:
-            self.keep("last", self.newest)
+            self.keep("last", self.newest, may_fail)
 
-    def keep(self, name: str, result: Validation) -> None:
+    def keep(self, name: str, result: Validation, may_fail: bool) -> None:
         """Writes pictures and weights to the results, as ``best_loss`` or ``last``."""
         results: Path = self.run.results
-        result.save_pictures(results / name)
-        if self.run.place.is_main:
-            network = self.network if self.ema is None else self.ema
-            checkpoint.save(results / "weight" / f"{name}.pth", {"params": network.state_dict()})
+        with failing_is_told(may_fail and self.run.logger.on_failed_write == "go_on"):
+            result.save_pictures(results / name)
+            if self.run.place.is_main:
+                network = self.network if self.ema is None else self.ema
+                checkpoint.save(results / "weight" / f"{name}.pth", {"params": network.state_dict()})
