@@ -115,6 +115,7 @@ def test_a_table_is_trained_tested_and_written_and_nothing_is_done_twice(small):
         assert int(row["parameters"]) == costs["parameters"] > 0
         assert int(row["macs"]) == costs["macs"] > 0
     assert int(rows[2]["macs"]) < int(rows[1]["macs"])
+    assert rows[3]["psnr_std"] == "" and float(rows[2]["psnr_std"]) > 0  # bicubic knows no seed
     assert rows[0]["difference"] == "" and float(rows[1]["half_interval"]) > 0
     scores = [json.loads(Path(f"results/demo_table3_nopcd_seed{seed}_2it/metrics.json").read_text()) for seed in (0, 1)]
     means = [report["datasets"]["demo"]["scores"]["network"]["mean"]["psnr"] for report in scores]
