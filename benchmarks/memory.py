@@ -2,8 +2,8 @@
 
 Every measurement is a process of its own, so that peaks don't add up: it builds the module, runs a small map to warm
 up, and then either notes how far the memory in use rises in one pass, or times a few (with freed memory kept, as
-``vsr.train`` does). On a CPU the peak is the resident
-set's (Linux; the allocator is told to give freed blocks back at once), on a GPU
+``vsr.train`` does). On a CPU the peak is the resident set's (Linux; the allocator is told to give freed blocks back at
+once), on a GPU
 ``torch.cuda.max_memory_allocated``. The naive forms are those of ``tests/memory_oracle.py``: candidates by ``unfold``,
 scores in full. Where those cannot fit, they are not run and their size is given. On a machine shared with others the
 CPU seconds of one thread (``OMP_NUM_THREADS=1``) are what to compare; the seconds show how shared it was.

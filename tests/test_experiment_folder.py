@@ -116,7 +116,7 @@ def test_the_last_state_has_to_be_written(tmp_path, clips, no_room_for):
         main(["-opt", str(file)])
 
 
-def test_curves_and_tables_that_cannot_be_written_stop_training_or_not_as_told(tmp_path, caplog):
+def test_curves_and_tables_that_cannot_be_written_stop_training_or_not_as_told(tmp_path):
     for choice in ("stop", "go_on"):
         with Recorder(tmp_path, 0, 9, LoggerOptions(use_tb_logger=True, on_failed_write=choice)) as record:
             record.table = Path("/dev/full")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vsr.archs.layers import ResidualBlock, conv3x3, conv_beside, lrelu, residual_blocks, upsample_x2
+from vsr.archs.layers import ResidualBlock, conv3x3, conv_with_reference, lrelu, residual_blocks, upsample_x2
 from vsr.ops import ModulatedDeformConvPack
 from vsr.registry import register
 
@@ -62,14 +62,12 @@ class EDVR(nn.Module):
         center_frame_idx = num_frame // 2 if center_frame_idx is None else center_frame_idx
         if not 0 <= center_frame_idx < num_frame:
             raise ValueError(f"center_frame_idx {center_frame_idx} is not one of the {num_frame} frames (num_frame)")
-        counts = {"num_feat": num_feat, "deformable_groups": deformable_groups}
-        for name, value in {**counts, "num_in_ch": num_in_ch, "num_out_ch": num_out_ch}.items():
+        channels = {"num_feat": num_feat, "num_in_ch": num_in_ch, "num_out_ch": num_out_ch}
+        for name, value in {**channels, "deformable_groups": deformable_groups}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        for name, value in {
-            "num_extract_block": num_extract_block,
-            "num_reconstruct_block": num_reconstruct_block,
-        }.items():
+        blocks = {"num_extract_block": num_extract_block, "num_reconstruct_block": num_reconstruct_block}
+        for name, value in blocks.items():
             if not 0 <= value <= MOST_BLOCKS:
                 raise ValueError(f"{name} is {value}; choose 0 to {MOST_BLOCKS}")
         if num_feat % deformable_groups:
@@ -196,19 +194,19 @@ class PCDAlignment(nn.Module):
         b, t = pyramid[0].shape[:2]
         references = [level[:, center] for level in pyramid]  # (b, c, h, w)
 
-        offset = lrelu(conv_beside(self.offset_conv1["l3"], pyramid[2], references[2]))
+        offset = lrelu(conv_with_reference(self.offset_conv1["l3"], pyramid[2], references[2]))
         offset = lrelu(self.offset_conv2["l3"](offset))
         aligned = lrelu(self.dcn_pack["l3"](pyramid[2].flatten(0, 1), offset))
         for level, frames, reference in (("l2", pyramid[1], references[1]), ("l1", pyramid[0], references[0])):
             coarse_offset = upsample_x2(offset) * 2  # a pixel of the coarse level is two pixels here
-            offset = lrelu(conv_beside(self.offset_conv1[level], frames, reference))
+            offset = lrelu(conv_with_reference(self.offset_conv1[level], frames, reference))
             offset = lrelu(self.offset_conv2[level](torch.cat([offset, coarse_offset], dim=1)))
             offset = lrelu(self.offset_conv3[level](offset))
             fine = self.dcn_pack[level](frames.flatten(0, 1), offset)
             aligned = self.feat_conv[level](torch.cat([fine, upsample_x2(aligned)], dim=1))
             aligned = lrelu(aligned) if level == "l2" else aligned
 
-        offset = lrelu(conv_beside(self.cas_offset_conv1, aligned.unflatten(0, (b, t)), references[0]))
+        offset = lrelu(conv_with_reference(self.cas_offset_conv1, aligned.unflatten(0, (b, t)), references[0]))
         offset = lrelu(self.cas_offset_conv2(offset))
         return lrelu(self.cas_dcnpack(aligned, offset)).unflatten(0, (b, t))
 

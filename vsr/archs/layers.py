@@ -36,7 +36,7 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
 
 
-def conv_beside(conv: nn.Conv2d, frames: Tensor, reference: Tensor) -> Tensor:
+def conv_with_reference(conv: nn.Conv2d, frames: Tensor, reference: Tensor) -> Tensor:
     """Returns ``conv`` of each frame joined with the reference its clip shares, ``conv(cat([frame, reference], 1))``.
 
     A convolution is linear, so the reference's half is computed once per clip rather than once per frame.
