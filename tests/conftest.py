@@ -7,9 +7,23 @@ import os
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
+import pytest
 import torch
 from hypothesis import settings
+from synthetic import make_clips
 
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Two small clips to train on; a module that needs others has its own."""
+    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=2, num_frames=6, gt_size=(48, 64))
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path, monkeypatch):
+    """Works in the test's own folder: ``experiments`` and ``results`` are made there."""
+    monkeypatch.chdir(tmp_path)

@@ -9,7 +9,6 @@ from itertools import count, islice
 import numpy as np
 import pytest
 import torch
-from synthetic import make_clips
 from training import assert_same_weights, rows, small_options, weights, write_options
 
 from vsr.data import REDSDataset, TrainSampler
@@ -22,11 +21,6 @@ from vsr.utils.errors import UserError
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=2, num_frames=6, gt_size=(48, 64))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 import torch
-from synthetic import make_clips
 from training import assert_same_weights, rows, small_options, start, weights, write_options
 
 from vsr.ops import ModulatedDeformConvPack
@@ -17,15 +16,7 @@ from vsr.trainers.resume import differences
 from vsr.trainers.scratch import ScratchTrainer
 from vsr.utils.errors import UserError
 
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=2, num_frames=6, gt_size=(48, 64))
-
-
-@pytest.fixture(autouse=True)
-def work_in(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from synthetic import make_clips
 from training import assert_same_weights, small_options, start, stop_at, weights, write_options
 
 from vsr.options import LoggerOptions
@@ -20,15 +19,7 @@ from vsr.trainers.recorder import Recorder
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
 
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=2, num_frames=6, gt_size=(48, 64))
-
-
-@pytest.fixture(autouse=True)
-def work_in(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def log_of(folder):

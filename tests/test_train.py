@@ -11,15 +11,7 @@ from training import assert_same_weights, rows, small_options, start, stop_at, w
 from vsr.train import main
 from vsr.utils.errors import UserError
 
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=2, num_frames=6, gt_size=(48, 64))
-
-
-@pytest.fixture(autouse=True)
-def work_in(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def train(folder, options, *arguments):
