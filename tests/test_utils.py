@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import torch
 from vsr.utils import random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
+from vsr.utils.place import connect, take_place
 from vsr.utils.signals import StopSignals
 
 
@@ -92,3 +94,25 @@ def test_generators_go_on_from_a_saved_state(tmp_path):
     first = random.random(), np.random.rand(), torch.rand(1).item()
     random_state.set_state(torch.load(tmp_path / "state", weights_only=True), device)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
+
+
+def test_a_meeting_point_that_is_taken_has_a_remedy(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(UserError, match=f"port {port}, .* is taken.*dist_params.port"), take_place(0):
+            pass
+
+
+def test_two_processes_on_one_gpu_have_a_remedy(monkeypatch):
+    """What nccl says then, and that it is told its GPU, without which it guesses."""
+
+    def refuse(backend, *, device_id, **kwargs):
+        assert (backend, device_id) == ("nccl", torch.device("cuda", 0))
+        raise RuntimeError("NCCL error in: …: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1b000")
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", refuse)
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(UserError, match="two processes share a GPU"):
+        connect(torch.device("cuda", 0), None, rank=1, world_size=2)

@@ -15,6 +15,12 @@ from vsr.utils.errors import UserError, tell
 
 LAUNCHER = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what torchrun sets, and the values without it
 SIGNS_OF_A_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error")
+REMEDIES = {  # by what PyTorch says when processes cannot be connected
+    "Duplicate GPU": "two processes share a GPU, which nccl cannot connect: start as many as there are GPUs "
+    "(torchrun --nproc_per_node=…), or connect them by dist_params.backend: gloo",
+    "EADDRINUSE": "the port {port}, where they were to meet, is taken, perhaps by another run: "
+    "set dist_params.port, or the environment variable MASTER_PORT, which comes first, to another one",
+}
 PATIENCE = timedelta(hours=2)  # for the slowest rank: longer than any validation, which is shared among the ranks
 
 
@@ -41,7 +47,7 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
         port: the rendezvous port, where the launcher gives none.
 
     Raises:
-        UserError: a GPU was asked for and there is none, or another process of the run died.
+        UserError: a GPU was asked for and there is none, the processes cannot be connected, or one of them died.
     """
     rank, world_size, local_rank = (int(os.environ.get(key, d)) for key, d in LAUNCHER.items())
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -57,8 +63,7 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
         return
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(port or 29500))
-    own_backend = backend if device.type == "cuda" else "gloo"  # nccl knows no CPU
-    dist.init_process_group(own_backend or "nccl", rank=rank, world_size=world_size, timeout=PATIENCE)
+    connect(device, backend, rank, world_size)
     try:
         yield Place(device, rank, world_size)
     except SystemExit:  # all ranks stop together
@@ -72,6 +77,24 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
         _leave_alone(UserError(f"rank {rank} stops: another process of this run ended; its message says why"))
     else:
         _leave_together()
+
+
+def connect(device: torch.device, backend: str | None, rank: int, world_size: int) -> None:
+    """Joins the other processes of the run.
+
+    Raises:
+        UserError: they cannot be connected, for a reason with a remedy.
+    """
+    backend = backend or "nccl" if device.type == "cuda" else "gloo"  # nccl knows no CPU
+    bound_to = device if backend == "nccl" else None  # or nccl guesses, and connects only at the first exchange
+    try:
+        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE, device_id=bound_to)
+    except RuntimeError as error:
+        for sign, remedy in REMEDIES.items():
+            if sign in str(error):
+                remedy = remedy.format(port=os.environ["MASTER_PORT"])
+                raise UserError(f"the processes of this run cannot be connected: {remedy}") from None
+        raise
 
 
 def _leave_together() -> None:
