@@ -1,0 +1,40 @@
+"""Every network of the option files, run on a GPU that is only imitated: nothing is made on another device.
+
+FakeTensorMode computes shapes, types and devices, no numbers, and refuses operands on two devices, as a GPU would.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from vsr import config
+from vsr.registry import task_of
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(
+    file
+    for file in (ROOT / "options").rglob("*.yml")
+    if file.name != "base.yml" and file.parent.name not in ("parts", "tables_demo")
+)
+
+
+def test_the_imitation_refuses_operands_on_two_devices():
+    with FakeTensorMode(), torch.device("cuda"), pytest.raises(RuntimeError, match="two different devices"):
+        torch.zeros(3) + torch.zeros(3, device="cpu")
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: str(file.relative_to(ROOT / "options")))
+def test_networks_stay_on_their_device(file):
+    options = config.load(file, missing_data="note")
+    with FakeTensorMode(), torch.device("cuda"):
+        network = options.network_g()
+        if task_of(options.trainer) == "next-frame":
+            size = network.frame_size
+            query = torch.rand(2, 3, *size)
+            output, weights = network(query, torch.rand(2, 5, 3, *size), return_weights=True)
+            results = [network.frame_of(output, query), *weights]
+        else:
+            results = [network(torch.rand(2, 5, 3, 64, 64))]
+    assert {result.device.type for result in results} == {"cuda"}
