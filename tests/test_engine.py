@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from training import assert_same_weights, rows, small_options, start, weights, w
 
 from vsr.ops import ModulatedDeformConvPack
 from vsr.train import main
+from vsr.trainers import trainer
 from vsr.trainers.checkpoint import states
 from vsr.trainers.resume import differences
 from vsr.trainers.scratch import ScratchTrainer
@@ -51,6 +53,13 @@ def test_weights_of_a_state_start_a_new_training(tmp_path, clips, train):
     train(small_options(clips, name="new", **frozen), "--resume_mode", "weights")
     first, new = weights(tmp_path, "small", 2)["params"], weights(tmp_path, "new", 1)["params"]
     assert_same_weights({"params": first}, {"params": new})
+
+
+def test_weights_of_no_state_start_nothing(clips, train):
+    """Else a training from random weights would pass for one from a state's."""
+    for arguments in ([], ["--auto_resume"]):
+        with pytest.raises(UserError, match=r"--resume_mode weights needs .*path\.resume_state=FILE"):
+            train(small_options(clips), "--resume_mode", "weights", *arguments)
 
 
 def test_another_effective_batch_is_a_change(clips, train):
@@ -237,6 +246,26 @@ def test_automatic_precision_says_what_it_chose(tmp_path, clips, train):
         train(small_options(clips, name="other", train__amp="fp16"))
 
 
+def test_fp16_scales_the_loss_skips_what_overflows_and_resumes_exactly(tmp_path, clips, train, monkeypatch):
+    """On a CPU, which can be made to compute in fp16, though users are told not to."""
+    monkeypatch.setattr(trainer, "autocast_type", lambda amp, device: torch.float16)
+    scaler = partial(torch.amp.GradScaler, init_scale=2.0**22, growth_interval=5)
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    common = {"train__total_iter": 14, "train__max_bad_steps": 2, "logger__save_checkpoint_freq": 7}
+    train(small_options(clips, name="whole", **common))
+    state = torch.load("experiments/whole/training_states/14.state", weights_only=True)
+    assert "iteration 3 skipped: loss" in log_of(tmp_path, "whole"), "it takes more than max_bad_steps to find a scale"
+    assert state["scaler"]["scale"] <= 2.0**20
+    losses = [float(row[2]) for row in rows(tmp_path, "whole") if row[1] == "train/loss"]
+    assert 0 < losses[-1] < losses[5]
+    train(small_options(clips, name="halves", **common))
+    for file in ("training_states/14.state", "models/net_g_14.pth"):
+        (tmp_path / "experiments" / "halves" / file).unlink()
+    train(small_options(clips, name="halves", **common), "--auto_resume")
+    assert_same_weights(weights(tmp_path, "whole", 14), weights(tmp_path, "halves", 14))
+    assert rows(tmp_path, "whole") == rows(tmp_path, "halves")
+
+
 def test_clipped_gradients_make_smaller_steps(tmp_path, clips, train):
     """Adam divides by the gradient's size, but not below eps: gradients clipped to 1e-9 hardly move anything."""
     train(small_options(clips, train__total_iter=1, train__clip_grad_norm=1e-12, train__ema_decay=0))
@@ -294,10 +323,17 @@ def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clip
     train(small_options(clips, name="whole"))
     with monkeypatch.context() as patch:
         spoil(patch, {4}, torch.OutOfMemoryError("CUDA out of memory"))
-        with pytest.raises(UserError, match=r"out of memory after iteration 3[\s\S]*train\.accumulate"):
+        with pytest.raises(UserError, match=r"in iteration 4\.[\s\S]*train\.accumulate[\s\S]*3\.state is saved"):
             train(small_options(clips))
-    train(small_options(clips), "--auto_resume")
+    train(small_options(clips, train__checkpointing=True), "--auto_resume")
     assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
+
+
+def test_running_out_of_memory_at_once_has_saved_nothing(clips, train, monkeypatch):
+    spoil(monkeypatch, {1}, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(UserError, match=r"in iteration 1\.[\s\S]*Nothing is saved yet"):
+        train(small_options(clips))
+    assert not states(Path("experiments/small"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 FakeTensorMode computes shapes, types and devices, no numbers, and refuses operands on two devices, as a GPU would.
 """
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,28 @@ EXPERIMENTS = sorted(
 )
 
 
+@contextmanager
+def autocast(dtype):
+    """What torch.autocast("cuda", dtype) sets where there is a GPU; without one it does nothing."""
+    torch.set_autocast_dtype("cuda", dtype)
+    torch.set_autocast_enabled("cuda", dtype != torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.clear_autocast_cache()
+
+
 def test_the_imitation_refuses_operands_on_two_devices():
     with FakeTensorMode(), torch.device("cuda"), pytest.raises(RuntimeError, match="two different devices"):
         torch.zeros(3) + torch.zeros(3, device="cpu")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: str(file.relative_to(ROOT / "options")))
-def test_networks_stay_on_their_device(file):
+def test_networks_stay_on_their_device(file, dtype):
     options = config.load(file, missing_data="note")
-    with FakeTensorMode(), torch.device("cuda"):
+    with FakeTensorMode(), torch.device("cuda"), autocast(dtype):
         network = options.network_g()
         if task_of(options.trainer) == "next-frame":
             size = network.frame_size

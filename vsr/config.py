@@ -13,7 +13,7 @@ import yaml
 
 from vsr.options import DatasetOptions, GeneralOptions, LoaderOptions, Options
 from vsr.registry import Kind, did_you_mean, find, task_of
-from vsr.schema import Report, check_component, check_mapping, describe, settings_of
+from vsr.schema import Report, check_component, check_mapping, check_value, describe, settings_of
 from vsr.spellings import modernise
 from vsr.utils.errors import UserError
 
@@ -107,22 +107,12 @@ def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:
         report.mistake("", str(error))
 
     train = None
-    if tree.get("train") is not None or need == "train":
+    if tree.get("train") is not None:
         schema = get_type_hints(trainer.__init__ if inspect.isclass(trainer) else trainer)["train"]
-        train = _check_section(tree.get("train"), schema, "train", report)
+        train = check_value(tree["train"], schema, "train", report)
+    elif need == "train":
+        report.mistake("train", "missing")
     return {**general, "datasets": _check_datasets(tree, need, report), "trainer": trainer, "train": train}
-
-
-def _check_section(value: object, schema: Callable[..., Any], path: str, report: Report) -> Any:
-    if value is None:
-        report.mistake(path, "missing")
-        return None
-    arguments = check_mapping(value, schema, path, report)
-    try:
-        return None if arguments is None else schema(**arguments)
-    except ValueError as error:
-        report.mistake(path, str(error))
-        return None
 
 
 def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str, DatasetOptions]:
@@ -144,7 +134,7 @@ def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str
         else:
             own = {k: v for k, v in section.items() if k not in (*LOADER_KEYS, "name")}
             build = check_component(own, "dataset", path, report)
-            loader = _check_section({k: v for k, v in section.items() if k in LOADER_KEYS}, LoaderOptions, path, report)
+            loader = check_value({k: v for k, v in section.items() if k in LOADER_KEYS}, LoaderOptions, path, report)
             name = section.get("name", phase)
             if not isinstance(name, str):
                 report.mistake(f"{path}.name", f"expected text, got {describe(name)}; put it in quotes")

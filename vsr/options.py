@@ -188,7 +188,6 @@ class GeneralOptions:
         scale: enlargement from LQ to GT, known to every part that needs it.
         manual_seed: the seed of everything random.
         num_gpu: ``auto`` takes a GPU if there is one; 0 runs on the CPU; a number asks for that many.
-        find_unused_parameters: accepted for old files; what DDP needs is found out by the trainer.
     """
 
     name: str
@@ -200,7 +199,6 @@ class GeneralOptions:
     val: ValOptions = field(default_factory=ValOptions)
     logger: LoggerOptions = field(default_factory=LoggerOptions)
     dist_params: DistOptions = field(default_factory=DistOptions)
-    find_unused_parameters: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or self.name in (".", "..") or set(self.name) & set('/\\:*?"<>|'):

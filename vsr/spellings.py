@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vsr.schema import join
 from vsr.utils.errors import UserError
 
 # (section, old key, new key); "*" is any key at that place
@@ -18,7 +19,7 @@ RENAMED = [
     ("val", "use_pbar", "pbar"),
 ]
 # keys of other frameworks that have nothing to say here
-DROPPED = [("", "set_CUDA_VISIBLE_DEVICES"), ("val.metrics.*", "better")]
+DROPPED = [("", "set_CUDA_VISIBLE_DEVICES"), ("", "find_unused_parameters"), ("val.metrics.*", "better")]
 TRAINERS = {"EDVRModel": "ScratchTrainer", "VideoBaseModel": "ScratchTrainer", "SRModel": "ScratchTrainer"}
 TYPES = {("train.scheduler", "MultiStepLR"): "MultiStepRestartLR"}
 
@@ -35,12 +36,12 @@ def modernise(tree: dict[str, Any]) -> list[str]:
             if old in mapping:
                 target, key = (tree, new) if "." in new else (mapping, new)
                 _move(mapping, old, target, key)
-                notes.append(f"{_join(path, old)} is read as {new if '.' in new else _join(path, new)}")
+                notes.append(f"{join(path, old)} is read as {new if '.' in new else join(path, new)}")
     for section, key in DROPPED:
         for path, mapping in _find(tree, section):
             if key in mapping:
                 del mapping[key]
-                notes.append(f"{_join(path, key)} has no effect here")
+                notes.append(f"{join(path, key)} has no effect here")
     if isinstance(tree.get("trainer"), str) and tree["trainer"] in TRAINERS:
         notes.append(f"trainer {tree['trainer']} is read as {TRAINERS[tree['trainer']]}")
         tree["trainer"] = TRAINERS[tree["trainer"]]
@@ -71,14 +72,10 @@ def _find(tree: dict[str, Any], section: str) -> list[tuple[str, dict[str, Any]]
     found: list[tuple[str, Any]] = [("", tree)]
     for part in section.split(".") if section else []:
         found = [
-            (_join(path, key), mapping[key])
+            (join(path, key), mapping[key])
             for path, mapping in found
             if isinstance(mapping, dict)
             for key in (list(mapping) if part == "*" else [part])
             if key in mapping
         ]
     return [(path, mapping) for path, mapping in found if isinstance(mapping, dict)]
-
-
-def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)

@@ -31,6 +31,7 @@ from vsr.utils.weight_files import read, read_weights
 from vsr.validation import prediction_validation, restoration_validation
 
 RESUME_MODES = ("exact", "new_schedule", "weights")
+NEW_START = "--resume_mode weights --set path.resume_state=FILE --set name=NEW"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +92,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=RESUME_MODES,
         default="exact",
         help="exact: nothing that matters may have changed (default); new_schedule: goes on with the state, under the "
-        "options as they are now; weights: takes the state's weights and starts anew",
+        "options as they are now; weights: a new training from the weights of path.resume_state",
     )
     parser.add_argument(
         *("--local-rank", "--local_rank", "--launcher"),
@@ -115,6 +116,8 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
     Raises:
         UserError: the experiment exists and nothing says that it should go on, or its options have changed.
     """
+    if mode == "weights" and options.path.resume_state is None:
+        raise UserError(f"--resume_mode weights needs to know the state: {NEW_START}")
     exists = bool(checkpoint.states(folder) or checkpoint.newest_weights(folder))
     if exists and (mode == "weights" or not (auto_resume or options.path.resume_state)):
         raise UserError(
@@ -134,7 +137,7 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
     if state.get("format") != checkpoint.STATE_FORMAT and mode != "weights":
         raise UserError(
             f"{file} was written by another version of vsr (its format is {state.get('format')}, this version's "
-            f"{checkpoint.STATE_FORMAT}): finish with that one, or --resume_mode weights starts anew from its weights"
+            f"{checkpoint.STATE_FORMAT}): finish with that one, or start anew from its weights: {NEW_START}"
         )
     changes = differences(state["settings"], options.tree.to_dict())
     effective_batch = global_batch_size(options, place) * options.train.accumulate
@@ -145,7 +148,7 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
             f"the options have changed since {file} was written:\n"
             + "\n".join(f"  {change}" for change in changes)
             + "\nChange them back, or say what is meant: --resume_mode new_schedule goes on with the state under the "
-            "new options, --resume_mode weights starts anew from its weights"
+            f"new options; a new training from its weights: {NEW_START}"
         )
     for change in changes:
         logger.info("changed option %s", change)

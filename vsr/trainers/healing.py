@@ -1,5 +1,6 @@
 """What is said and kept when a step goes wrong."""
 
+import math
 import os
 from pathlib import Path
 
@@ -11,17 +12,38 @@ from vsr.trainers.batches import Batch
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
-OUT_OF_MEMORY = """out of memory after iteration {iteration}; {state}. Go on with --auto_resume and
-train.checkpointing: true, train.amp: bf16, or a lower datasets.train.batch_size_per_gpu with train.accumulate raised as
-much"""
+OUT_OF_MEMORY = """out of memory in iteration {iteration}. These need less of it: train.checkpointing: true; a lower
+datasets.train.batch_size_per_gpu with train.accumulate raised as much; train.amp: bf16. """
+GO_ON = """{file} is saved:
+--auto_resume goes on, where train.amp has changed together with --resume_mode new_schedule"""
 DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
-{file}. Go on from an earlier state (path.resume_state) with a lower train.optim_g.lr or train.dcn_lr_mul, or clip with
-train.clip_grad_norm"""
+{file}. Go on from an earlier state (--set path.resume_state=FILE --resume_mode new_schedule) with a lower
+train.optim_g.lr or train.dcn_lr_mul, or clip with train.clip_grad_norm"""
+SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Returns whether an error says that the device's or the computer's memory is used up."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def out_of_memory(iteration: int, states: list[Path]) -> UserError:
+    """Returns the message with the remedy.
+
+    Args:
+        iteration: the last one that was completed.
+        states: the training's, newest first.
+    """
+    text = OUT_OF_MEMORY.format(iteration=iteration + 1)
+    return UserError(text + (GO_ON.format(file=states[0]) if states else "Nothing is saved yet"))
+
+
+def still_scaling(scaler: torch.amp.GradScaler, loss: float) -> bool:
+    """Returns whether a step may have gone wrong only because the loss was scaled too high, as in fp16's first steps.
+
+    The scaler halves the scale after each such step until gradients fit.
+    """
+    return scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() > SMALLEST_SCALE
 
 
 def tell_bad_step(iteration: int, in_a_row: int, batches: list[Batch], loss: float, norm: float) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 # these change where and how a run goes, not what it computes; the effective batch is compared by its number
-HARMLESS = ("name", "num_gpu", "path", "logger", "val", "dist_params", "find_unused_parameters")
+HARMLESS = ("name", "num_gpu", "path", "logger", "val", "dist_params")
+HARMLESS_IN_TRAIN = ("accumulate", "checkpointing", "num_pictures")
 HARMLESS_IN_DATASETS = (
     *("batch_size_per_gpu", "num_worker_per_gpu", "prefetch_mode", "num_prefetch_queue", "pin_memory"),
     *("augment_on_gpu", "cache_data", "on_bad_frame"),
@@ -24,7 +25,7 @@ def _is_harmless(key: str) -> bool:
     parts = key.split(".")
     if parts[0] == "datasets":
         return parts[1] != "train" or parts[2] in HARMLESS_IN_DATASETS
-    return parts[0] in HARMLESS or key in ("train.accumulate", "train.num_pictures")
+    return parts[0] in HARMLESS or (parts[0] == "train" and parts[1] in HARMLESS_IN_TRAIN)
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The training loop. Trainers are variants of it that override one method."""
+"""The training loop. Trainers override what differs: what is trained, the loss, what is kept of a validation."""
 
 import copy
 import math
@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vsr.trainers import checkpoint
 from vsr.trainers.average import update_average
 from vsr.trainers.batches import Batch, grouped, to_device
-from vsr.trainers.healing import OUT_OF_MEMORY, diverged, is_out_of_memory, tell_bad_step
+from vsr.trainers.healing import diverged, is_out_of_memory, out_of_memory, still_scaling, tell_bad_step
 from vsr.trainers.offsets import read_offsets, track_offsets, worst_offset
 from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
@@ -48,7 +48,7 @@ class Trainer:
         self.ema = copy.deepcopy(self.network).requires_grad_(False) if train.ema_decay else None
         apply_switches(self.network, train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
-        self.scaler = torch.amp.GradScaler("cuda", enabled=self.autocast_type is torch.float16)
+        self.scaler = torch.amp.GradScaler(run.place.device.type, enabled=self.autocast_type is torch.float16)
         self.optimizer = train.optim_g(self.parameter_groups())
         self.loss_is_sum = train.pixel_opt.keywords.get("reduction") == "sum"
         self.model: nn.Module | None = None  # what the loss calls: the network, compiled and distributed
@@ -88,8 +88,8 @@ class Trainer:
             UserError: training diverged, or memory ran out.
             SystemExit: stopped by Ctrl-C (code 130), or by SIGTERM or SIGUSR1 (code 0), after saving a state.
         """
-        total, every, place = self.train.total_iter, self.run.logger, self.run.place
-        with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, every, place.is_main) as record:
+        total, logs, place = self.train.total_iter, self.run.logger, self.run.place
+        with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, logs, place.is_main) as record:
             if self.validation_is_due():  # a stop came between the last step and its validation
                 self.validate(record, stop)
             clock = Clock()
@@ -101,14 +101,14 @@ class Trainer:
                     self.set_learning_rate()
                     output, last, is_well = self.step(batches)
                     record.bar.update(self.iteration - record.bar.n)
-                    (stopped,) = any_rank(place, bool(stop))
-                    if self.iteration % every.print_freq == 0:
+                    stopped = any_rank(bool(stop), place)
+                    if self.iteration % logs.print_freq == 0:
                         self.log(record, output, last, clock)
                     if self.validation_is_due() and not stopped:
                         self.validate(record, stop)
-                        (stopped,) = any_rank(place, bool(stop))
+                        stopped = any_rank(bool(stop), place)
                         clock.start()
-                    if self.iteration % every.save_checkpoint_freq == 0 or self.iteration == total or stopped:
+                    if self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total or stopped:
                         self.save(may_fail=self.iteration < total and not stopped)
                     if stopped:
                         self.leave(stop)
@@ -148,7 +148,7 @@ class Trainer:
         unused = any(p.requires_grad and p.grad is None for p in self.network.parameters())
         self.optimizer.zero_grad(set_to_none=True)
         random_state.set_state(state, self.run.place.device)
-        return any_rank(self.run.place, unused)[0]
+        return any_rank(unused, self.run.place)
 
     def set_learning_rate(self) -> None:
         """Sets every group's rate for this iteration."""
@@ -183,12 +183,12 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        (is_bad,) = any_rank(self.run.place, not math.isfinite(float(norm) + float(loss)))
+        is_bad = any_rank(not math.isfinite(float(norm) + float(loss)), self.run.place)
         is_well = not looks or self.offsets_are_well()
         if is_bad:
             self.bad_steps += 1
             tell_bad_step(self.iteration, self.bad_steps, batches, float(loss), float(norm))
-            if self.bad_steps >= self.train.max_bad_steps:
+            if self.bad_steps >= self.train.max_bad_steps and not still_scaling(self.scaler, float(loss)):
                 raise diverged(self.run.folder, self.iteration, self.bad_steps, batches, self.network)
         elif is_well or self.train.offset_guard == "warn":
             if self.train.clip_grad_norm is not None:
@@ -257,11 +257,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.iteration -= 1
         self.samples -= self.run.batch_size * self.train.accumulate
-        alone = self.run.place.world_size == 1  # the other processes are in the middle of the step
-        if self.iteration and alone:
+        if self.iteration and self.run.place.world_size == 1:  # the other processes are in the middle of the step
             self.save()
-        state = "that state is saved" if alone else "the last saved state is whole"
-        return UserError(OUT_OF_MEMORY.format(iteration=self.iteration, state=state))
+        return out_of_memory(self.iteration, checkpoint.states(self.run.folder))
 
     def log(self, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
         """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
@@ -319,7 +317,7 @@ class Trainer:
 
     def save(self, may_fail: bool = False) -> None:
         """Writes the weights, then the state to resume from; deletes states that are too old to be kept."""
-        self.loss_sum = over_ranks(self.loss_sum, self.run.place, "mean")
+        self.loss_sum = over_ranks(self.loss_sum, self.run.place, "mean")  # the main process saves for all
         if not self.run.place.is_main:
             return
         weights = {"params": self.network.state_dict()}

@@ -118,12 +118,11 @@ def over_ranks(value: Tensor, place: Place, how: Literal["mean", "max"]) -> Tens
     return value if how == "max" else value / place.world_size
 
 
-def any_rank(place: Place, *flags: bool) -> list[bool]:
-    """Returns which flags are set on some rank; every rank has to call it."""
+def any_rank(flag: bool, place: Place) -> bool:
+    """Returns whether the flag is set on some rank; every rank has to call it."""
     if place.world_size == 1:
-        return list(flags)
-    values = torch.tensor(flags, dtype=torch.int32, device=place.device)
-    return [bool(flag) for flag in over_ranks(values, place, "max").tolist()]
+        return flag
+    return bool(over_ranks(torch.tensor(int(flag), device=place.device), place, "max"))
 
 
 def from_all_ranks(value: Any, place: Place) -> list[Any]:
