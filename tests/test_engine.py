@@ -1,5 +1,6 @@
 """The engine's promises: exact resume at any moment, switches that do what they say, steps that go wrong are healed."""
 
+import math
 import random
 import signal
 import time
@@ -257,7 +258,7 @@ def test_fp16_scales_the_loss_skips_what_overflows_and_resumes_exactly(tmp_path,
     assert "iteration 3 skipped: loss" in log_of(tmp_path, "whole"), "it takes more than max_bad_steps to find a scale"
     assert state["scaler"]["scale"] <= 2.0**20
     losses = [float(row[2]) for row in rows(tmp_path, "whole") if row[1] == "train/loss"]
-    assert 0 < losses[-1] < losses[5]
+    assert math.isnan(losses[0]) and losses[-1] < 0.1, "no loss is not a loss of 0"
     train(small_options(clips, name="halves", **common))
     for file in ("training_states/14.state", "models/net_g_14.pth"):
         (tmp_path / "experiments" / "halves" / file).unlink()

@@ -264,7 +264,8 @@ class Trainer:
     def log(self, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
         """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
         place = self.run.place
-        loss = over_ranks(self.loss_sum, place, "mean").item() / max(self.loss_steps, 1)
+        loss_sum = over_ranks(self.loss_sum, place, "mean").item()
+        loss = loss_sum / self.loss_steps if self.loss_steps else math.nan
         self.loss_sum.zero_()
         self.loss_steps = 0
         frame, truth = self.frames(output.float(), batch)
