@@ -1,5 +1,6 @@
 """Options files: every mistake is told, old files run, inheritance and overrides do what they say."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,14 +91,11 @@ def test_every_part_is_used(file):
 
 
 @pytest.mark.parametrize("file", [file for file in SHIPPED if "restoration" in file.parts], ids=lambda file: file.stem)
-def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    other = file.with_name(f"{file.stem}_charades.yml")
+def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path):
+    shutil.copytree(ROOT / "options", tmp_path / "options")
+    other = tmp_path / file.relative_to(ROOT)
     other.write_text(file.read_text().replace("parts/humaneva.yml", "parts/charades.yml"))
-    try:
-        assert config.load(other, missing_data="note").datasets["train"].open.func.__name__ == "CharadesDataset"
-    finally:
-        other.unlink()
+    assert config.load(other, missing_data="note").datasets["train"].open.func.__name__ == "CharadesDataset"
 
 
 @pytest.mark.parametrize(

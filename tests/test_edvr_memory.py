@@ -103,12 +103,6 @@ def test_the_memory_is_asked_with_the_aligned_centre_frame():
     assert torch.equal(sentences, network.align(window()))
 
 
-def test_read_memory_gives_the_weights():
-    read = build().read_memory(window())
-    assert read.weights.shape == (2, 3 * 9, 8, 12)
-    torch.testing.assert_close(read.weights.sum(1), torch.ones(2, 8, 12))
-
-
 def test_without_pcd_the_pyramid_goes_and_any_size_fits():
     network = build(with_pcd=False)
     assert not [name for name, _ in network.named_parameters() if name.split(".")[0] in PYRAMID]

@@ -214,13 +214,30 @@ def test_accumulated_sums_equal_one_large_sum(tmp_path, clips, train):
         assert float(small[2]) == pytest.approx(float(large[2]), rel=1e-5)  # loss, loss_per_value
 
 
-@pytest.mark.parametrize("switch", ["channels_last", "tf32", "deterministic"])
+@pytest.fixture
+def global_switches():
+    """Puts back what a training sets for its whole process."""
+    matmul, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolutions
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("global_switches")
+@pytest.mark.parametrize("switch", ["channels_last", "deterministic"])
 def test_switches_that_change_only_rounding(tmp_path, clips, train, switch):
     plain = final_weights(tmp_path, train, clips, "plain")
     other = final_weights(tmp_path, train, clips, "other", **{f"train__{switch}": True})
-    torch.use_deterministic_algorithms(False)
+    assert torch.are_deterministic_algorithms_enabled() == (switch == "deterministic")
     for name, value in plain["params"].items():
         torch.testing.assert_close(other["params"][name], value, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.usefixtures("global_switches")
+def test_tf32_is_switched_where_it_is_given(clips, train):
+    for tf32 in (True, False, None):
+        train(small_options(clips, name=f"tf32_{tf32}", train__total_iter=1, datasets__val=None, train__tf32=tf32))
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == bool(tf32)
 
 
 def test_fused_adam_is_adam(tmp_path, clips, train):

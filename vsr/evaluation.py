@@ -62,12 +62,17 @@ def network_restorer(network: nn.Module, scale: int, device: torch.device) -> Re
     @torch.inference_mode()
     def restore(lq: Tensor) -> Tensor:
         h, w = lq.shape[-2:]
-        padding = (0, -w % multiple, 0, -h % multiple)
-        # replicate: unlike reflection it has no smallest size
-        padded = F.pad(lq.to(device), padding, mode="replicate") if any(padding) else lq.to(device)
-        return network(padded.unsqueeze(0))[0, :, : h * scale, : w * scale].float().cpu()
+        window = padded(lq.to(device), multiple)
+        return network(window.unsqueeze(0))[0, :, : h * scale, : w * scale].float().cpu()
 
     return restore
+
+
+def padded(frames: Tensor, multiple: int) -> Tensor:
+    """Returns frames (t, 3, h, w) continued on the right and below by their last pixels, to multiples of a size."""
+    h, w = frames.shape[-2:]
+    padding = (0, -w % multiple, 0, -h % multiple)
+    return F.pad(frames, padding, mode="replicate") if any(padding) else frames
 
 
 def baselines(scale: int) -> dict[str, Restore]:
@@ -97,7 +102,7 @@ def restore_all(
         title: of the progress bar; None shows none.
         place: each rank takes one run of neighbouring frames; none is taken twice.
     """
-    share = range(len(dataset) * place.rank // place.world_size, len(dataset) * (place.rank + 1) // place.world_size)
+    share = place.share(len(dataset))
     samples = batches(dataset, share, num_workers=num_workers)
     for sample in tqdm(
         samples, total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False

@@ -17,6 +17,8 @@ Metric = Annotated[Callable[..., float], Component("metric")]
 class LoaderOptions:
     """How samples become batches; these keys stand beside a data set's own.
 
+    Sets to validate or test with use only ``num_worker_per_gpu``.
+
     Args:
         batch_size_per_gpu: samples in a batch of one process.
         num_worker_per_gpu: processes that prepare samples; 0 prepares them in the training process.
@@ -71,8 +73,8 @@ class ValOptions:
 
     Args:
         val_freq: iterations between two validations; ``null`` validates only at the end.
-        save_img: writes every restored frame as PNG.
-        suffix: added to the names of saved frames, ``00000014_SUFFIX.png``.
+        save_img: when testing, writes every restored frame as PNG, and of next frames pictures as JPEG.
+        suffix: added to the names of restored frames, ``00000014_SUFFIX.png``.
         pbar: shows a progress bar.
         metrics: what is measured; each entry has a ``type:`` and that metric's options.
     """
@@ -228,6 +230,11 @@ class Options(GeneralOptions):
     tree: addict.Dict
     notes: list[str]
     changes: list[str]
+
+    @property
+    def test_sets(self) -> dict[str, DatasetOptions]:
+        """The data sets that are not for training, by phase; the last one is what the tables report."""
+        return {phase: entry for phase, entry in self.datasets.items() if phase != "train"}
 
 
 def _at_least(minimum: int, **values: int) -> None:

@@ -57,8 +57,7 @@ def predict_all(
         place: each rank takes one run of neighbouring samples; none is taken twice.
         num_weights: samples of the data set, from the first on, that bring their memories' weights.
     """
-    rank, world_size = place.rank, place.world_size
-    share = range(len(dataset) * rank // world_size, len(dataset) * (rank + 1) // world_size)
+    share = place.share(len(dataset))
     index = share.start
     with tqdm(total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False) as bar:
         for batch in batches(dataset, share, BATCH_SIZE, num_workers):

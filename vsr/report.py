@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -47,18 +48,32 @@ def picture_file(folder: Path, dataset: str) -> Path:
 
 
 def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, Any]:
-    """Returns how each metric was measured, by the metric's name."""
+    """Returns how each metric was measured, by the metric's name, and what bicubic is published to give."""
     frames = [clip.num_frames for clip in dataset.clips]
-    return {
-        metric: protocol_for(
-            name,
-            frames,
-            dataset.padding,
-            call.keywords.get("crop_border", 0),
-            call.keywords.get("test_y_channel", False),
-        )._asdict()
-        for metric, call in options.val.metrics.items()
-    }
+    described = {}
+    for metric, call in options.val.metrics.items():
+        settings = {key: call.keywords[key] for key in ("crop_border", "test_y_channel") if key in call.keywords}
+        protocol = protocol_for(name, frames, dataset.padding, options.scale, **settings)
+        published = protocol.bicubic.get(call.func.__name__.removeprefix("calculate_"))
+        described[metric] = protocol._asdict() | {"bicubic": published}
+    return described
+
+
+def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> None:
+    """Warns where bicubic does not give what is published for the protocol.
+
+    Args:
+        protocols: see ``describe_protocols``.
+        means: of bicubic, by metric.
+    """
+    for metric, protocol in protocols.items():
+        published = protocol["bicubic"]
+        if published is not None and not math.isclose(means[metric], published, rel_tol=1e-3):
+            logger.warning(
+                "%s: bicubic gives %s %.4f, published is %.4f: these are not the published frames (another "
+                "downscaling, shifted frames, BGR for RGB); do not compare results on them",
+                *(protocol["name"], metric, means[metric], published),
+            )
 
 
 def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, FrameScore]]) -> None:

@@ -170,7 +170,7 @@ def provenance(rows: list[Row], options: Options, command: str) -> list[str]:
 
 def strip(rows: list[Row], options: Options) -> np.ndarray:
     """Returns one crop from every model, of the first seed, beside LQ, bicubic and ground truth."""
-    dataset = [entry for phase, entry in options.datasets.items() if phase != "train"][-1].open()
+    dataset = list(options.test_sets.values())[-1].open()
     sample = dataset[len(dataset) // 2]
     lq, gt = sample["lq"], sample.get("gt")
     images = {"bicubic": to_image(baselines(options.scale)["bicubic"](lq))}

@@ -18,7 +18,7 @@ import yaml
 
 from vsr import config, test, train
 from vsr.costs import Costs, milliseconds, num_macs, num_parameters
-from vsr.evaluation import network_restorer, to_image, write_image
+from vsr.evaluation import network_restorer, padded, to_image, write_image
 from vsr.options import Options
 from vsr.table_report import Row, write_table
 from vsr.trainers import checkpoint
@@ -38,7 +38,7 @@ TABLES = {
 OUT = Path("results/tables")
 
 
-class Run(NamedTuple):
+class TableRun(NamedTuple):
     """One training of an experiment."""
 
     file: Path
@@ -130,7 +130,7 @@ def title(file: Path) -> str:
     return "EDVR" if file.stem == "edvr" else file.stem.replace("_", " ")
 
 
-def plan(file: Path, seed: int, iterations: int | None, overrides: Sequence[str]) -> Run:
+def plan(file: Path, seed: int, iterations: int | None, overrides: Sequence[str]) -> TableRun:
     """Returns the run of an experiment with a seed; its name tells both, and the iterations if they were given."""
     name = f"{config.read_tree(file)['name']}_seed{seed}"
     own = [f"manual_seed={seed}"]
@@ -138,10 +138,10 @@ def plan(file: Path, seed: int, iterations: int | None, overrides: Sequence[str]
         name += f"_{iterations}it"
         own += [f"train.total_iter={iterations}", f"train.scheduler.periods=[{iterations}]"]
         own += ["train.scheduler.restart_weights=[1]"]
-    return Run(file, seed, name, [f"name={name}", *own, *overrides])
+    return TableRun(file, seed, name, [f"name={name}", *own, *overrides])
 
 
-def check(run: Run, resume: bool) -> Options:
+def check(run: TableRun, resume: bool) -> Options:
     """Returns the checked options of a run.
 
     Raises:
@@ -160,7 +160,7 @@ def check(run: Run, resume: bool) -> Options:
     return options
 
 
-def carry_out(run: Run, options: Options) -> None:
+def carry_out(run: TableRun, options: Options) -> None:
     """Trains what is not trained yet, tests, and measures costs."""
     arguments = ["-opt", str(run.file), *(part for override in run.overrides for part in ("--set", override))]
     final = run.experiment / "models" / f"net_g_{options.train.total_iter}.pth"
@@ -170,24 +170,18 @@ def carry_out(run: Run, options: Options) -> None:
     measure(run, options, final)
 
 
-def measure(run: Run, options: Options, weights: Path) -> None:
+def measure(run: TableRun, options: Options, weights: Path) -> None:
     """Writes the network's costs, and what it makes of the middle frame of the test set, ``example.png``."""
-    dataset = test_set(options)
+    dataset = list(options.test_sets.values())[-1].open()
     lq = dataset[len(dataset) // 2]["lq"]
     network = options.network_g()
     checkpoint.load_weights(network, read_weights(weights, prefer="params_ema"), weights)
     with take_place(options.num_gpu) as place:
         restore = network_restorer(network.to(place.device).eval(), options.scale, place.device)
         write_image(run.results / "example.png", to_image(restore(lq)))
-        h, w = (size + -size % network.size_multiple for size in lq.shape[-2:])
-        macs = num_macs(options.network_g, (1, *lq.shape[:2], h, w))
+        macs = num_macs(options.network_g, (1, *padded(lq, network.size_multiple).shape))
         costs = Costs(num_parameters(network), macs, milliseconds(lambda: restore(lq), place.device))
     write_text_atomically(run.costs, json.dumps(costs._asdict() | {"device": device_name(place.device)}) + "\n")
-
-
-def test_set(options: Options):  # noqa: ANN201 (a data set: len, items)
-    """Returns the last data set that is not for training: the one that the tables report."""
-    return [entry for phase, entry in options.datasets.items() if phase != "train"][-1].open()
 
 
 def device_name(device: torch.device) -> str:

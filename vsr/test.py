@@ -25,7 +25,15 @@ from vsr.pictures import comparison
 from vsr.prediction_pictures import comparison as prediction_comparison
 from vsr.prediction_pictures import write_pictures
 from vsr.registry import task_of
-from vsr.report import describe_protocols, picture_file, sha256, show_table, versions, write_results
+from vsr.report import (
+    describe_protocols,
+    picture_file,
+    sha256,
+    show_table,
+    versions,
+    warn_of_other_frames,
+    write_results,
+)
 from vsr.train import report_check
 from vsr.trainers import checkpoint
 from vsr.utils.errors import UserError, exit_cleanly
@@ -44,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = config.load(args.opt, args.set, need="test", missing_data="note" if args.check else "mistake")
     if args.check:
         return report_check(args.opt, options)
-    test_sets = {phase: entry for phase, entry in options.datasets.items() if phase != "train"}
-    if not test_sets:
+    if not options.test_sets:
         raise UserError(f"{args.opt} has no test set: add datasets.test with `type: VideoTestDataset`")
 
     keep_freed_memory()
@@ -68,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report: dict[str, Any] = {"name": options.name, "weights": str(file), "weights_sha256": sha256(file)}
         report |= {"versions": versions(), "device": str(place.device), "datasets": {}}
         scores: list[tuple[str, FrameScore]] = []
-        for entry in test_sets.values():
+        for entry in options.test_sets.values():
             own, summary = test(network, entry, options, folder, place, args.save_weights)
             scores += [(entry.name, score) for score in own]
             report["datasets"][entry.name] = summary
@@ -129,7 +136,7 @@ def test_restoration(
             save_frame(folder, entry.name, restored, options.val.suffix)
         if f"{restored.clip}/{restored.frame}" == shown:
             write_image(picture_file(folder, entry.name), comparison(restored, options.scale))
-    scores = [score for part in from_all_ranks(scores, place) for score in part]
+    scores = from_all_ranks(scores, place)
     seconds = time.perf_counter() - started
     logger.info("%s: %d frames in %.0f s (%.2f s per frame)", entry.name, len(dataset), seconds, seconds / len(dataset))
     if not has_gt:
@@ -138,7 +145,9 @@ def test_restoration(
     protocols = describe_protocols(dataset, entry.name, options)
     names = ", ".join(f"{metric} {protocol['name']}" for metric, protocol in protocols.items())
     show_table(scores, f"protocols: {names}", folder, entry.name, place)
-    return scores, {"protocols": protocols, "scores": average(scores)}
+    means = average(scores)
+    warn_of_other_frames(protocols, means.get("bicubic", {}).get("mean", {}))
+    return scores, {"protocols": protocols, "scores": means}
 
 
 def test_prediction(
@@ -157,7 +166,7 @@ def test_prediction(
         if options.val.save_img or save_weights:
             write_pictures(folder / "visualization" / entry.name, number, predicted)
         examples += [predicted] * (number in shown)
-    scores = [score for part in from_all_ranks(scores, place) for score in part]
+    scores = from_all_ranks(scores, place)
     if examples:
         write_image(picture_file(folder, entry.name), prediction_comparison(examples))
     show_table(scores, f"{len(dataset)} samples, {dataset.test_type}", folder, entry.name, place)

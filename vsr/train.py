@@ -192,17 +192,17 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str], re
     make_validation = prediction_validation if predicts else restoration_validation
     validate = make_validation(options, validation_sets, place) if validation_sets else None
     return Run(
-        place,
-        folder,
-        options.logger,
-        options.val.val_freq,
-        training_batches,
-        global_batch_size(options, place),
-        validate,
-        options.tree.to_dict(),
-        loaded,
-        resumes,
-        folder / "Results" / results_folder(options) if predicts else None,
+        place=place,
+        folder=folder,
+        logger=options.logger,
+        val_freq=options.val.val_freq,
+        batches=training_batches,
+        batch_size=global_batch_size(options, place),
+        validate=validate,
+        settings=options.tree.to_dict(),
+        loaded=loaded,
+        resumes=resumes,
+        results=folder / "Results" / results_folder(options) if predicts else None,
     )
 
 

@@ -90,4 +90,4 @@ def _title(name: str, options: Options, place: Place) -> str | None:
 def _gather(scores: list[FrameScore], stop: StopSignals, place: Place) -> list[FrameScore] | None:
     """Returns the scores of all ranks, None if one of them was asked to stop."""
     stopped = any_rank(bool(stop), place)
-    return None if stopped else [score for part in from_all_ranks(scores, place) for score in part]
+    return None if stopped else from_all_ranks(scores, place)

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
 from vsr.archs import EDVRMemory
 from vsr.data.loader import batches
-from vsr.evaluation import write_image
+from vsr.evaluation import padded, write_image
 from vsr.memory.pictures import memory_pictures
 from vsr.options import DatasetOptions
 from vsr.utils.errors import UserError
@@ -34,10 +33,7 @@ def save_weight_pictures(network: nn.Module, entry: DatasetOptions, folder: Path
     dataset = entry.open()
     samples = batches(dataset, num_workers=entry.loader.num_worker_per_gpu)
     for sample in tqdm(samples, total=len(dataset), unit="frame", desc="weights", leave=False):
-        lq = sample["lq"]
-        h, w = lq.shape[-2:]
-        multiple = network.size_multiple
-        window = F.pad(lq, (0, -w % multiple, 0, -h % multiple), mode="replicate")
+        window = padded(sample["lq"], network.size_multiple)
         with torch.inference_mode():
             aligned = network.align(window.unsqueeze(0).to(device))
             memory = network.memory_fusion.memory

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from vsr.archs.edvr import EDVR
 from vsr.archs.layers import lrelu
-from vsr.memory import MemoryRead
 from vsr.memory.fusion import Fuse, MemoryFusion
 from vsr.registry import Component, register
 
@@ -69,16 +68,16 @@ class EDVRMemory(EDVR):
     ) -> None:
         keeps_tsa = memory_position != "replace_tsa"
         super().__init__(
-            num_in_ch,
-            num_out_ch,
-            num_feat,
-            num_frame,
-            deformable_groups,
-            num_extract_block,
-            num_reconstruct_block,
-            center_frame_idx,
-            hr_in,
-            with_predeblur,
+            num_in_ch=num_in_ch,
+            num_out_ch=num_out_ch,
+            num_feat=num_feat,
+            num_frame=num_frame,
+            deformable_groups=deformable_groups,
+            num_extract_block=num_extract_block,
+            num_reconstruct_block=num_reconstruct_block,
+            center_frame_idx=center_frame_idx,
+            hr_in=hr_in,
+            with_predeblur=with_predeblur,
             with_tsa=keeps_tsa,
         )
         self.memory_position = memory_position
@@ -121,9 +120,3 @@ class EDVRMemory(EDVR):
         frames = lq.flatten(0, 1)
         features = self.conv_1x1(self.predeblur(frames)) if self.with_predeblur else lrelu(self.conv_first(frames))
         return self.feature_extraction(features).unflatten(0, lq.shape[:2])
-
-    def read_memory(self, lq: Tensor) -> MemoryRead:
-        """Returns what the memory is asked and answers for a window, with the weights; for pictures."""
-        self.check_input(lq)
-        aligned = self.align(lq)
-        return self.memory_fusion.memory(aligned[:, self.center_frame_idx], aligned, return_weights=True)

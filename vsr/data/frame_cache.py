@@ -1,5 +1,6 @@
 """Clips at the size at which they are used, each decoded once into one memory-mapped file."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -136,8 +137,6 @@ def _map(path: Path) -> np.ndarray:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lets one process at a time pass; the lock of a process that dies is gone with it."""
-    import fcntl  # not on Windows, where all but this cache works
-
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,5 +1,6 @@
 """Batches from data sets: worker processes, and errors of one frame told as one message."""
 
+import fcntl
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +18,6 @@ from vsr.data.transforms import Augmentation
 from vsr.utils.errors import UserError
 from vsr.utils.memory import keep_freed_memory
 from vsr.utils.signals import leave_signals_to_the_main_process
-
-if sys.platform == "linux":
-    import fcntl
 
 _PIPE_BYTES = 1 << 20  # what Linux allows every user
 

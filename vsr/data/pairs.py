@@ -110,12 +110,17 @@ def clip_size(gt: FrameStore, lq: FrameStore, keys: list[str], scale: int, on_ba
     return check_pair(gt, lq, key, key, scale)
 
 
-def check_training_options(num_frame: int, gt_size: int, scale: int, on_bad_frame: str) -> None:
-    """Raises ``ValueError`` for options that contradict each other, before any file is looked at."""
+def check_num_frame(num_frame: int) -> None:
+    """Raises ``ValueError`` if a window has no centre frame."""
     if num_frame < 1 or num_frame % 2 == 0:
         raise ValueError(f"num_frame {num_frame} is not odd: the centre frame needs as many neighbours on each side")
+
+
+def check_training_options(num_frame: int, gt_size: int, scale: int, on_bad_frame: str) -> None:
+    """Raises ``ValueError`` for options that contradict each other, before any file is looked at."""
+    check_num_frame(num_frame)
     if gt_size < scale or gt_size % scale:
-        nearest = max(gt_size // scale, 1) * scale
+        nearest = max(round(gt_size / scale), 1) * scale
         raise ValueError(f"gt_size {gt_size} is not a multiple of scale {scale}; nearest: {nearest}")
     if on_bad_frame not in ("error", "skip"):
         raise ValueError(f"on_bad_frame '{on_bad_frame}' is unknown; known: error, skip")

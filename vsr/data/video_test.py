@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vsr.data.meta_info import read_meta_info
-from vsr.data.pairs import check_pair, open_lq_root, open_root
+from vsr.data.pairs import check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.stores import DISK, FrameStore, IOBackend
 from vsr.data.transforms import to_planes, to_unit_range
 from vsr.registry import register
@@ -193,8 +193,7 @@ def _clip_frames(store: FrameStore, clip: str, num_frames: int | None) -> tuple[
 
 def check_window(num_frame: int, padding: str) -> None:
     """Raises ``ValueError`` if a window is even or its padding unknown."""
-    if num_frame < 1 or num_frame % 2 == 0:
-        raise ValueError(f"num_frame {num_frame} is not odd: the centre frame needs as many neighbours on each side")
+    check_num_frame(num_frame)
     if padding not in PADDINGS:
         raise ValueError(f"padding '{padding}' is unknown; known: {', '.join(PADDINGS)}")
 

@@ -150,7 +150,8 @@ class VideoTestVimeo90KDataset(Dataset[Sample]):
         check_window(num_frame, padding)
         if num_frame > 7:
             raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
-        self.num_frame, self.padding, self.scale = num_frame, padding, scale
+        self.num_frame, self.scale = num_frame, scale
+        self.padding = "reflection_circle"  # for the protocol's name: windows never leave a septuplet
         self.names = [clip.name for clip in read_meta_info(meta_info_file)]
         self.lq = open_lq_root(dataroot_lq, io_backend, self.names[0], scale, HELP)
         self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, HELP)

@@ -5,7 +5,7 @@ with the frames counted. A result therefore carries the name of a published prot
 protocol's; otherwise the name lists what differs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 Channel = Literal["rgb", "y"]
@@ -23,22 +23,28 @@ class Protocol(NamedTuple):
     version: int = 1
     rounding: str = "clamped to [0, 255], rounded to uint8"
     mean: str = "frames of a clip, then clips"
-    bicubic: tuple[float, float] | None = None  # published PSNR and SSIM of bicubic x4: if ours differ, the data does
+    scale: int = 4
+    bicubic: Mapping[str, float] = {}  # published, by metric: where ours differ, the frames do
 
 
 _REFLECTION = "reflection_circle"
 # Frames of clips: VRT table 1 for the bicubic rows; mmagic's and BasicSR's option files for the settings.
 _PUBLISHED = (
-    Protocol("reds4-rgb", "rgb", 0, _REFLECTION, clips=4, frames=400, bicubic=(26.14, 0.7292)),
+    Protocol("reds4-rgb", "rgb", 0, _REFLECTION, clips=4, frames=400, bicubic={"psnr": 26.14, "ssim": 0.7292}),
     Protocol("redsofficial4-rgb", "rgb", 0, _REFLECTION, clips=4, frames=400),
     Protocol("redsofficial-rgb", "rgb", 0, _REFLECTION, clips=30, frames=3000),
-    Protocol("vid4-y", "y", 0, _REFLECTION, clips=4, frames=171, bicubic=(23.78, 0.6347)),
+    Protocol("vid4-y", "y", 0, _REFLECTION, clips=4, frames=171, bicubic={"psnr": 23.78, "ssim": 0.6347}),
     Protocol("vid4-rgb", "rgb", 0, _REFLECTION, clips=4, frames=171),
 )
 
 
 def protocol_for(
-    dataset: str, frames_per_clip: Sequence[int], padding: str, crop_border: int = 0, test_y_channel: bool = False
+    dataset: str,
+    frames_per_clip: Sequence[int],
+    padding: str,
+    scale: int,
+    crop_border: int = 0,
+    test_y_channel: bool = False,
 ) -> Protocol:
     """Returns the protocol of one test: a published one if all settings are its own, else one that names them.
 
@@ -46,6 +52,7 @@ def protocol_for(
         dataset: the test set's ``name`` in the options file, "REDS4".
         frames_per_clip: how many frames of each clip are measured.
         padding: the test set's ``padding``.
+        scale: of GT to LQ.
         crop_border: of the metric.
         test_y_channel: of the metric.
     """
@@ -56,10 +63,12 @@ def protocol_for(
     differences = []
     if published and (clips, frames) != (published.clips, published.frames):
         differences.append(f"{clips}clips{frames}frames")
+    if scale != 4:
+        differences.append(f"x{scale}")
     if crop_border:
         differences.append(f"crop{crop_border}")
     if padding != _REFLECTION:
         differences.append(padding)
     if published and not differences:
         return published
-    return Protocol("+".join([name, *differences]), channel, crop_border, padding, clips, frames)
+    return Protocol("+".join([name, *differences]), channel, crop_border, padding, clips, frames, scale=scale)

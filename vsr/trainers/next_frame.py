@@ -35,7 +35,9 @@ class PartRates:
 
 @dataclass(frozen=True)
 class NextFrameOptions(TrainOptions):
-    """How a FramePredictor is trained: the keys of TrainOptions, and these.
+    """How a FramePredictor is trained: the keys of TrainOptions, but for tsa_iter and dcn_lr_mul, and these.
+
+    It has no deformable convolutions whose offsets could be watched.
 
     Args:
         lr: learning rates of encoder, decoder and memory.
@@ -49,6 +51,8 @@ class NextFrameOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tsa_iter is not None or self.dcn_lr_mul != 1:
+            raise ValueError("tsa_iter and dcn_lr_mul are EDVR's: this network has no fusion module to train first")
         for name in ("wsupervised", "num_pictures"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} has to be at least 0, got {getattr(self, name)}")

@@ -1,4 +1,4 @@
-"""The keys of ``train:`` for the super-resolution trainers."""
+"""The keys of ``train:``; NextFrameOptions adds some."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ class TrainOptions:
         pixel_opt: the loss.
         scheduler: the learning rate over the iterations; constant without one.
         warmup_iter: iterations in which the rate rises from 0; -1 is none.
-        tsa_iter: until this iteration only the fusion module is trained (EDVR's second stage), then everything.
+        tsa_iter: until this iteration only the fusion module is trained (EDVR's second stage), then everything;
+            FreezeTrainer has its own rule.
         dcn_lr_mul: factor of the deformable convolutions' learning rate.
         ema_decay: keeps an exponential moving average of the weights with this decay, which is validated and saved
             beside them; 0 is off.
@@ -34,7 +35,7 @@ class TrainOptions:
             about a third more time.
         tf32: lets a GPU multiply 32-bit numbers with 10 bits of mantissa; null keeps PyTorch's setting.
         deterministic: asks PyTorch for operators that give the same bits in every run, and warns where it has none.
-        max_bad_steps: a step whose loss or gradient is not finite is skipped; so many in a row end the training.
+        max_bad_steps: a step whose loss or gradient is not finite is skipped; this many in a row end the training.
         offset_freq: iterations between two looks at the deformable convolutions' offsets; 0 never looks.
         offset_limit: mean absolute offset, in pixels, above which alignment is lost.
         offset_guard: what to do then: ``warn``; ``skip`` this step; ``rollback`` to the last state that was well, go on

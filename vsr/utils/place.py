@@ -36,6 +36,10 @@ class Place(NamedTuple):
         """Whether this process writes the files and the log."""
         return self.rank == 0
 
+    def share(self, length: int) -> range:
+        """Returns this rank's part of a sequence: neighbouring items; no item is two ranks'."""
+        return range(length * self.rank // self.world_size, length * (self.rank + 1) // self.world_size)
+
 
 @contextmanager
 def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port: int | None = None) -> Iterator[Place]:
@@ -125,10 +129,10 @@ def any_rank(flag: bool, place: Place) -> bool:
     return bool(over_ranks(torch.tensor(int(flag), device=place.device), place, "max"))
 
 
-def from_all_ranks(value: Any, place: Place) -> list[Any]:
-    """Returns every rank's value, in order of rank; every rank has to call it."""
+def from_all_ranks(values: list[Any], place: Place) -> list[Any]:
+    """Returns the values of all ranks in one list, in order of rank; every rank has to call it."""
     if place.world_size == 1:
-        return [value]
-    values: list[Any] = [None] * place.world_size
-    dist.all_gather_object(values, value)
-    return values
+        return values
+    parts: list[list[Any]] = [[]] * place.world_size
+    dist.all_gather_object(parts, values)
+    return [value for part in parts for value in part]
