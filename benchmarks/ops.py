@@ -219,7 +219,7 @@ def machine(device: str) -> dict[str, str | int]:
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} {cpu_name()}",
         "threads": torch.get_num_threads(),
-        "source": backend.library(device).record.get("source", "none"),
+        "source": backend.built(device).record.get("source", "none"),
     }
     return found
 

@@ -10,7 +10,7 @@ export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
 trap : TERM USR1  # Slurm signals the processes of training itself; this shell only has to wait for them
-srun bash -c 'RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID \
+srun --kill-on-bad-exit=1 bash -c 'RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID \
     exec .venv/bin/python -m vsr.train --auto_resume "$@"' train "$@" &
 steps=$!
 while kill -0 $steps 2>/dev/null; do wait $steps || true; done  # a signal ends the waiting, not the training

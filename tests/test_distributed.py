@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from synthetic import make_clips
-from training import predictor_options, rows, small_options, weights, write_options
+from training import assert_same_weights, predictor_options, rows, small_options, weights, write_options
 from videos import make_humaneva
 
 pytestmark = pytest.mark.slow
@@ -79,6 +79,17 @@ def test_a_state_passes_from_two_processes_to_one_to_three(tmp_path, clips):
     one, passed = weights(tmp_path, "one", 6)["params"], weights(tmp_path, "passed", 6)["params"]
     for name, value in one.items():
         torch.testing.assert_close(passed[name], value, rtol=1e-2, atol=1e-4)
+
+
+def test_three_processes_resume_exactly(tmp_path, clips):
+    """DDP groups gradients, and so orders its sums, by the first step it sees: none that counts may be that."""
+    options = {"train__total_iter": 5, "train__tsa_iter": 2, "logger__save_checkpoint_freq": 3, "datasets__val": None}
+    assert launch(tmp_path, small_options(clips, name="whole", **options), 3)[0] == 0
+    assert launch(tmp_path, small_options(clips, name="halves", **options), 3)[0] == 0
+    for file in ("training_states/5.state", "models/net_g_5.pth"):
+        (tmp_path / "experiments" / "halves" / file).unlink()
+    assert launch(tmp_path, small_options(clips, name="halves", **options), 3, "--auto_resume")[0] == 0
+    assert_same_weights(weights(tmp_path, "whole", 5), weights(tmp_path, "halves", 5))
 
 
 def test_more_processes_than_frames_validate(tmp_path):

@@ -223,6 +223,27 @@ def global_switches():
     torch.use_deterministic_algorithms(False)
 
 
+def test_the_average_has_the_layout_of_the_network(clips, train, monkeypatch):
+    """Or it is moved tensor by tensor instead of all at once."""
+    strides = []
+
+    def note(average, network, decay):
+        for module in (average, network):
+            strides.append([parameter.stride() for parameter in module.parameters()])
+
+    monkeypatch.setattr(trainer, "update_average", note)
+    train(small_options(clips, train__total_iter=1, datasets__val=None, train__channels_last=True))
+    assert strides[0] == strides[1]
+    assert any(0 < stride[1] < stride[3] for stride in strides[0] if len(stride) == 4), "channels are innermost"
+
+
+def test_a_state_without_loss_scaling_goes_on_with_it(clips, train, monkeypatch):
+    train(small_options(clips, train__total_iter=1, datasets__val=None))
+    monkeypatch.setattr(trainer, "autocast_type", lambda amp, device: torch.float16)
+    options = small_options(clips, train__total_iter=2, datasets__val=None)
+    assert train(options, "--auto_resume", "--resume_mode", "new_schedule") == 0
+
+
 @pytest.mark.usefixtures("global_switches")
 @pytest.mark.parametrize("switch", ["channels_last", "deterministic"])
 def test_switches_that_change_only_rounding(tmp_path, clips, train, switch):
@@ -337,10 +358,17 @@ def test_many_bad_steps_end_training_with_the_batch(tmp_path, clips, train, monk
     assert saved["batches"][0]["lq"].shape == (2, 3, 3, 8, 8)
 
 
-def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clips, train, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError('torch_call_dispatcher("aten::empty", …) API call failed at …/ops.h, line 30'),  # in our kernels
+    ],
+)
+def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clips, train, monkeypatch, error):
     train(small_options(clips, name="whole"))
     with monkeypatch.context() as patch:
-        spoil(patch, {4}, torch.OutOfMemoryError("CUDA out of memory"))
+        spoil(patch, {4}, error)
         with pytest.raises(UserError, match=r"in iteration 4\.[\s\S]*train\.accumulate[\s\S]*3\.state is saved"):
             train(small_options(clips))
     train(small_options(clips, train__checkpointing=True), "--auto_resume")

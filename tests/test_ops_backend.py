@@ -19,6 +19,11 @@ from vsr.ops import backend, deform_conv2d
 ROOT = Path(__file__).parents[1]
 
 
+def forget_libraries():
+    backend.built.cache_clear()
+    backend.library.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def fresh_choices(monkeypatch):
     """Forgets what was found out before a test, and what it found out."""
@@ -31,7 +36,7 @@ def fresh_choices(monkeypatch):
     yield
     monkeypatch.undo()
     backend.choose.cache_clear()
-    backend.library.cache_clear()
+    forget_libraries()
     monkeypatch.setattr(backend.torch.ops, "load_library", lambda _: None)  # loading twice would register twice
     assert {name: backend.library(name).problem for name in keep} == {name: lib.problem for name, lib in keep.items()}
 
@@ -41,7 +46,7 @@ def library_file(tmp_path, monkeypatch):
     """A place for a library of the test's own making."""
     path = tmp_path / "_C.so"
     monkeypatch.setitem(backend.LIBRARIES, "cpu", path)
-    backend.library.cache_clear()
+    forget_libraries()
     return path
 
 
@@ -91,8 +96,28 @@ def test_a_cuda_library_needs_a_cuda_build(tmp_path, monkeypatch):
     path.write_bytes(with_record(b"whatever", torch="2.11.0", cuda="13.0", source="x"))
     monkeypatch.setitem(backend.LIBRARIES, "cuda", path)
     monkeypatch.setattr(torch.version, "cuda", None)
-    backend.library.cache_clear()
+    forget_libraries()
     assert "needs CUDA 13.0, this PyTorch is a CPU build" in backend.library("cuda").problem
+
+
+def test_knowing_a_library_does_not_load_it(monkeypatch, library_file):
+    """Its kernels would take the place of Triton's, which VSR_OPS may insist on."""
+    library_file.write_bytes(with_record(b"whatever", torch="2.11.0", source="x"))
+    monkeypatch.setattr(torch.ops, "load_library", lambda path: pytest.fail("it was loaded"))
+    assert backend.built("cpu") == (None, backend.built("cpu").record)
+    assert any("source x" in line for line in env.libraries())
+
+
+@pytest.mark.parametrize(("lacking", "reason"), [("compiler", "gcc or clang"), ("header", "install python3-dev")])
+def test_triton_needs_what_it_builds_its_launchers_with(monkeypatch, tmp_path, lacking, reason):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(backend, "find_spec", lambda name: True)
+    monkeypatch.setattr(backend.shutil, "which", lambda name: None if lacking == "compiler" else f"/usr/bin/{name}")
+    monkeypatch.setattr(backend.sysconfig, "get_path", lambda *names: str(tmp_path))
+    assert reason in backend.unavailable("triton", "deform_conv2d", "cuda")
+    monkeypatch.setenv("CC", "cc")
+    (tmp_path / "Python.h").touch()
+    assert backend.unavailable("triton", "deform_conv2d", "cuda") is None
 
 
 def test_a_library_of_other_sources_is_stale():

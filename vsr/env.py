@@ -67,7 +67,7 @@ def libraries() -> list[str]:
 
     lines: list[str] = []
     for device_type, path in backend.LIBRARIES.items():
-        record = backend.library(device_type).record
+        record = backend.built(device_type).record
         if not record:
             continue
         age = " (older than csrc)" if backend.is_stale(record) else ""

@@ -49,11 +49,11 @@ def conv_with_reference(conv: nn.Conv2d, frames: Tensor, reference: Tensor) -> T
     Returns:
         (b·t, co, h, w).
     """
-    t, c = frames.shape[1:3]
+    b, t, c = frames.shape[:3]
     of_frame, of_reference = conv.weight[:, :c], conv.weight[:, c:]
     own = F.conv2d(frames.flatten(0, 1), of_frame, None, conv.stride, conv.padding)
     shared = F.conv2d(reference, of_reference, conv.bias, conv.stride, conv.padding)
-    return own + shared.repeat_interleave(t, dim=0)
+    return (own.unflatten(0, (b, t)) + shared.unsqueeze(1)).flatten(0, 1)
 
 
 def lrelu(x: Tensor) -> Tensor:
@@ -62,5 +62,5 @@ def lrelu(x: Tensor) -> Tensor:
 
 
 def upsample_x2(x: Tensor) -> Tensor:
-    """Returns ``x`` (b, c, h, w) bilinearly enlarged to (b, c, 2h, 2w)."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    """Returns ``x`` (b, c, h, w) bilinearly enlarged to (b, c, 2h, 2w), in its dtype, which autocast would widen."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False).to(x.dtype)

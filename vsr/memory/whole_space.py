@@ -1,9 +1,11 @@
 """The read of every position of every frame, without ever holding all scores."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from vsr.ops.shifts import masked_softmax
@@ -38,10 +40,12 @@ def whole_space_read(query: Tensor, keys: Tensor, values: Tensor | None, valid: 
     if valid is not None:
         nothing = ~valid.any(1)[:, None, None, None]
         mask = (valid[:, None, None, :] | nothing).repeat_interleave(h * w, -1)  # (b, 1, 1, t·h·w)
-    chunk, in_full = _queries_at_once(q, k, v, mask)
+    with _repeatable(q):
+        chunk, in_full = _queries_at_once(q, k, v, mask)
 
     def attend(part: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(part, k, v, attn_mask=mask, scale=1.0)
+        with _repeatable(part):
+            return F.scaled_dot_product_attention(part, k, v, attn_mask=mask, scale=1.0)
 
     def attend_again(part: Tensor) -> Tensor:
         result = checkpoint(attend, part, use_reentrant=False)
@@ -87,6 +91,15 @@ def position_weights(query: Tensor, keys: Tensor, positions: Tensor, valid: Tens
 def _tokens(frames: Tensor) -> Tensor:
     # contiguous: of one frame this would be a view, and back ends refuse channels that are not next to each other
     return frames.movedim(2, -1).flatten(1, 3).contiguous().unsqueeze(1)  # (b, 1, t·h·w, c)
+
+
+def _repeatable(q: Tensor) -> AbstractContextManager[None]:
+    """Returns the context in which attention gives the same bits again, if that is wanted.
+
+    The gradients of the fused back ends do not on CUDA; of ``warn_only=True`` they take no notice but a warning.
+    """
+    wanted = q.is_cuda and torch.are_deterministic_algorithms_enabled()
+    return sdpa_kernel(SDPBackend.MATH) if wanted else nullcontext()
 
 
 def _queries_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[int, bool]:

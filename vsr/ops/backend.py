@@ -9,6 +9,8 @@ import hashlib
 import json
 import logging
 import os
+import shutil
+import sysconfig
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +35,7 @@ logger = logging.getLogger("vsr.ops")
 
 
 class Library(NamedTuple):
-    """A compiled library after the attempt to load it: ``problem`` is None when its kernels are registered."""
+    """A compiled library: ``problem`` is None when it is whole and, once loaded, its kernels are registered."""
 
     problem: str | None
     record: dict[str, str]
@@ -47,8 +49,8 @@ class Choice(NamedTuple):
 
 
 @cache
-def library(device_type: str) -> Library:
-    """Returns the library with the kernels of ``"cpu"`` or ``"cuda"``, loaded at the first call."""
+def built(device_type: str) -> Library:
+    """Returns what is known of the library for ``"cpu"`` or ``"cuda"`` without loading it."""
     path = LIBRARIES.get(device_type)
     if path is None:
         return Library(f"there are no compiled kernels for {device_type}", {})
@@ -61,11 +63,24 @@ def library(device_type: str) -> Library:
         return Library(f"{path.name} is damaged (its checksum is wrong); {HOW_TO_BUILD}", record)
     if "cuda" in record and torch.version.cuda is None:
         return Library(f"{path.name} needs CUDA {record['cuda']}, this PyTorch is a CPU build", record)
+    return Library(None, record)
+
+
+@cache
+def library(device_type: str) -> Library:
+    """Returns the library with the kernels of ``"cpu"`` or ``"cuda"``, loaded at the first call.
+
+    Loading registers its kernels, also in the place of Triton's: only a question for them may lead here.
+    """
+    problem, record = built(device_type)
+    if problem is not None:
+        return Library(problem, record)
+    path = LIBRARIES[device_type]
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
-        built = f"built with PyTorch {record.get('torch')}, running {torch.__version__}"
-        return Library(f"{path.name} does not load ({built}): {error}; {HOW_TO_BUILD}", record)
+        versions = f"built with PyTorch {record.get('torch')}, running {torch.__version__}"
+        return Library(f"{path.name} does not load ({versions}): {error}; {HOW_TO_BUILD}", record)
     return Library(None, record)
 
 
@@ -94,6 +109,10 @@ def unavailable(backend: Backend, operator: Operator, device_type: str) -> str |
             return f"Triton kernels run on CUDA, not on {device_type}"
         if find_spec("triton") is None:
             return "the package triton is not installed"
+        if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+            return "Triton builds what launches its kernels with gcc or clang, and neither is there"
+        if not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").exists():
+            return "Triton builds what launches its kernels with Python.h, and it is not there (install python3-dev)"
         return None
     return None
 
@@ -175,7 +194,7 @@ def announce(device_type: str) -> None:
         for operator, choice in choices.items()
         if choice.backend != ("compiled" if device_type in COMPILED[operator] else "triton")
     }
-    if not problems and is_stale(library(device_type).record):
+    if not problems and is_stale(built(device_type).record):
         problems = {f"the compiled library is older than csrc; {HOW_TO_BUILD}"}
     level = logging.WARNING if problems else logging.INFO
     logger.log(level, "kernels on %s: %s%s", device_type, chosen, f" ({'; '.join(problems)})" if problems else "")

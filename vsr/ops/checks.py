@@ -35,6 +35,12 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def numbers_per_image(x: Tensor) -> int:
+    """Returns how many numbers an image of a batch spans, those between its own included."""
+    spanned = sum((size - 1) * stride for size, stride in zip(x.shape[1:], x.stride()[1:], strict=True)) + 1
+    return max(spanned, x.shape[1:].numel())  # copies that kernels make are dense
+
+
 def check_arguments(
     input: Tensor,
     offset: Tensor,

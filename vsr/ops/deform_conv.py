@@ -5,12 +5,13 @@ the numbers come from ``csrc/dcn``, ``triton_deform_conv.py`` or ``reference.py`
 """
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vsr.ops import backend, reference
-from vsr.ops.checks import Pair, check_arguments, check_tensors, output_size, pair
+from vsr.ops.checks import Pair, check_arguments, check_tensors, numbers_per_image, output_size, pair
 from vsr.ops.reference import layout_of
 
 _library = torch.library.Library("vsr", "DEF")
@@ -73,7 +74,7 @@ def deform_conv2d(
     if is_autocast:
         input, weight, bias = _autocast((input, weight, bias), device_type)
     check_arguments(input, offset, weight, bias, mask, stride, padding, dilation)
-    largest_index = max(input[:1].numel(), offset.stride(1) * offset.shape[1])
+    largest_index = max(numbers_per_image(x) for x in (input, offset, offset if mask is None else mask))
     if not input.is_meta and backend.use_reference("deform_conv2d", input, largest_index):
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
             return reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
@@ -83,15 +84,17 @@ def deform_conv2d(
 def _use_triton() -> None:
     """Registers the Triton kernels for CUDA; the first call imports them and compiles them for its sizes."""
 
-    def forward(*arguments: object) -> Tensor:
+    def forward(*arguments: Any) -> Tensor:
         from vsr.ops import triton_deform_conv
 
-        return triton_deform_conv.forward(*arguments)
+        with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
+            return triton_deform_conv.forward(*arguments)
 
-    def backward(*arguments: object) -> tuple[Tensor, ...]:
+    def backward(*arguments: Any) -> tuple[Tensor, ...]:
         from vsr.ops import triton_deform_conv
 
-        return triton_deform_conv.backward(*arguments)
+        with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
+            return triton_deform_conv.backward(*arguments)
 
     _library.impl("deform_conv2d", forward, "CUDA")
     _library.impl("deform_conv2d_backward", backward, "CUDA")

@@ -10,7 +10,7 @@ The kernels come from ``csrc/local_window``, ``triton_local_window.py`` or ``loc
 ``backend.py`` decides. All but the last keep, for the backward pass, log Σ exp(s) instead of the weights.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -165,15 +165,17 @@ torch.library.register_autograd("vsr::local_window_read", _backward, setup_conte
 def _use_triton() -> None:
     """Registers the Triton kernels for CUDA; the first call imports them and compiles them for its sizes."""
 
-    def forward(*arguments: object) -> tuple[Tensor, Tensor]:
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
         from vsr.ops import triton_local_window
 
-        return triton_local_window.forward(*arguments)
+        with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
+            return triton_local_window.forward(*arguments)
 
-    def backward(*arguments: object) -> tuple[Tensor, ...]:
+    def backward(*arguments: Any) -> tuple[Tensor, ...]:
         from vsr.ops import triton_local_window
 
-        return triton_local_window.backward(*arguments)
+        with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
+            return triton_local_window.backward(*arguments)
 
     _library.impl("local_window_read", forward, "CUDA")
     _library.impl("local_window_read_backward", backward, "CUDA")

@@ -123,7 +123,9 @@ def _strides(x: Tensor | None) -> tuple[int, int, int]:
 
 def _precision(x: Tensor) -> str:
     """Returns how float32 is multiplied: TF32 where PyTorch may use it, otherwise three TF32 products."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 or x.dtype != torch.float32 else "tf32x3"
+    # allow_tf32, the older switch, raises where a user has set the newer one; the newer one tells both
+    may_round = x.dtype != torch.float32 or torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if may_round else "tf32x3"
 
 
 def forward(
@@ -184,7 +186,7 @@ def backward(
     grad_mask = torch.empty_like(mask, memory_format=layout_of(mask)) if need_mask else offset.new_empty(0)
     sum_dtype = torch.int64 if deterministic else torch.float32
     grad_x = torch.zeros(n, h, w, sizes.channels, dtype=sum_dtype, device=x.device) if needed[0] else x
-    scale = _scale(grad_y, weight, mask, ho * wo) if deterministic and needed[0] else x
+    scale = _scale(grad_y, weight, mask, ho * wo) if deterministic and needed[0] and grad_y.numel() else x
     if grad_y.numel() and (needed[0] or needed[1] or need_mask):
         data_gradients_kernel[blocks, n](
             grad_y, x, offset_, x if mask_ is None else mask_, pack_weight(weight, sizes).transpose(1, 2).contiguous(),
@@ -194,7 +196,7 @@ def backward(
         )  # fmt: skip
     grad_input = input.new_empty(0)
     if needed[0]:
-        summed = (grad_x.double() / scale).float() if deterministic else grad_x
+        summed = (grad_x.double() / scale).float() if deterministic and grad_y.numel() else grad_x
         grad_input = summed.to(input.dtype).permute(0, 3, 1, 2).contiguous(memory_format=layout_of(input))
 
     grad_weight = weight.new_empty(0)

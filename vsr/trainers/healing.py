@@ -23,8 +23,14 @@ SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need 
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Returns whether an error says that the device's or the computer's memory is used up."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Returns whether an error says that the device's or the computer's memory is used up.
+
+    Our kernels check their arguments, so that a call of PyTorch's from within them fails for nothing but memory; the
+    stable ABI passes on that it failed, and not why.
+    """
+    text = str(error)
+    from_our_kernels = "API call failed" in text and '"aten::' in text
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or from_our_kernels
 
 
 def out_of_memory(iteration: int, states: list[Path]) -> UserError:

@@ -37,8 +37,6 @@ def apply_switches(network: nn.Module, train: TrainOptions, device: torch.device
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = train.tf32
     torch.backends.cudnn.benchmark = device.type == "cuda" and not train.deterministic
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
-    if train.channels_last:
-        network.to(memory_format=torch.channels_last)
     if train.checkpointing:
         for block in blocks(network):
             block.forward = partial(_recomputed, block.forward)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import signal
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,8 @@ class Trainer:
     def __init__(self, network: nn.Module, run: Run, /, train: TrainOptions) -> None:
         self.run = run
         self.train = train
-        self.network = network.to(run.place.device)
+        layout = torch.channels_last if train.channels_last else torch.preserve_format
+        self.network = network.to(run.place.device, memory_format=layout)
         self.ema = copy.deepcopy(self.network).requires_grad_(False) if train.ema_decay else None
         apply_switches(self.network, train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
@@ -111,7 +111,8 @@ class Trainer:
                     if self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total or stopped:
                         self.save(may_fail=self.iteration < total and not stopped)
                     if stopped:
-                        self.leave(stop)
+                        self.model = None
+                        stop.end_program(self.iteration)
                     if self.iteration == total or (not is_well and self.roll_back(record)):
                         break
         self.model = None  # what DDP holds has to go before the processes part
@@ -134,13 +135,15 @@ class Trainer:
         logger.info("from iteration %d on, %s parameters are trained", self.iteration, f"{count:,}")
         self.model = self.network
         if self.run.place.world_size > 1:  # DDP notes what needs gradients once, when it is made
-            unused = self.some_parameters_are_unused(batch)
+            unused = any_rank(self.try_step(batch), self.run.place)
             self.model = DistributedDataParallel(self.network, find_unused_parameters=unused, broadcast_buffers=False)
+            if not unused:
+                self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
         if self.train.compile:
             self.model = torch.compile(self.model)
 
-    def some_parameters_are_unused(self, batch: Batch) -> bool:
-        """Returns whether, on some rank, a step leaves a trained parameter without gradient; found by trying one."""
+    def try_step(self, batch: Batch) -> bool:
+        """Makes a step that changes nothing; returns whether it left a trained parameter without gradient."""
         state = random_state.get_state(self.run.place.device)
         with self.autocast():
             loss, _ = self.loss(to_device(batch, self.run.place.device))
@@ -148,7 +151,7 @@ class Trainer:
         unused = any(p.requires_grad and p.grad is None for p in self.network.parameters())
         self.optimizer.zero_grad(set_to_none=True)
         random_state.set_state(state, self.run.place.device)
-        return any_rank(unused, self.run.place)
+        return unused
 
     def set_learning_rate(self) -> None:
         """Sets every group's rate for this iteration."""
@@ -331,16 +334,6 @@ class Trainer:
             checkpoint.forget_old_states(folder, logs.keep_states, logs.keep_state_every)
             checkpoint.forget_old_weights(folder, logs.keep_weights)
 
-    def leave(self, stop: StopSignals) -> None:
-        """Ends the program after a stop was requested and the state saved.
-
-        The code is 0 where a scheduler asked: for it the job has ended well and may be started again.
-        """
-        self.model = None
-        name = stop.received.name if stop.received else "a signal to another process"
-        logger.info("stopped by %s at iteration %d; --auto_resume goes on", name, self.iteration)
-        raise SystemExit(128 + signal.SIGINT if stop.received is signal.SIGINT else 0)
-
     def state(self) -> dict[str, Any]:
         """Returns all that training goes on from: tensors and plain values."""
         return {
@@ -380,7 +373,8 @@ class Trainer:
             if self.ema is not None:
                 self.ema.load_state_dict(state["ema"] or state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # empty where the state was made without amp: fp16
+                self.scaler.load_state_dict(state["scaler"])
             random_state.set_state(state["random"], self.run.place.device)
             self.iteration, self.samples = state["iteration"], state["samples"]
             self.last_validation, self.best = state["last_validation"], dict(state["best"])

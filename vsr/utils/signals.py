@@ -2,6 +2,9 @@
 
 import signal
 from types import FrameType, TracebackType
+from typing import NoReturn
+
+from vsr.utils.log import logger
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm can be told to send SIGUSR1 before the time is over
 
@@ -27,6 +30,15 @@ class StopSignals:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
+
+    def end_program(self, iteration: int) -> NoReturn:
+        """Ends the program after a stop was requested, here or of another process, and the state was saved.
+
+        The code is 0 where a scheduler asked: for it the job has ended well and may be started again.
+        """
+        name = self.received.name if self.received else "a signal to another process"
+        logger.info("stopped by %s at iteration %d; --auto_resume goes on", name, iteration)
+        raise SystemExit(128 + signal.SIGINT if self.received is signal.SIGINT else 0)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
