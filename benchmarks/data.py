@@ -110,7 +110,7 @@ def main() -> None:
 
 def our_loaders(options: argparse.Namespace, folder: Path) -> dict[str, Loader]:
     """Returns our data set over the folder, and over packs made in ``folder``."""
-    shared = {**OPTIONS, "meta_info_file": str(options.meta), "val_partition": None}
+    shared = {**OPTIONS, "meta_info_file": str(options.meta), "val_partition": "none"}
     frames = REDSDataset(str(options.gt), str(options.lq), **shared)
     loaders = {"vsr, folder": Loader(frames)}
     if find_spec("zlib_ng"):

@@ -25,7 +25,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 @pytest.fixture(scope="module")
 def dataset(clips):
-    options = {"num_frame": 3, "gt_size": 32, "use_hflip": True, "use_rot": True, "val_partition": None}
+    options = {"num_frame": 3, "gt_size": 32, "use_hflip": True, "use_rot": True, "val_partition": "none"}
     return REDSDataset(clips.gt, clips.lq, clips.meta, **options)
 
 

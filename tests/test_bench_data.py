@@ -21,7 +21,7 @@ def options_file(tmp_path_factory):
         "dataroot_gt": str(made.gt),
         "dataroot_lq": str(made.lq),
         "meta_info_file": str(made.meta),
-        "val_partition": None,
+        "val_partition": "none",
         "gt_size": 32,
         "num_frame": 3,
         "batch_size_per_gpu": 2,
@@ -56,7 +56,7 @@ def test_the_report_names_every_stage_and_the_limit(options_file, capsys):
 def test_timing_changes_no_sample(options_file, augment_on_gpu):
     root = options_file.parent
     arguments = root / "train_sharp", root / "train_sharp_bicubic", root / "meta_info.txt"
-    plain, timed = (REDSDataset(*arguments, gt_size=32, num_frame=3, val_partition=None) for _ in range(2))
+    plain, timed = (REDSDataset(*arguments, gt_size=32, num_frame=3, val_partition="none") for _ in range(2))
     loader = LoaderOptions(batch_size_per_gpu=3, augment_on_gpu=augment_on_gpu)
     stages, _ = bench_data.time_stages(timed, loader, 0, 4)
     assert all(milliseconds >= 0 for milliseconds in stages)

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import signal
 import time
 from functools import partial
@@ -61,6 +62,37 @@ def test_weights_of_no_state_start_nothing(clips, train):
     for arguments in ([], ["--auto_resume"]):
         with pytest.raises(UserError, match=r"--resume_mode weights needs .*path\.resume_state=FILE"):
             train(small_options(clips), "--resume_mode", "weights", *arguments)
+
+
+def test_going_back_needs_another_name(tmp_path, clips, train):
+    """Or what was saved later would pass for the newest of the new training, and be kept instead of it."""
+    train(small_options(clips, logger__save_checkpoint_freq=2))
+    state = "experiments/small/training_states/2.state"
+    with pytest.raises(UserError, match=r"2\.state is of iteration 2, .* has got to 6: .* --set name=NEW"):
+        train(small_options(clips, path__resume_state=state))
+    train(small_options(clips, name="branch", path__resume_state=state))
+    assert_same_weights(weights(tmp_path, "small", 6), weights(tmp_path, "branch", 6))
+
+
+def test_auto_resume_goes_on_where_an_experiment_is_not_where_it_came_from(tmp_path, clips, train):
+    train(small_options(clips, name="other", train__total_iter=2))
+    options = small_options(clips, path__resume_state="experiments/other/training_states/2.state", train__total_iter=4)
+    train(options, "--auto_resume", "--resume_mode", "new_schedule")
+    train(small_options(clips, path=options["path"]), "--auto_resume", "--resume_mode", "new_schedule")
+    assert "resumed from experiments/small/training_states/4.state" in log_of(tmp_path)
+
+
+def test_the_best_values_are_those_of_one_validation_set(tmp_path, clips, train):
+    train(small_options(clips, train__total_iter=1, val__val_freq=1))
+    longer = {"train__total_iter": 2, "datasets__val__cache_data": True}
+    assert train(small_options(clips, **longer), "--auto_resume", "--resume_mode", "new_schedule") == 0
+    metric = {"type": "calculate_psnr", "crop_border": 4}
+    longer = {"train__total_iter": 3, "val__metrics": {"psnr": metric}}
+    assert train(small_options(clips, **longer), "--auto_resume", "--resume_mode", "new_schedule") == 0
+    found = re.findall(r"validation \d  clips/psnr (\S+)  \(best (\S+)\)", log_of(tmp_path))
+    (first, _), (second, best), (third, last_best) = found
+    assert float(best) == max(float(first), float(second))
+    assert last_best == third, "another border is another measure"
 
 
 def test_another_effective_batch_is_a_change(clips, train):

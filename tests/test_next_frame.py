@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import signal
 
@@ -11,7 +12,7 @@ import torch
 from training import assert_same_weights, predictor_options, rows, start, stop_at, weights, write_options
 from videos import make_humaneva
 
-from vsr import config, test
+from vsr import config, test, validation
 from vsr.results_folder import results_folder
 from vsr.train import main
 from vsr.utils.errors import UserError
@@ -32,6 +33,9 @@ def work_in(tmp_path, monkeypatch):
 @pytest.fixture
 def train(tmp_path):
     return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
+
+
+OTHERS = {name: {"mean": {"psnr": 19.0}} for name in ("copy-last", "mean of memory", "best memory frame")}
 
 
 def of_type(test_type):
@@ -170,7 +174,29 @@ def test_supervised_weights_turn_to_the_frames_like_the_next(tmp_path, root, tra
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_only_so_many_weights_are_kept(tmp_path, root, train):
+def test_supervision_does_not_depend_on_how_a_batch_is_split(tmp_path, root, train):
+    loss = {"type": "L1Loss", "reduction": "sum"}
+    common = {"train__pixel_opt": loss, "train__wsupervised": 1000.0, "train__total_iter": 1, "datasets__val": None}
+    train(predictor_options(root, name="whole", datasets__train__batch_size_per_gpu=4, **common))
+    split = {"datasets__train__batch_size_per_gpu": 1, "train__accumulate": 4}
+    train(predictor_options(root, name="split", **split, **common))
+    whole, parts = (float(rows(tmp_path, name)[1][2]) for name in ("whole", "split"))
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_best_loss_survives_one_that_is_no_number(tmp_path, root, train, monkeypatch):
+    losses = iter([0.10, 0.08, math.nan, 0.30])
+
+    def spoilt(scores):
+        return {"network": {"mean": {"loss": next(losses), "psnr": 20.0}}, **OTHERS}
+
+    monkeypatch.setattr(validation, "average", spoilt)
+    train(predictor_options(root, train__total_iter=4, val__val_freq=1))
+    log = (tmp_path / "experiments" / "small" / "train.log").read_text()
+    assert re.findall(r"loss \S+  \(best (\S+)\)", log) == ["0.1000", "0.0800", "0.0800", "0.0800"]
+
+
+def test_only_this_many_weights_are_kept(tmp_path, root, train):
     train(predictor_options(root, logger__save_checkpoint_freq=1, logger__keep_weights=2, datasets__val=None))
     assert {file.name for file in (tmp_path / "experiments/small/models").iterdir()} == {"net_g_5.pth", "net_g_6.pth"}
 

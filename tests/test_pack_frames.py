@@ -64,7 +64,7 @@ def test_a_pack_holds_the_pixels_of_its_folder(clips, tmp_path, form):
 
 @pytest.mark.parametrize("form", ["raw", "tiles"])
 def test_training_samples_from_packs_are_those_from_folders(clips, tmp_path, form):
-    options = {"meta_info_file": clips.meta, "val_partition": None, "gt_size": 32, "use_hflip": True, "use_rot": True}
+    options = {"meta_info_file": clips.meta, "val_partition": "none", "gt_size": 32, "use_hflip": True, "use_rot": True}
     folder = REDSDataset(clips.gt, clips.lq, **options)
     for side in ("gt", "lq"):
         pack(getattr(clips, side), tmp_path / f"{side}.lmdb", "--form", form)
@@ -90,7 +90,7 @@ def test_a_meta_file_chooses_clips_and_frames(clips, tmp_path, capsys):
     assert store.clips() == ["001"]
     assert store.frames("001") == ["00000000", "00000001"]
     with pytest.raises(FileNotFoundError, match="lacks 6 of the 6 frames of clip '000' that the meta file"):
-        REDSDataset(tmp_path / "gt.lmdb", tmp_path / "gt.lmdb", clips.meta, io_backend=LMDB, val_partition=None)
+        REDSDataset(tmp_path / "gt.lmdb", tmp_path / "gt.lmdb", clips.meta, io_backend=LMDB, val_partition="none")
     (tmp_path / "meta.txt").write_text("001 7\n")
     assert run("--from", clips.gt, "--to", tmp_path / "x.lmdb", "--meta", tmp_path / "meta.txt") == 2
     assert "lists 7 frames of clip '001', there are 6" in capsys.readouterr().err
@@ -177,7 +177,7 @@ def test_mixed_sizes_are_packed_as_they_are_and_refused_by_training(copy, tmp_pa
     assert store.size("000/00000003") == (20, 30)
     pack(copy.lq, tmp_path / "lq.lmdb")
     roots = tmp_path / "gt.lmdb", tmp_path / "lq.lmdb"
-    options = {"io_backend": LMDB, "val_partition": None, "gt_size": 64, "num_frame": 3}
+    options = {"io_backend": LMDB, "val_partition": "none", "gt_size": 64, "num_frame": 3}
     dataset = REDSDataset(*roots, copy.meta, **options)
     with pytest.raises(ValueError, match="key 000/00000003 is 20 x 30, too small for Crop"):
         for epoch in range(20):

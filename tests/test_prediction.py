@@ -11,6 +11,7 @@ from vsr.evaluation import FrameScore, average
 from vsr.prediction import compare, measure, standing
 from vsr.prediction_pictures import comparison, flow_image, weight_pictures
 from vsr.trainers.weight_supervision import weight_divergence
+from vsr.utils.errors import UserError
 
 T, H, W = 4, 16, 20
 
@@ -82,15 +83,26 @@ def test_moved_pixels_are_those_that_change():
 def test_without_motion_there_are_no_moved_pixels_and_the_mean_leaves_the_frame_out():
     still = sample(next=sample()["query"])
     still["target"] = still["next"]
-    value = scores(still, still["query"] * 0.9)["network"]["psnr_moved"]
-    assert math.isnan(value)
-    rows = [FrameScore("network", "a", str(n), {"psnr_moved": v}) for n, v in enumerate([value, 20.0, 30.0])]
+    values = scores(still, still["query"] * 0.9)["network"]
+    assert "psnr_moved" not in values
+    rows = [FrameScore("network", "a", "0", values)]
+    rows += [FrameScore("network", clip, "1", values | {"psnr_moved": v}) for clip, v in (("a", 20.0), ("b", 30.0))]
     assert average(rows)["network"]["mean"]["psnr_moved"] == 25
+
+
+def test_a_value_that_is_no_number_shows_in_the_mean():
+    rows = [FrameScore("network", "a", str(n), {"loss": value}) for n, value in enumerate([0.1, math.nan, 0.2])]
+    assert math.isnan(average(rows)["network"]["mean"]["loss"])
+
+
+def test_no_clip_may_be_called_like_the_mean():
+    with pytest.raises(UserError, match="a clip is called 'mean'"):
+        average([FrameScore("network", "mean", "0", {"psnr": 30.0})])
 
 
 def test_frames_smaller_than_its_window_have_no_ssim():
     made = sample(**{key: torch.rand(3, 8, 8) for key in ("query", "next", "target")}, sentences=torch.rand(T, 3, 8, 8))
-    assert math.isnan(scores(made, made["query"])["network"]["ssim"])
+    assert "ssim" not in scores(made, made["query"])["network"]
 
 
 def test_flows_have_end_point_errors():

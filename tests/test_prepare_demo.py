@@ -120,7 +120,7 @@ def test_without_network_photographs_stand_in_and_it_says_so(small, tmp_path, ca
     output = capsys.readouterr().out
     assert "cannot be downloaded (no network): making the demo set from photographs instead" in output
     assert "scikit-image" in (root / "SOURCE.txt").read_text()
-    options = {"meta_info_file": root / "meta_info_train.txt", "val_partition": None, "num_frame": 3, "gt_size": 32}
+    options = {"meta_info_file": root / "meta_info_train.txt", "val_partition": "none", "num_frame": 3, "gt_size": 32}
     dataset = REDSDataset(root / "train_sharp", root / "train_sharp_bicubic", **options)
     assert dataset[1]["lq"].shape == (3, 3, 8, 8)
     test = VideoTestDataset(root / "train_sharp_bicubic", root / "train_sharp", root / "meta_info_test.txt")

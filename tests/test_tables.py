@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def small(tmp_path_factory):
         tree = config.read_tree(OPTIONS / file)
         sets = [f"datasets.{phase}.{key}={value}" for phase in tree["datasets"] for key, value in roots.items()]
         sets += [f"network_g.{key}={value}" for key, value in network.items()]
-        sets += ["datasets.train.gt_size=32", "datasets.train.batch_size_per_gpu=1", "datasets.train.val_partition=~"]
+        train_set = {"gt_size": 32, "batch_size_per_gpu": 1, "val_partition": "none"}
+        sets += [f"datasets.train.{key}={value}" for key, value in train_set.items()]
         sets += ["num_gpu=0", "logger.use_tb_logger=false", "logger.print_freq=1", "val.pbar=false"]
         return sets + (["network_g.map_size=[8, 8]"] if "memory" in tree["network_g"] else [])
 
@@ -155,6 +157,9 @@ def test_a_killed_table_goes_on_where_it_stopped(small, tmp_path):
 def test_changed_options_are_not_mixed_into_a_table(small):
     run_table(small)
     with pytest.raises(UserError, match="has changed since experiments/demo_table_edvr_seed0_2it was begun"):
+        run_table(small, "--set", "train.optim_g.lr=1")
+    shutil.rmtree("experiments")  # as on a machine that has only the results
+    with pytest.raises(UserError, match="results/demo_table_edvr_seed0_2it was made with other options"):
         run_table(small, "--set", "train.optim_g.lr=1")
 
 

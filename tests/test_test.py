@@ -6,6 +6,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 from synthetic import make_clips
 from training import small_options, write_options
 
@@ -113,3 +114,12 @@ def test_ground_truth_of_another_size_is_told(trained, tmp_path):
     other = make_clips(tmp_path, num_clips=2, num_frames=4, gt_size=(48, 72))
     with pytest.raises(UserError, match="scale"):
         main(["-opt", str(file), "--set", f"datasets.val.dataroot_gt={other.gt}"])
+
+
+def test_weights_that_lack_a_part_are_no_result(trained, tmp_path):
+    """Also where a training may begin with what fits: the numbers would be those of a partly random network."""
+    folder, _, file = trained
+    saved = torch.load(folder / "experiments/small/models/net_g_1.pth", weights_only=True)
+    torch.save({"params": {k: v for k, v in saved["params"].items() if k != "conv_last.bias"}}, tmp_path / "part.pth")
+    with pytest.raises(UserError, match=r"part.pth does not fit EDVR: .* \(such as conv_last.bias\)"):
+        main(["-opt", str(file), "--weights", str(tmp_path / "part.pth"), "--set", "path.strict_load_g=false"])

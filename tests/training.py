@@ -16,7 +16,14 @@ def small_options(clips: SyntheticSet, **changes) -> dict:
     """Returns options of a tiny EDVR; ``changes`` are overrides, ``train__total_iter=4``."""
     roots = {"dataroot_gt": str(clips.gt), "dataroot_lq": str(clips.lq), "meta_info_file": str(clips.meta)}
     loader = {"batch_size_per_gpu": 2, "num_worker_per_gpu": 0}
-    train_set = {"type": "REDSDataset", **roots, "num_frame": 3, "gt_size": 32, "val_partition": None, "use_rot": True}
+    train_set = {
+        "type": "REDSDataset",
+        **roots,
+        "num_frame": 3,
+        "gt_size": 32,
+        "val_partition": "none",
+        "use_rot": True,
+    }
     test_set = {"name": "clips", "type": "VideoTestDataset", **roots, "num_frame": 3, "num_worker_per_gpu": 0}
     options = {
         "name": "small",

@@ -213,6 +213,10 @@ def _compare_with_network(network: Any, scale: int, report: Report) -> None:
     """Reports a scale, windows or training crops that the network cannot take."""
     name, multiple = type(network).__name__, getattr(network, "size_multiple", 1)
     test_type = getattr(network, "test_type", None)
+    center = getattr(network, "center_frame_idx", None)
+    if center is not None and center != network.num_frame // 2:
+        text = f"{center}, but the ground truth is the middle frame, {network.num_frame // 2}: leave it out"
+        report.mistake("network_g.center_frame_idx", text)
     if getattr(network, "scale", scale) != scale:
         report.mistake("scale", f"{scale}, but {name} with these options restores ×{network.scale}")
     for path, kind, dataset in report.components:

@@ -1,6 +1,5 @@
 """Restores every frame of a test set and measures it; training validates with the same code."""
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -145,6 +144,8 @@ def average(
         frames.setdefault(score.method, {}).setdefault(getattr(score, by), []).append(score.values)
     result: dict[str, dict[str, dict[str, float]]] = {}
     for method, groups in frames.items():
+        if "mean" in groups:
+            raise UserError(f"a {by} is called 'mean', as the mean over all is in the results: rename it")
         result[method] = {group: _mean(values) for group, values in groups.items()}
         result[method]["mean"] = _mean(list(result[method].values()))
     return result
@@ -168,6 +169,6 @@ def write_image(file: Path, image: np.ndarray) -> None:
 
 
 def _mean(values: list[dict[str, float]]) -> dict[str, float]:
-    """Returns the mean of each value over those that are numbers; a frame where nothing moves has no ``psnr_moved``."""
-    columns = {name: [value[name] for value in values if not math.isnan(value[name])] for name in values[0]}
-    return {name: float(np.mean(column)) if column else math.nan for name, column in columns.items()}
+    """Returns the mean of each value over those that have it; a frame where nothing moves has no ``psnr_moved``."""
+    names = dict.fromkeys(name for value in values for name in value)
+    return {name: float(np.mean([value[name] for value in values if name in value])) for name in names}

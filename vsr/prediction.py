@@ -95,10 +95,9 @@ def measure(predicted: Predicted) -> list[FrameScore]:
         values = {"l1": float((frame - truth).abs().mean())}
         pixels, true_pixels = (image.permute(1, 2, 0).double().numpy() * 255 for image in (frame, truth))
         values["psnr"] = calculate_psnr(pixels, true_pixels, crop_border=0)
-        fits = min(pixels.shape[:2]) >= SSIM_WINDOW
-        values["ssim"] = calculate_ssim(pixels, true_pixels, crop_border=0) if fits else float("nan")
+        if min(pixels.shape[:2]) >= SSIM_WINDOW:
+            values["ssim"] = calculate_ssim(pixels, true_pixels, crop_border=0)
         there = moved.numpy()
-        values["psnr_moved"] = float("nan")
         if there.any():
             values["psnr_moved"] = calculate_psnr(pixels[there], true_pixels[there], crop_border=0)
         if method in predicted.flows:

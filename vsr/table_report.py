@@ -98,9 +98,8 @@ def summarise(title: str, scores: list[Scores], reference: list[Scores], costs: 
     metrics = list(next(iter(scores[0].values())))
     by_seed = {m: [float(np.mean([values[m] for values in seed.values()])) for seed in scores] for m in metrics}
     spreads = {m: float(np.std(values, ddof=1)) if len(set(values)) > 1 else None for m, values in by_seed.items()}
-    first = metrics[0]
     pairs = [
-        own[clip][first] - other[clip][first] for own, other in zip(scores, reference, strict=True) for clip in own
+        own[clip]["psnr"] - other[clip]["psnr"] for own, other in zip(scores, reference, strict=True) for clip in own
     ]
     return Summary(
         title,

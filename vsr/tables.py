@@ -145,10 +145,12 @@ def check(run: TableRun, resume: bool) -> Options:
     """Returns the checked options of a run.
 
     Raises:
-        UserError: the options are wrong, differ from those that the run was begun with, or it was begun and
-            ``--resume`` is not given.
+        UserError: the options are wrong, differ from those of the run so far, or it was begun and ``--resume`` is not
+            given.
     """
     options = config.load(run.file, run.overrides)
+    if "psnr" not in options.val.metrics:
+        raise UserError(f"{run.file}: the tables compare val.metrics.psnr, and it is not there")
     begun = run.experiment / f"{run.name}.yml"
     if begun.exists():
         if yaml.safe_load(begun.read_text(encoding="utf-8")) != options.tree.to_dict():
@@ -157,6 +159,8 @@ def check(run: TableRun, resume: bool) -> Options:
             )
         if not run.costs.exists() and not resume:
             raise UserError(f"{run.name} was begun and not finished: go on with --resume, or remove {run.experiment}")
+    if run.costs.exists() and json.loads(run.costs.read_text()).get("options") != options.tree.to_dict():
+        raise UserError(f"{run.results} was made with other options: remove that folder, or the change")
     return options
 
 
@@ -181,7 +185,8 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
         write_image(run.results / "example.png", to_image(restore(lq)))
         macs = num_macs(options.network_g, (1, *padded(lq, network.size_multiple).shape))
         costs = Costs(num_parameters(network), macs, milliseconds(lambda: restore(lq), place.device))
-    write_text_atomically(run.costs, json.dumps(costs._asdict() | {"device": device_name(place.device)}) + "\n")
+    report = costs._asdict() | {"device": device_name(place.device), "options": options.tree.to_dict()}
+    write_text_atomically(run.costs, json.dumps(report) + "\n")
 
 
 def device_name(device: torch.device) -> str:

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         announce(place.device.type)
         network = options.network_g()
         weights = read_weights(file, options.path.param_key_g, prefer="params_ema")
-        checkpoint.load_weights(network, weights, file, options.path.strict_load_g)
+        checkpoint.load_weights(network, weights, file)  # all of them, or the numbers would be another network's
         network.to(place.device).eval()
         test = test_prediction if task_of(network) == "next-frame" else test_restoration
 

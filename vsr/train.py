@@ -124,11 +124,10 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
             f"experiment '{options.name}' exists in {folder} and would be overwritten: go on with --auto_resume, "
             "choose another name (--set name=…), or remove the folder"
         )
-    if options.path.resume_state is not None:
+    found = checkpoint.newest_state(folder) if auto_resume else None
+    if found is None and options.path.resume_state is not None:
         file = Path(options.path.resume_state)
         found = checkpoint.Found(file, read(file))
-    else:
-        found = checkpoint.newest_state(folder) if auto_resume else None
     if found is None:
         return None
     file, state = found
@@ -138,6 +137,12 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
         raise UserError(
             f"{file} was written by another version of vsr (its format is {state.get('format')}, this version's "
             f"{checkpoint.STATE_FORMAT}): finish with that one, or start anew from its weights: {NEW_START}"
+        )
+    saved = checkpoint.last_iteration(folder)
+    if not auto_resume and saved > state["iteration"]:  # what was saved later would pass for this training's
+        raise UserError(
+            f"{file} is of iteration {state['iteration']}, and experiment '{options.name}' has got to {saved}: go on "
+            "from there with --auto_resume, or from here under another name, --set name=NEW"
         )
     changes = differences(state["settings"], options.tree.to_dict())
     effective_batch = global_batch_size(options, place) * options.train.accumulate

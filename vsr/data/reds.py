@@ -31,7 +31,11 @@ HELP = (
 )
 # Clips kept for validation. "REDS4" are those of the EDVR paper (4 of the training clips); "official" is the
 # challenge's validation set, which regrouping renames from 000-029 to 240-269.
-VAL_PARTITIONS = {"REDS4": {"000", "011", "015", "020"}, "official": {f"{clip:03d}" for clip in range(240, 270)}}
+VAL_PARTITIONS = {
+    "REDS4": {"000", "011", "015", "020"},
+    "official": {f"{clip:03d}" for clip in range(240, 270)},
+    "none": set(),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class REDSDataset(Dataset[Sample]):
         dataroot_gt: folder (or LMDB) of the ground truth clips.
         dataroot_lq: folder (or LMDB) of the low-resolution clips. If they are in its sub-folder X4 they are found.
         meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``; the second column is the number of frames.
+        val_partition: clips left out because they validate: REDS4 (000, 011, 015, 020), official (240 to 269), or none.
         scale: GT size / LQ size; the options' top level ``scale`` is filled in.
         num_frame: frames in a window, odd.
         gt_size: side of the GT crop in pixels, a multiple of ``scale``.
@@ -54,8 +59,6 @@ class REDSDataset(Dataset[Sample]):
         random_reverse: plays half of the windows backwards.
         use_hflip: mirrors half of the samples.
         use_rot: flips half of the samples vertically and transposes half of them.
-        val_partition: clips left out because they validate: REDS4 (000, 011, 015, 020), official (240 to 269), or ~
-            for none.
         io_backend: how both roots are stored.
         dataroot_flow: not supported; ~.
         on_bad_frame: error stops at a damaged or missing frame, skip logs it and takes the next readable draw instead.
@@ -70,6 +73,7 @@ class REDSDataset(Dataset[Sample]):
         dataroot_gt: str,
         dataroot_lq: str,
         meta_info_file: str,
+        val_partition: Literal["REDS4", "official", "none"],
         scale: int = 4,
         num_frame: int = 5,
         gt_size: int = 256,
@@ -77,7 +81,6 @@ class REDSDataset(Dataset[Sample]):
         random_reverse: bool = False,
         use_hflip: bool = False,
         use_rot: bool = False,
-        val_partition: Literal["REDS4", "official"] | None = "REDS4",
         io_backend: IOBackend = DISK,
         dataroot_flow: str | None = None,
         on_bad_frame: OnBadFrame = "error",
@@ -88,19 +91,18 @@ class REDSDataset(Dataset[Sample]):
         self.intervals = interval_list or [1]
         if min(self.intervals) < 1:
             raise ValueError(f"interval_list {self.intervals} holds a distance less than 1")
-        if val_partition is not None and val_partition not in VAL_PARTITIONS:
-            raise ValueError(f"val_partition '{val_partition}' is unknown; known: {', '.join(VAL_PARTITIONS)}, ~")
+        if val_partition not in VAL_PARTITIONS:
+            raise ValueError(f"val_partition '{val_partition}' is unknown; known: {', '.join(VAL_PARTITIONS)}")
         self.scale, self.num_frame, self.gt_size = scale, num_frame, gt_size
         self.random_reverse, self.use_hflip, self.use_rot = random_reverse, use_hflip, use_rot
         self.on_bad_frame: OnBadFrame = on_bad_frame
 
         listed = read_meta_info(meta_info_file)
-        left_out = VAL_PARTITIONS[val_partition] if val_partition else set()
-        self.clips = [clip for clip in listed if clip.name not in left_out]
+        self.clips = [clip for clip in listed if clip.name not in VAL_PARTITIONS[val_partition]]
         if not self.clips:
             raise ValueError(
                 f"every clip of '{meta_info_file}' is in val_partition {val_partition}, none is left to train on; "
-                "set val_partition: ~ if they are not REDS's"
+                "set val_partition: none if they are not REDS's"
             )
         self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, HELP)
         self.lq = open_lq_root(dataroot_lq, io_backend, self.clips[0].name, scale, HELP)

@@ -72,7 +72,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, str
         examples = ", ".join((match.missing + match.unexpected)[:4])
         raise UserError(
             f"{file} does not fit {type(network).__name__}: {match} (such as {examples}); "
-            "check network_g, or load what fits with path.strict_load_g: false"
+            "check network_g (a training may begin with what fits: path.strict_load_g: false)"
         )
     network.load_state_dict(fitting, strict=False)
     logger.info("loaded %s into %s: %s", file, type(network).__name__, match)
@@ -82,7 +82,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, str
 def states(folder: Path) -> list[Path]:
     """Returns an experiment's training states, newest first."""
     found = [file for file in (folder / "training_states").glob("*.state") if file.stem.isdigit()]
-    return sorted(found, key=lambda file: int(file.stem), reverse=True)
+    return sorted(found, key=iteration_of, reverse=True)
 
 
 def newest_state(folder: Path, until: int | None = None) -> Found | None:
@@ -93,7 +93,7 @@ def newest_state(folder: Path, until: int | None = None) -> Found | None:
         until: the highest iteration that counts.
     """
     for file in states(folder):
-        if until is not None and int(file.stem) > until:
+        if until is not None and iteration_of(file) > until:
             continue
         try:
             return Found(file, read(file))
@@ -105,15 +105,25 @@ def newest_state(folder: Path, until: int | None = None) -> Found | None:
 def forget_old_states(folder: Path, keep: int, keep_every: int | None) -> None:
     """Deletes all but the newest states and, with ``keep_every``, those of its multiples."""
     for file in states(folder)[keep:]:
-        if keep_every is None or int(file.stem) % keep_every:
+        if keep_every is None or iteration_of(file) % keep_every:
             file.unlink()
 
 
-def forget_states_after(folder: Path, iteration: int) -> None:
-    """Deletes the states after an iteration that the training went back to."""
-    for file in states(folder):
-        if int(file.stem) > iteration:
+def forget_after(folder: Path, iteration: int) -> None:
+    """Deletes the states and weights after an iteration that the training went back to."""
+    for file in (*states(folder), *_weight_files(folder)):
+        if iteration_of(file) > iteration:
             file.unlink()
+
+
+def iteration_of(file: Path) -> int:
+    """Returns the iteration of a numbered state or weight file."""
+    return int(file.stem.removeprefix("net_g_"))
+
+
+def last_iteration(folder: Path) -> int:
+    """Returns the highest iteration that an experiment has saved anything of; 0 if nothing."""
+    return max((iteration_of(file) for file in (*states(folder), *_weight_files(folder))), default=0)
 
 
 def newest_weights(folder: Path) -> Path | None:
@@ -129,6 +139,5 @@ def forget_old_weights(folder: Path, keep: int | None) -> None:
 
 def _weight_files(folder: Path) -> list[Path]:
     """Returns an experiment's numbered weight files, newest first."""
-    found = {file: re.fullmatch(r"net_g_(\d+)", file.stem) for file in (folder / "models").glob("net_g_*.pth")}
-    numbered = {file: int(match[1]) for file, match in found.items() if match}
-    return sorted(numbered, key=numbered.__getitem__, reverse=True)
+    found = [file for file in (folder / "models").glob("net_g_*.pth") if re.fullmatch(r"net_g_\d+", file.stem)]
+    return sorted(found, key=iteration_of, reverse=True)

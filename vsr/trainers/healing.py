@@ -17,8 +17,8 @@ datasets.train.batch_size_per_gpu with train.accumulate raised as much; train.am
 GO_ON = """{file} is saved:
 --auto_resume goes on, where train.amp has changed together with --resume_mode new_schedule"""
 DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
-{file}. Go on from an earlier state (--set path.resume_state=FILE --resume_mode new_schedule) with a lower
-train.optim_g.lr or train.dcn_lr_mul, or clip with train.clip_grad_norm"""
+{file}. Go on from an earlier state under another name (--set path.resume_state=FILE --set name=NEW --resume_mode
+new_schedule) with a lower train.optim_g.lr or train.dcn_lr_mul, or clip with train.clip_grad_norm"""
 SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
 
 

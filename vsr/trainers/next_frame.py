@@ -88,9 +88,11 @@ class NextFrameTrainer(Trainer):
         """Returns the loss of a batch and the network's output."""
         output, weights = self.model(batch["query"], batch["sentences"], self.train.wsupervised > 0)
         loss = self.train.pixel_opt(output.float(), batch["target"])
+        # a mean over the effective batch, of which this may be a part whose pixel loss is a sum
+        parts = self.train.accumulate * self.run.place.world_size if self.loss_is_sum else 1
         for level in weights or []:
             divergence = weight_divergence(level.float(), batch["sentences"], batch["next"])
-            loss = loss + self.train.wsupervised / len(weights) * divergence
+            loss = loss + self.train.wsupervised / len(weights) / parts * divergence
         return loss, output
 
     def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

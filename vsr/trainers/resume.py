@@ -6,12 +6,12 @@ from typing import Any
 # these change where and how a run goes, not what it computes; the effective batch is compared by its number
 HARMLESS = ("name", "num_gpu", "path", "logger", "val", "dist_params")
 HARMLESS_IN_TRAIN = ("accumulate", "checkpointing", "num_pictures")
-HARMLESS_IN_DATASETS = (
+HOW_IT_IS_READ = (
     *("batch_size_per_gpu", "num_worker_per_gpu", "prefetch_mode", "num_prefetch_queue", "pin_memory"),
-    *("augment_on_gpu", "cache_data", "on_bad_frame"),
-    *("dataroot_gt", "dataroot_lq", "dataroot", "meta_info_file", "list_file", "io_backend", "name"),  # data may move
-    *("frame_cache", "flow_cache"),
+    *("augment_on_gpu", "cache_data", "frame_cache", "flow_cache"),
+    *("dataroot_gt", "dataroot_lq", "dataroot", "io_backend"),  # data may move
 )
+HARMLESS_IN_DATASETS = (*HOW_IT_IS_READ, "on_bad_frame", "meta_info_file", "list_file", "name")
 
 
 def differences(former: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
@@ -19,6 +19,17 @@ def differences(former: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
     before, now = dict(_flat(former)), dict(_flat(current))
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and not _is_harmless(key)]
     return [f"{key}: {before.get(key)!r} → {now.get(key)!r}" for key in keys]
+
+
+def same_validation(former: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    """Returns whether validation measures the same on the same frames: else its best values so far are another's."""
+
+    def measured(tree: Mapping[str, Any]) -> dict[str, Any]:
+        sets = {phase: entry for phase, entry in tree["datasets"].items() if phase.startswith("val") and entry}
+        entries = {key: value for key, value in _flat(sets) if key.split(".")[1] not in HOW_IT_IS_READ}
+        return entries | {"metrics": (tree.get("val") or {}).get("metrics")}
+
+    return measured(former) == measured(current)
 
 
 def _is_harmless(key: str) -> bool:

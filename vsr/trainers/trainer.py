@@ -19,6 +19,7 @@ from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
 from vsr.trainers.precision import apply_switches, autocast_type
 from vsr.trainers.recorder import Recorder
+from vsr.trainers.resume import same_validation
 from vsr.trainers.run import Run, Validation
 from vsr.trainers.schedules import learning_rate
 from vsr.utils import random_state
@@ -249,7 +250,7 @@ class Trainer:
         self.base_rates = [rate / 2 if own else rate for rate, own in zip(rates, deformable, strict=True)]
         record.rewind(self.iteration)
         if self.run.place.is_main:
-            checkpoint.forget_states_after(self.run.folder, self.iteration)
+            checkpoint.forget_after(self.run.folder, self.iteration)
         logger.warning(
             "rolled back to %s, %d iterations; deformable convolutions learn half as fast", found.file, self.iteration
         )
@@ -309,7 +310,8 @@ class Trainer:
         self.last_validation = self.iteration
         for name, value in result.values.items():
             better = min if name in result.lower_is_better else max
-            self.best[name] = better(value, self.best.get(name, value))
+            best = self.best.get(name, math.nan)
+            self.best[name] = value if math.isnan(best) else best if math.isnan(value) else better(value, best)
             logger.info("validation %d  %s %.4f  (best %.4f)", self.iteration, name, value, self.best[name])
         record.scalars(self.iteration, {f"val/{name}": value for name, value in result.values.items()})
         record.images(self.iteration, result.example)
@@ -377,7 +379,8 @@ class Trainer:
                 self.scaler.load_state_dict(state["scaler"])
             random_state.set_state(state["random"], self.run.place.device)
             self.iteration, self.samples = state["iteration"], state["samples"]
-            self.last_validation, self.best = state["last_validation"], dict(state["best"])
+            self.last_validation = state["last_validation"]
+            self.best = dict(state["best"]) if same_validation(state["settings"], self.run.settings) else {}
             self.loaded = set(state["loaded"])
             self.bad_steps, self.well_until = state["bad_steps"], state["well_until"]
             self.loss_sum, self.loss_steps = state["loss_sum"].to(self.run.place.device), state["loss_steps"]
