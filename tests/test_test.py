@@ -2,11 +2,14 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from synthetic import make_clips
 from training import small_options, write_options
 
@@ -123,3 +126,28 @@ def test_weights_that_lack_a_part_are_no_result(trained, tmp_path):
     torch.save({"params": {k: v for k, v in saved["params"].items() if k != "conv_last.bias"}}, tmp_path / "part.pth")
     with pytest.raises(UserError, match=r"part.pth does not fit EDVR: .* \(such as conv_last.bias\)"):
         main(["-opt", str(file), "--weights", str(tmp_path / "part.pth"), "--set", "path.strict_load_g=false"])
+
+
+def test_weights_that_are_not_finite_are_told(trained, tmp_path):
+    folder, _, file = trained
+    saved = torch.load(folder / "experiments/small/models/net_g_1.pth", weights_only=True)
+    saved["params"]["conv_last.bias"][0] = float("nan")
+    torch.save({"params": saved["params"]}, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match="network gives numbers that are not finite"):
+        main(["-opt", str(file), "--weights", str(tmp_path / "nan.pth")])
+
+
+def test_a_frame_that_cannot_be_read_is_named_and_keeps_the_sets_before_it(trained, tmp_path):
+    """Also the frame in the middle, which is the one to be shown."""
+    _, clips, file = trained
+    for source, target in ((clips.gt, "gt"), (clips.lq, "lq")):
+        shutil.copytree(source, tmp_path / target)
+    frame = tmp_path / "lq" / "001" / "00000000.png"
+    frame.write_bytes(frame.read_bytes()[:100])
+    entry = {"type": "VideoTestDataset", "name": "broken", "num_frame": 3, "num_worker_per_gpu": 0}
+    entry |= {"dataroot_gt": str(tmp_path / "gt"), "dataroot_lq": str(tmp_path / "lq")}
+    overrides = ["name=kept", f"datasets.test={yaml.safe_dump(entry, default_flow_style=True, width=9999).strip()}"]
+    with pytest.raises(UserError, match=r"00000000\.png is truncated"):
+        weights = "experiments/small/models/net_g_1.pth"
+        main(["-opt", str(file), "--weights", weights, *(part for o in overrides for part in ("--set", o))])
+    assert list(json.loads(Path("results/kept/metrics.json").read_text())["datasets"]) == ["clips"]

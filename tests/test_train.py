@@ -9,6 +9,7 @@ from synthetic import make_clips
 from training import assert_same_weights, rows, small_options, start, stop_at, weights, write_options
 
 from vsr.train import main
+from vsr.trainers.checkpoint import states
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -51,7 +52,9 @@ def test_stopping_and_resuming_equals_not_stopping(tmp_path, clips, workers):
     assert rows(tmp_path, "whole") == rows(tmp_path, "halves")
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGUSR1, 0)])
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGUSR1, 0), (signal.SIGHUP, 0)]
+)
 def test_a_stop_signal_saves_a_state_to_go_on_from(tmp_path, clips, number, expected):
     train(tmp_path, small_options(clips, name="whole"))
     stopped = small_options(clips, name="stopped", datasets__train__num_worker_per_gpu=2)
@@ -175,6 +178,32 @@ def test_a_frame_that_cannot_be_read_ends_training_with_its_name(tmp_path):
     assert process.returncode == 2
     assert "00000001.png" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(("val_freq", "saved"), [(4, 4), (None, 5)])
+def test_a_frame_that_cannot_be_read_loses_no_iteration(tmp_path, val_freq, saved):
+    """Validation meets the frame in iteration 4, training in 6. Once it is mended, all is as if nothing had happened."""
+    made = make_clips(tmp_path / "clips", num_clips=2, num_frames=6, gt_size=(48, 64))
+    common = {"datasets__train__use_shuffle": False, "val__val_freq": val_freq}
+    train(tmp_path, small_options(made, name="whole", **common))
+    frame = made.lq / "001" / "00000005.png"
+    content = frame.read_bytes()
+    frame.write_bytes(content[:100])
+    mended = small_options(made, name="mended", **common)
+    with pytest.raises(UserError, match="00000005.png is truncated"):
+        train(tmp_path, mended)
+    assert [file.stem for file in states(tmp_path / "experiments" / "mended")] == [str(saved)]
+    frame.write_bytes(content)
+    train(tmp_path, mended, "--auto_resume")
+    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "mended", 6))
+    assert rows(tmp_path, "whole") == rows(tmp_path, "mended")
+
+
+def test_nothing_is_said_to_be_finished_where_nothing_was_to_do(tmp_path, clips):
+    train(tmp_path, small_options(clips, train__total_iter=2))
+    train(tmp_path, small_options(clips, train__total_iter=1), "--auto_resume", "--resume_mode", "new_schedule")
+    log = (tmp_path / "experiments" / "small" / "train.log").read_text()
+    assert log.endswith("nothing to train: this is iteration 2, train.total_iter is 1\n")
 
 
 def test_a_loss_that_is_not_finite_ends_training(tmp_path, clips):

@@ -107,7 +107,14 @@ def restore_all(
         samples, total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False
     ):
         lq, gt = sample["lq"], sample.get("gt")
-        by_method = {name: to_image(restore(lq)) for name, restore in methods.items()}
+        frames = {name: restore(lq) for name, restore in methods.items()}
+        for name, frame in frames.items():
+            if not frame.isfinite().all():
+                raise UserError(
+                    f"{sample['clip']}/{sample['frame']}: {name} gives numbers that are not finite; its weights are "
+                    "damaged, or have diverged"
+                )
+        by_method = {name: to_image(frame) for name, frame in frames.items()}
         center, truth = to_image(lq[len(lq) // 2]), None if gt is None else to_image(gt)
         yield Restored(sample["clip"], sample["frame"], center, truth, by_method)
 
@@ -149,6 +156,15 @@ def average(
         result[method] = {group: _mean(values) for group, values in groups.items()}
         result[method]["mean"] = _mean(list(result[method].values()))
     return result
+
+
+def middle_sample(dataset: TestSet) -> dict[str, Any]:
+    """Returns the sample in the middle of a test set, the one to look at.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return next(iter(batches(dataset, [len(dataset) // 2], num_workers=0)))
 
 
 def to_image(frame: Tensor) -> np.ndarray:

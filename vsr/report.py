@@ -88,7 +88,6 @@ def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, 
         writer.writerow([*row, *(score.values.get(name, "") for name in metrics)])
     write_text_atomically(folder / "metrics.csv", text.getvalue())
     write_text_atomically(folder / "metrics.json", json.dumps(report, indent=2) + "\n")
-    logger.info("results: %s", folder / "metrics.json")
 
 
 def sha256(file: Path) -> str:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from scipy.stats import t as student_t
 
-from vsr.evaluation import Restored, baselines, to_image, write_image
+from vsr.evaluation import Restored, baselines, middle_sample, to_image, write_image
 from vsr.options import Options
 from vsr.pictures import comparison
 from vsr.utils.errors import UserError
@@ -169,8 +169,7 @@ def provenance(rows: list[Row], options: Options, command: str) -> list[str]:
 
 def strip(rows: list[Row], options: Options) -> np.ndarray:
     """Returns one crop from every model, of the first seed, beside LQ, bicubic and ground truth."""
-    dataset = list(options.test_sets.values())[-1].open()
-    sample = dataset[len(dataset) // 2]
+    sample = middle_sample(next(reversed(options.test_sets.values())).open())
     lq, gt = sample["lq"], sample.get("gt")
     images = {"bicubic": to_image(baselines(options.scale)["bicubic"](lq))}
     images |= {row.title: _read_example(row.results[0]) for row in rows}

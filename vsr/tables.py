@@ -18,7 +18,7 @@ import yaml
 
 from vsr import config, test, train
 from vsr.costs import Costs, milliseconds, num_macs, num_parameters
-from vsr.evaluation import network_restorer, padded, to_image, write_image
+from vsr.evaluation import middle_sample, network_restorer, padded, to_image, write_image
 from vsr.options import Options
 from vsr.table_report import Row, write_table
 from vsr.trainers import checkpoint
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "vsr.tables", *(sys.argv[1:] if arguments is None else arguments)])
     for table in chosen:
         rows = [Row(title(file), [runs[file, seed].results for seed in range(args.seeds)]) for file in files[table]]
-        name = table if args.base == "reds" else f"{args.base}_{table}"
+        name = (table if args.base == "reds" else f"{args.base}_{table}") + (f"_{args.iters}it" if args.iters else "")
         example = options[runs[files[table][0], 0].name]
         write_table(OUT / name, TABLES[table][0], rows, example, command)
     return 0
@@ -114,6 +114,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--resume", action="store_true", help="goes on with trainings that were begun")
     args = parser.parse_args(arguments)
+    for override in args.set:
+        if override.partition("=")[0].strip() in ("name", "manual_seed"):
+            parser.error(f"--set {override}: every run has its own name and seed; --seeds N makes N of them")
     for option in ("seeds", "iters"):
         if getattr(args, option) is not None and getattr(args, option) < 1:
             parser.error(f"--{option} has to be at least 1")
@@ -151,6 +154,9 @@ def check(run: TableRun, resume: bool) -> Options:
     options = config.load(run.file, run.overrides)
     if "psnr" not in options.val.metrics:
         raise UserError(f"{run.file}: the tables compare val.metrics.psnr, and it is not there")
+    test_set = next(reversed(options.test_sets.values()), None)
+    if test_set is None or test_set.open.keywords.get("dataroot_gt") is None:
+        raise UserError(f"{run.file}: the tables need a test set with ground truth, datasets.test.dataroot_gt")
     begun = run.experiment / f"{run.name}.yml"
     if begun.exists():
         if yaml.safe_load(begun.read_text(encoding="utf-8")) != options.tree.to_dict():
@@ -176,8 +182,7 @@ def carry_out(run: TableRun, options: Options) -> None:
 
 def measure(run: TableRun, options: Options, weights: Path) -> None:
     """Writes the network's costs, and what it makes of the middle frame of the test set, ``example.png``."""
-    dataset = list(options.test_sets.values())[-1].open()
-    lq = dataset[len(dataset) // 2]["lq"]
+    lq = middle_sample(next(reversed(options.test_sets.values())).open())["lq"]
     network = options.network_g()
     checkpoint.load_weights(network, read_weights(weights, prefer="params_ema"), weights)
     with take_place(options.num_gpu) as place:

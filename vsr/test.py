@@ -62,8 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start_log(folder / "test.log", place.is_main)
         for note in options.notes:
             logger.info("note: %s", note)
-        if (folder / "metrics.json").exists():
-            logger.info("replacing the results in %s", folder)
 
         announce(place.device.type)
         network = options.network_g()
@@ -79,8 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             own, summary = test(network, entry, options, folder, place, args.save_weights)
             scores += [(entry.name, score) for score in own]
             report["datasets"][entry.name] = summary
-        if place.is_main:
-            write_results(folder, report, scores)
+            if place.is_main:  # after each set, in case the next one cannot be read
+                write_results(folder, report, scores)
+        logger.info("results: %s", folder / "metrics.json")
     return 0
 
 
@@ -126,15 +125,16 @@ def test_restoration(
     methods = {**baselines(options.scale), "network": network_restorer(network, options.scale, place.device)}
     dataset = entry.open()
     has_gt = dataset.gt is not None
-    shown = dataset[len(dataset) // 2]["key"]
+    shown = len(dataset) // 2
     scores: list[FrameScore] = []
     started = time.perf_counter()
     title = entry.name if options.val.pbar and place.is_main else None
-    for restored in restore_all(methods, dataset, entry.loader.num_worker_per_gpu, title, place):
+    restored_all = restore_all(methods, dataset, entry.loader.num_worker_per_gpu, title, place)
+    for number, restored in zip(place.share(len(dataset)), restored_all, strict=True):
         scores += measure(restored, options.val.metrics)
         if options.val.save_img or not has_gt:
             save_frame(folder, entry.name, restored, options.val.suffix)
-        if f"{restored.clip}/{restored.frame}" == shown:
+        if number == shown:
             write_image(picture_file(folder, entry.name), comparison(restored, options.scale))
     scores = from_all_ranks(scores, place)
     seconds = time.perf_counter() - started

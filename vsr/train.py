@@ -20,6 +20,7 @@ from vsr.trainers import checkpoint
 from vsr.trainers.batches import prefetched
 from vsr.trainers.resume import differences
 from vsr.trainers.run import Run
+from vsr.trainers.state import load_state
 from vsr.utils import random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_text_atomically
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = make_run(options, place, folder, loaded, resumes)
         trainer = options.trainer(network, run, train=options.train)
         if resumes:
-            trainer.load_state(found.state, keep_rates=args.resume_mode == "exact")
+            load_state(trainer, found.state, keep_rates=args.resume_mode == "exact")
             logger.info("resumed from %s at iteration %d", found.file, trainer.iteration)
         trainer.fit()
     return 0
@@ -131,7 +132,7 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
     if found is None:
         return None
     file, state = found
-    if not {"network", "iteration", "settings", "effective_batch"} <= state.keys():
+    if not {"network", "iteration", "settings", "effective_batch"} <= state.keys() or not state["settings"]:
         raise UserError(f"{file} is not a training state of vsr; path.pretrain_network_g starts from weights")
     if state.get("format") != checkpoint.STATE_FORMAT and mode != "weights":
         raise UserError(

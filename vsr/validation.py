@@ -21,7 +21,13 @@ Validate = Callable[[nn.Module, StopSignals], Validation | None]
 
 def restoration_validation(options: Options, validation_sets: list[DatasetOptions], place: Place) -> Validate:
     """Returns the function that measures a super-resolution network; the processes share the frames."""
-    opened = {entry.name: (entry.open(), entry.loader.num_worker_per_gpu) for entry in validation_sets}
+    opened = {}
+    for entry in validation_sets:
+        dataset = entry.open()
+        if dataset.gt is None:
+            logger.warning("%s has no ground truth: nothing is validated on it", entry.name)
+        else:
+            opened[entry.name] = dataset, entry.loader.num_worker_per_gpu
 
     def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
         values: dict[str, float] = {}

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
 from vsr.trainers.precision import apply_switches, autocast_type
 from vsr.trainers.recorder import Recorder
-from vsr.trainers.resume import same_validation
 from vsr.trainers.run import Run, Validation
 from vsr.trainers.schedules import learning_rate
+from vsr.trainers.state import load_state, state_of
 from vsr.utils import random_state
 from vsr.utils.clock import Clock
 from vsr.utils.errors import UserError
@@ -93,9 +94,11 @@ class Trainer:
         with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, logs, place.is_main) as record:
             if self.validation_is_due():  # a stop came between the last step and its validation
                 self.validate(record, stop)
+            if self.iteration >= total:
+                logger.info("nothing to train: this is iteration %d, train.total_iter is %d", self.iteration, total)
             clock = Clock()
             while self.iteration < total:
-                for batches in clock.wait_for(grouped(self.run.batches(self.samples), self.train.accumulate)):
+                for batches in clock.wait_for(self.batches()):
                     self.iteration += 1
                     self.samples += self.run.batch_size * self.train.accumulate
                     self.enter_phase(batches[0])
@@ -106,7 +109,8 @@ class Trainer:
                     if self.iteration % logs.print_freq == 0:
                         self.log(record, output, last, clock)
                     if self.validation_is_due() and not stopped:
-                        self.validate(record, stop)
+                        with self.saved_on_mistake():
+                            self.validate(record, stop)
                         stopped = any_rank(bool(stop), place)
                         clock.start()
                     if self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total or stopped:
@@ -114,10 +118,27 @@ class Trainer:
                     if stopped:
                         self.model = None
                         stop.end_program(self.iteration)
-                    if self.iteration == total or (not is_well and self.roll_back(record)):
+                    if self.iteration == total:
+                        logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
+                        break
+                    if not is_well and self.roll_back(record):
                         break
         self.model = None  # what DDP holds has to go before the processes part
-        logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
+
+    def batches(self) -> Iterator[list[Batch]]:
+        """Yields the batches of each step from here on."""
+        with self.saved_on_mistake():
+            yield from grouped(self.run.batches(self.samples), self.train.accumulate)
+
+    @contextmanager
+    def saved_on_mistake(self) -> Iterator[None]:
+        """Saves a state before a frame that cannot be read ends the training; of several processes only one knows."""
+        try:
+            yield
+        except UserError:
+            if self.iteration and self.run.place.world_size == 1:
+                self.save()
+            raise
 
     def enter_phase(self, batch: Batch) -> None:
         """Freezes and unfreezes parameters for this iteration; follows from its number alone, also after resuming."""
@@ -141,6 +162,7 @@ class Trainer:
             if not unused:
                 self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
         if self.train.compile:
+            logger.info("compiling: the first steps take minutes")
             self.model = torch.compile(self.model)
 
     def try_step(self, batch: Batch) -> bool:
@@ -244,7 +266,7 @@ class Trainer:
             logger.warning("there is no state to roll back to yet; going on")
             return False
         samples, rates = self.samples, self.base_rates
-        self.load_state(found.state)
+        load_state(self, found.state)
         self.samples = samples
         deformable = [group["deformable"] for group in self.optimizer.param_groups]
         self.base_rates = [rate / 2 if own else rate for rate, own in zip(rates, deformable, strict=True)]
@@ -332,63 +354,6 @@ class Trainer:
         folder, logs = self.run.folder, self.run.logger
         with failing_is_told(may_fail and logs.on_failed_write == "go_on"):
             checkpoint.save(self.weights_file(), weights)
-            checkpoint.save(folder / "training_states" / f"{self.iteration}.state", self.state())
+            checkpoint.save(folder / "training_states" / f"{self.iteration}.state", state_of(self))
             checkpoint.forget_old_states(folder, logs.keep_states, logs.keep_state_every)
             checkpoint.forget_old_weights(folder, logs.keep_weights)
-
-    def state(self) -> dict[str, Any]:
-        """Returns all that training goes on from: tensors and plain values."""
-        return {
-            "format": checkpoint.STATE_FORMAT,
-            "iteration": self.iteration,
-            "samples": self.samples,
-            "effective_batch": self.run.batch_size * self.train.accumulate,
-            "last_validation": self.last_validation,
-            "best": dict(self.best),
-            "loaded": sorted(self.loaded),
-            "bad_steps": self.bad_steps,
-            "well_until": self.well_until,
-            "base_rates": list(self.base_rates),
-            "loss_sum": self.loss_sum,
-            "loss_steps": self.loss_steps,
-            "network": self.network.state_dict(),
-            "ema": self.ema.state_dict() if self.ema is not None else None,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": random_state.get_state(self.run.place.device),
-            "settings": self.run.settings,
-        }
-
-    def load_state(self, state: dict[str, Any], keep_rates: bool = True) -> None:
-        """Takes over what :meth:`state` returned.
-
-        Args:
-            state: of the same network and optimiser.
-            keep_rates: the state's learning rates count, not those of the options.
-
-        Raises:
-            UserError: the state is another network's, or no state.
-        """
-        options = [{**group} for group in self.optimizer.param_groups]
-        try:
-            self.network.load_state_dict(state["network"])
-            if self.ema is not None:
-                self.ema.load_state_dict(state["ema"] or state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if state["scaler"]:  # empty where the state was made without amp: fp16
-                self.scaler.load_state_dict(state["scaler"])
-            random_state.set_state(state["random"], self.run.place.device)
-            self.iteration, self.samples = state["iteration"], state["samples"]
-            self.last_validation = state["last_validation"]
-            self.best = dict(state["best"]) if same_validation(state["settings"], self.run.settings) else {}
-            self.loaded = set(state["loaded"])
-            self.bad_steps, self.well_until = state["bad_steps"], state["well_until"]
-            self.loss_sum, self.loss_steps = state["loss_sum"].to(self.run.place.device), state["loss_steps"]
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"the training state does not fit this network and optimiser: {reason}") from None
-        if keep_rates:
-            self.base_rates = list(state["base_rates"])
-        else:  # the new schedule's options replace those the state brought along
-            for group, own in zip(self.optimizer.param_groups, options, strict=True):
-                group.update({key: value for key, value in own.items() if key != "params"})

@@ -6,13 +6,14 @@ from typing import NoReturn
 
 from vsr.utils.log import logger
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm can be told to send SIGUSR1 before the time is over
+# Slurm can be told to send SIGUSR1 before the time is over; a terminal that is closed sends SIGHUP
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopSignals:
     """While entered, the first signal of ``STOPPING`` is kept as a request; a later Ctrl-C interrupts at once.
 
-    A later SIGTERM or SIGUSR1 changes nothing: schedulers and launchers repeat them, and ``kill -9`` is there.
+    Another later signal changes nothing: schedulers and launchers repeat them, and ``kill -9`` is there.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,8 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         for number in STOPPING:
-            self._former[number] = signal.signal(number, self._receive)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                self._former[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
