@@ -167,8 +167,8 @@ def test_changed_options_are_not_mixed_into_a_table(small):
     ("override", "message"),
     [
         ("val.metrics={}", "the tables compare val.metrics.psnr"),
-        ("datasets.val=~", "need a test set with ground truth"),
-        ("datasets.val.dataroot_gt=~", "need a test set with ground truth"),
+        ("datasets.test=~", "need a test set with ground truth"),
+        ("datasets.test.dataroot_gt=~", "need a test set with ground truth"),
     ],
 )
 def test_what_no_table_can_be_made_of_is_told_before_anything_runs(small, override, message):
