@@ -63,7 +63,9 @@ class ResNetEncoder(nn.Module):
         """Loads a file in torchvision's layout; see the option ``weights``."""
         if not file.is_file():
             raise FileNotFoundError(f"weights: {file} does not exist")
-        published, own = read_weights(file), self.state_dict()
+        published = read_weights(file)
+        # the norms never use these counters, and the files that torchvision publishes do not hold them
+        own = {name: value for name, value in self.state_dict().items() if not name.endswith("num_batches_tracked")}
         wrong = [name for name in own if name not in published or published[name].shape != own[name].shape]
         if wrong:
             raise ValueError(
