@@ -46,6 +46,22 @@ def test_reduced_maps_cost_a_convolution_and_fewer_scores():
     assert without_read(partial(PixWise, flat2d=Flat2d(2, 1))) == reduction + keys - scores
 
 
+def test_forgotten_frames_cost_nothing():
+    keys_and_values = 2 * 9 * C * POSITIONS
+    assert without_read(partial(PixWise, crop=3, memory_size=2)) == 2 * keys_and_values - 2 * T * C * POSITIONS
+    assert without_read(partial(PixSim, memory_size=T + 3)) == 0
+
+
+@pytest.mark.parametrize("memory", [PixSim, PixWise, PixSentence])
+def test_fully_connected_embeddings_score_one_vector_a_frame(memory):
+    vectors = (T + 1) * C * C * POSITIONS  # of the query and every frame
+    keys = (T - 1) * C * C * POSITIONS
+    build = partial(memory, embedding="fc")
+    small = {"map_size": WIDE[-2:], "num_extract_block": 1, "num_reconstruct_block": 1, "with_pcd": False}
+    cost = num_macs(partial(EDVRMemory, build, **small), WIDE) - num_macs(partial(EDVRMemory, PixSim, **small), WIDE)
+    assert cost == vectors + keys + T * C * (1 - POSITIONS)
+
+
 def test_milliseconds_is_the_median_after_a_warm_up():
     calls = []
     assert milliseconds(lambda: calls.append(1), torch.device("cpu")) >= 0

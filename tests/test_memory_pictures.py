@@ -81,6 +81,22 @@ def test_every_memory_has_pictures(memory, names):
         assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.std() > 0
 
 
+@pytest.mark.parametrize(
+    "memory", [PixSim, partial(PixSim, crop=3), PixWise, partial(PixWise, crop=3), PixSentence], ids=str
+)
+@pytest.mark.parametrize("memory_size", [1, 2, 5])
+def test_forgotten_frames_have_no_share(memory, memory_size, monkeypatch):
+    titles = []
+    monkeypatch.setattr("vsr.memory.pictures._write", lambda image, text, bottom: titles.append(text))
+    query, sentences = torch.rand(1, 4, 10, 15), torch.rand(1, 3, 4, 10, 15)
+    built = partial(memory, memory_size=memory_size)(4, (10, 15))
+    memory_pictures(built, query, sentences, frames(), LABELS, 1)
+    texts = [text.removeprefix(f"{label}: mean ") for text in titles for label in LABELS if f"{label}: mean" in text]
+    shares = [float(text) for text in texts or titles if text.startswith(("0.", "1."))]
+    assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=0.02)
+    assert [share > 0 for share in shares] == [index >= 3 - memory_size for index in range(3)]
+
+
 def test_pictures_of_a_test_set_are_written_per_clip_and_frame(tmp_path):
     clips = make_clips(tmp_path, num_clips=1, num_frames=3, gt_size=(40, 56))  # LQ 10×14: padded to 12×16
     build = partial(VideoTestDataset, dataroot_lq=str(clips.lq), dataroot_gt=str(clips.gt), num_frame=3)

@@ -1,17 +1,17 @@
 """What a network costs: parameters, multiply–accumulates, time."""
 
-import math
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from vsr.memory import PixSim, PixWise
+from vsr.memory import PixSentence, PixSim, PixWise
 
 RUNS = 5  # timed, after one to warm up
 
@@ -40,18 +40,19 @@ def num_macs(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
     """
     reads = 0
 
-    def add_read(memory: PixSim | PixWise, arguments: tuple[Tensor, ...]) -> None:
+    def add_read(window: int, addressing: nn.Module, arguments: tuple[Any, ...], maps: tuple[Tensor, Tensor]) -> None:
         nonlocal reads
-        b, t, c, h, w = arguments[1].shape
-        # A score and a share of the sum per candidate; the scores of reduced maps are fewer.
-        compared = math.ceil(h / memory.stride) * math.ceil(w / memory.stride)
-        reads += memory.hops.num_hops * b * t * memory.window**2 * c * (compared + h * w)
+        _, sentences, embedding = arguments
+        # A score and a share of the sum per candidate; sentences are summed or, if 3×3, their embeddings.
+        channels = sentences.shape[2] if embedding.kernel_size == (1, 1) else embedding.out_channels
+        reads += window**2 * (maps[1].numel() + sentences[:, :, 0].numel() * channels)
 
     with FakeTensorMode(), torch.no_grad():
         network = build().eval()
         for module in network.modules():
-            if isinstance(module, PixSim | PixWise):
-                module.register_forward_pre_hook(add_read)
+            if isinstance(module, PixSim | PixWise) or (isinstance(module, PixSentence) and module.is_fc):
+                window = 1 if isinstance(module, PixSentence) else module.window
+                module.hops.addressing.register_forward_hook(partial(add_read, window))
         counted = {
             torch.ops.vsr.deform_conv2d: _deform_conv_flops,
             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,

@@ -141,7 +141,7 @@ class LevelMemory(nn.Module):
         if weights is None:
             return self.projection(read), None
         t = sentences.shape[1]
-        num_kept = min(t, self.read.hops.memory_size or t)
+        num_kept: int = self.read.hops.num_kept(t)  # type: ignore[operator]  # any attribute may be a Tensor
         shares = weights.unflatten(1, (num_kept, -1)).sum(2)  # over the shifts of a window
         forgotten = shares.new_zeros(shares.shape[0], t - num_kept, *shares.shape[2:])
         return self.projection(read), torch.cat([forgotten, shares], 1)

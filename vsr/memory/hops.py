@@ -114,6 +114,10 @@ class Hops(nn.Module):
             u, read = self.norm(torch.cat([u, read], 1)).chunk(2, 1)
         return MemoryRead(u, read, weights)
 
+    def num_kept(self, num_sentences: int) -> int:
+        """Returns how many of the sentences are read, the newest; the others are forgotten."""
+        return min(num_sentences, self.memory_size or num_sentences)
+
     def _kept(self, query: Tensor, sentences: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         channels = self.query_embedding.in_channels
         if query.ndim != 4 or query.shape[1] != channels:

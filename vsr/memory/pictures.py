@@ -29,7 +29,7 @@ def memory_pictures(
     whole-space search also ``positions``: where five positions of the query look.
 
     Args:
-        memory: takes (query, sentences, None, True) and returns a MemoryRead.
+        memory: takes (query, sentences, None, True) and returns a MemoryRead. Frames that it forgets have weight 0.
         query: (1, c, h, w).
         sentences: (1, t, c, h, w).
         frames: (t, 3, H, W), RGB in [0, 1]: the pictures that the sentences are features of, H = n·h.
@@ -37,7 +37,10 @@ def memory_pictures(
         center: the frame that the query is a feature of.
     """
     with torch.no_grad():
+        t = sentences.shape[1]
+        num_kept: int = memory.hops.num_kept(t)  # type: ignore[operator]  # torch: any attribute may be a Tensor
         weights = memory(query, sentences, None, True).weights[0].float().cpu()
+        weights = _with_forgotten(weights.unflatten(0, (num_kept, -1)), 0, t).flatten(0, 1)
         if weights.ndim == 1:
             return {"frames": weight_bars(weights, labels)}
         pictures = {"maps": weight_maps(weights, frames, labels)}
@@ -46,7 +49,9 @@ def memory_pictures(
             positions = torch.tensor([[h // 4, w // 4], [h // 4, 3 * w // 4], [h // 2, w // 2]])
             positions = torch.cat([positions, torch.tensor([[3 * h // 4, w // 4], [3 * h // 4, 3 * w // 4]])])
             at = memory.weights_at(query, sentences, positions.to(query.device))[0].float().cpu()
-            pictures["positions"] = position_maps(at, frames, labels, positions / torch.tensor([h, w]), center)
+            pictures["positions"] = position_maps(
+                _with_forgotten(at, 1, t), frames, labels, positions / torch.tensor([h, w]), center
+            )
     return pictures
 
 
@@ -120,6 +125,13 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
             panels.append(np.vstack([_title(f"{label}: sum {share.sum():.2f}", panel.shape[1]), panel]))
         rows.append(_beside([*panels, _scale(panels[0].shape[0], float(maps.max()))]))
     return np.vstack(rows)
+
+
+def _with_forgotten(weights: Tensor, dim: int, num_frames: int) -> Tensor:
+    """Returns the weights of ``num_frames`` frames along ``dim``: 0 for the oldest, which a memory did not keep."""
+    shape = list(weights.shape)
+    shape[dim] = num_frames - shape[dim]
+    return torch.cat([weights.new_zeros(shape), weights], dim)
 
 
 def _overlay(share: np.ndarray, frame: Tensor, highest: float) -> np.ndarray:
