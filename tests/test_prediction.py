@@ -80,6 +80,16 @@ def test_moved_pixels_are_those_that_change():
     assert scores(made, frame)["network"]["psnr_moved"] == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_change_of_ten_levels_is_no_motion_and_one_of_eleven_is_whatever_the_grey_value():
+    levels = torch.arange(H * W) % 245
+    query = levels.view(1, H, W).expand(3, H, W) / 255
+    for change in (10, 11):
+        made = sample(query=query, next=(levels + change).view(1, H, W).expand(3, H, W) / 255)
+        made["target"] = made["next"]
+        values = scores(made, query)["network"]
+        assert values.get("psnr_moved") == (values["psnr"] if change == 11 else None)
+
+
 def test_without_motion_there_are_no_moved_pixels_and_the_mean_leaves_the_frame_out():
     still = sample(next=sample()["query"])
     still["target"] = still["next"]

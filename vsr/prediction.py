@@ -19,7 +19,7 @@ from vsr.utils.place import Place
 
 BATCH_SIZE = 8
 SSIM_WINDOW = 11  # smaller frames have no SSIM
-MOVED = 10 / 255  # a pixel has moved if some channel changes by more from the current frame to the next
+MOVED = 10.5 / 255  # a pixel has moved if some channel changes by more, that is by 11 levels, to the next frame
 ERRORS = ("loss", "l1", "epe")  # of the measured values, those that are better when lower
 COMPARED = ("copy-last", "mean of memory", "network")
 PROTOCOL = {
@@ -27,7 +27,7 @@ PROTOCOL = {
     "l1": "mean absolute difference between predicted and true frame, of a range of 1",
     "psnr": "dB, RGB floats clamped to [0, 1], not rounded, no border left out",
     "ssim": "Gaussian window 11 x 11, sigma 1.5, mean of the RGB channels",
-    "psnr_moved": "dB, over the pixels that change by more than 10/255 to the next frame; not where none does",
+    "psnr_moved": "dB, over the pixels that change by more than 10 of 255 levels to the next frame; not if none does",
     "epe": "mean distance of the flow vectors from OpenCV's DIS flow, in pixels of the resized frame",
     "mean": "over the samples of a clip, then over the clips",
 }
