@@ -158,6 +158,16 @@ def test_other_names_formats_and_nesting(tmp_path):
     assert store.size("b/10/im1") == (4, 6)
 
 
+def test_one_frame_in_two_files_is_refused(tmp_path):
+    image = np.full((4, 6, 3), 50, np.uint8)
+    for name in ("1.png", "01.png", "2.png", "2.bmp"):
+        cv2.imwrite(str(tmp_path / name), image)
+    with pytest.raises(ValueError, match=r"holds one frame twice, as 2\.bmp and 2\.png; keep one of the files"):
+        open_store(tmp_path.parent).frames(tmp_path.name)
+    (tmp_path / "2.bmp").unlink()
+    assert sorted(open_store(tmp_path.parent).frames(tmp_path.name)) == ["01", "1", "2"]
+
+
 def test_numbers_sort_as_numbers():
     assert sorted(["f10", "f9", "f09b", "f1"], key=natural_order) == ["f1", "f9", "f09b", "f10"]
     assert sorted(["2", "a", "10", "a1"], key=natural_order) == ["2", "10", "a", "a1"]

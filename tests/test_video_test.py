@@ -6,9 +6,10 @@ import pytest
 import torch
 from synthetic import make_clips, moving_texture
 
-from vsr.data import VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
+from vsr.data import REDSDataset, VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
 from vsr.data.imresize import imresize
 from vsr.data.meta_info import ClipInfo, write_meta_info
+from vsr.metrics import protocol_for
 
 # What BasicSR 1.4.2's function of the same name returns.
 WINDOWS = {
@@ -99,6 +100,46 @@ def test_second_column_takes_the_first_frames_and_windows_stay_inside_them(clips
     # Frame 3 exists, but reflection_circle looks inside the three.
     expected = torch.stack([frame(clips.lq, "001", index) for index in (1, 2, 0)])
     torch.testing.assert_close(dataset[2]["lq"], expected)
+
+
+@pytest.mark.parametrize("prefix", ["", "frame_"])
+def test_a_fourth_column_is_the_number_of_the_first_frame_as_in_training(tmp_path, prefix):
+    clips = make_clips(tmp_path, num_clips=1, num_frames=9, gt_size=(32, 48))
+    clips.meta.write_text("000 3 (32,48,3) 00000004\n")
+    training = REDSDataset(clips.gt, clips.lq, clips.meta, num_frame=3, gt_size=32, val_partition="none")
+    assert training[1]["key"] == "000/00000005"
+    for file in (*clips.gt.rglob("*.png"), *clips.lq.rglob("*.png")):
+        file.rename(file.with_name(f"{prefix}{file.name}"))
+    dataset = VideoTestDataset(clips.lq, clips.gt, clips.meta, num_frame=3)
+    assert [dataset[item]["key"] for item in range(len(dataset))] == [
+        f"000/{prefix}{number:08d}" for number in (4, 5, 6)
+    ]
+
+
+def test_a_start_that_is_not_there_or_too_late_is_named(clips, tmp_path):
+    meta = tmp_path / "meta.txt"
+    meta.write_text("000 3 (32,48,3) 40")
+    with pytest.raises(
+        ValueError, match=r"clip '000' has no frame 40 in .* \(00000000 to 00000005\), but the meta file"
+    ):
+        VideoTestDataset(clips.lq, clips.gt, meta)
+    meta.write_text("000 3 (32,48,3) 4")
+    with pytest.raises(ValueError, match=r"clip '000' has 2 frames from number 4 on in .* but the meta file lists 3"):
+        VideoTestDataset(clips.lq, clips.gt, meta)
+
+
+@pytest.mark.parametrize("padding", ["replicate", "reflection", "reflection_circle", "circle"])
+def test_the_protocol_names_the_padding_of_clips_shorter_than_the_window(clips, tmp_path, padding):
+    def name(*num_frames):
+        lines = [ClipInfo(f"{number:03d}", frames) for number, frames in enumerate(num_frames)]
+        write_meta_info(tmp_path / "meta.txt", lines)
+        dataset = VideoTestDataset(clips.lq, None, tmp_path / "meta.txt", num_frame=5, padding=padding)
+        return protocol_for("set", num_frames, dataset.padding, 4).name
+
+    whole = "" if padding == "reflection_circle" else f"+{padding}"
+    assert name(6, 5) == f"set-rgb{whole}"
+    assert name(6, 4) == ("set-rgb+replicate" if padding == "replicate" else f"set-rgb+{padding}+replicate")
+    assert name(3, 4) == "set-rgb+replicate"
 
 
 def test_a_clip_shorter_than_the_window_repeats_its_ends(clips, tmp_path):

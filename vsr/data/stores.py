@@ -105,11 +105,21 @@ class FolderStore:
         return sorted((clip for clip in found if clip != "."), key=natural_order)
 
     def frames(self, clip: str) -> list[str]:
-        """Returns the names of a clip's images without suffix, numbers in numeric order."""
+        """Returns the names of a clip's images without suffix, numbers in numeric order.
+
+        Raises:
+            ValueError: two images differ in their suffix only.
+        """
         folder = self.root / clip
         if not folder.is_dir():
             return []
-        return sorted((file.stem for file in folder.iterdir() if _is_image(file)), key=natural_order)
+        files = sorted(filter(_is_image, folder.iterdir()), key=lambda file: (natural_order(file.stem), file.name))
+        names: dict[str, str] = {}
+        for file in files:
+            other = names.setdefault(file.stem, file.name)
+            if other != file.name:
+                raise ValueError(f"'{folder}' holds one frame twice, as {other} and {file.name}; keep one of the files")
+        return list(names)
 
     def has(self, key: str) -> bool:
         """Returns whether there is a file for this key."""

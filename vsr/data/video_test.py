@@ -1,13 +1,14 @@
 """Test sets: every frame of every clip with its neighbours, and its ground truth where there is one."""
 
 import logging
+import re
 from typing import Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vsr.data.meta_info import read_meta_info
+from vsr.data.meta_info import ClipInfo, read_meta_info
 from vsr.data.pairs import check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.stores import DISK, FrameStore, IOBackend
 from vsr.data.transforms import to_planes, to_unit_range
@@ -43,8 +44,9 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
             Or a video, or a folder of videos.
         dataroot_gt: folder (or LMDB) of the ground truth clips, or videos likewise; ~ for none. Clips of the same name
             belong together.
-        meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``: the second column takes the first so many
-            frames. ~ takes every frame of every clip.
+        meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``: the second column is the number of frames
+            that are used. They are the clip's first, or begin with the one whose name ends in the number of a fourth
+            column. ~ takes every frame of every clip.
         num_frame: frames in a window, odd.
         padding: frames that stand in for those before the first and after the last; for frame 0 of a window of 5:
             replicate 0 0 0 1 2, reflection 2 1 0 1 2, reflection_circle 4 3 0 1 2, circle 3 4 0 1 2. A clip shorter
@@ -52,6 +54,9 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         cache_data: keeps every decoded frame in memory.
         io_backend: how both roots are stored.
         scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+
+    Attributes:
+        padding: for the protocol's name: ``padding``, with "replicate" where some clips are shorter than the window.
 
     Raises:
         FileNotFoundError: a root or a clip is missing.
@@ -71,8 +76,8 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
     ) -> None:
         check_window(num_frame, padding)
         self.num_frame, self.scale = num_frame, scale
-        self.padding: Padding = padding
-        listed = {clip.name: clip.num_frames for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
+        self._padding: Padding = padding
+        listed = {clip.name: clip for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         clip = next(iter(listed), "*")
         self.lq = open_lq_root(dataroot_lq, io_backend, clip, scale, _REMEDY, videos=True)
         self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY, videos=True) if dataroot_gt else None
@@ -80,6 +85,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         if not names:
             raise ValueError(f"dataroot_lq: '{self.lq.root}' holds no clips. {_REMEDY}")
         self.clips = [self._find_clip(name, listed.get(name)) for name in names]
+        self.padding = "+".join(sorted({self._padding_of(clip) for clip in self.clips}))
         self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
         # Neighbouring samples share all frames but one, so the last window is kept even without cache_data.
         self._read_lq = RecentFrames(self.lq, None if cache_data else num_frame)
@@ -96,8 +102,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
             raise IndexError(f"frame {item} of a test set of {len(self)}")
         clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
         clip, centre = self.clips[clip_index], item - int(self._first_item[clip_index])
-        padding = self.padding if clip.num_frames >= self.num_frame else "replicate"
-        window = generate_frame_indices(centre, clip.num_frames, self.num_frame, padding)
+        window = generate_frame_indices(centre, clip.num_frames, self.num_frame, self._padding_of(clip))
         lq = np.stack([self._read_lq(f"{clip.name}/{clip.lq_frames[index]}") for index in window])  # (t, h, w, 3)
         frame = clip.lq_frames[centre]
         sample: dict[str, Tensor | str] = {"clip": clip.name, "frame": frame, "key": f"{clip.name}/{frame}"}
@@ -108,12 +113,15 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
             sample["gt"] = to_unit_range(to_planes(gt))
         return sample
 
-    def _find_clip(self, name: str, num_frames: int | None) -> Clip:
-        """Returns a clip of the stores, its first ``num_frames`` frames or all."""
-        lq_frames = _clip_frames(self.lq, name, num_frames)
+    def _padding_of(self, clip: Clip) -> Padding:
+        return self._padding if clip.num_frames >= self.num_frame else "replicate"
+
+    def _find_clip(self, name: str, listed: ClipInfo | None) -> Clip:
+        """Returns a clip of the stores, its listed frames or all."""
+        lq_frames = _clip_frames(self.lq, name, listed)
         if self.gt is None:
             return Clip(name, len(lq_frames), lq_frames, ())
-        gt_frames = _clip_frames(self.gt, name, num_frames)
+        gt_frames = _clip_frames(self.gt, name, listed)
         # Two naming schemes pair by order; one scheme with different frames missing must not.
         unpaired = set(gt_frames) ^ set(lq_frames)
         if len(gt_frames) != len(lq_frames) or 0 < len(unpaired) < 2 * len(gt_frames):
@@ -179,16 +187,34 @@ class RecentFrames:
         return self.frames[key]
 
 
-def _clip_frames(store: FrameStore, clip: str, num_frames: int | None) -> tuple[str, ...]:
-    """Returns the first ``num_frames`` frames of a clip, or all."""
+def _clip_frames(store: FrameStore, clip: str, listed: ClipInfo | None) -> tuple[str, ...]:
+    """Returns the listed frames of a clip, or all."""
     frames = store.frames(clip)
     if not frames:
         raise FileNotFoundError(f"clip '{clip}' has no frames in '{store.root}'. {_REMEDY}")
-    if num_frames is not None and len(frames) < num_frames:
+    if listed is None:
+        return tuple(frames)
+    from_start = ""
+    if listed.start:
+        first = next((index for index, frame in enumerate(frames) if _number(frame) == listed.start), None)
+        if first is None:
+            raise ValueError(
+                f"clip '{clip}' has no frame {listed.start} in '{store.root}' ({frames[0]} to {frames[-1]}), but the "
+                "meta file starts there; without a fourth column it takes the first frames"
+            )
+        frames, from_start = frames[first:], f" from number {listed.start} on"
+    if len(frames) < listed.num_frames:
         raise ValueError(
-            f"clip '{clip}' has {len(frames)} frames in '{store.root}', but the meta file lists {num_frames}"
+            f"clip '{clip}' has {len(frames)} frames{from_start} in '{store.root}', but the meta file lists "
+            f"{listed.num_frames}"
         )
-    return tuple(frames[:num_frames])
+    return tuple(frames[: listed.num_frames])
+
+
+def _number(frame: str) -> int | None:
+    """Returns the number that a frame's name ends with."""
+    digits = re.search(r"[0-9]+$", frame)
+    return int(digits[0]) if digits else None
 
 
 def check_window(num_frame: int, padding: str) -> None:
