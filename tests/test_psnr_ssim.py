@@ -23,6 +23,12 @@ def luma(image):
     return 16 + 65.481 * r + 128.553 * g + 24.966 * b
 
 
+def luma_of_basicsr(image):
+    """BasicSR 1.4.2's to_y_channel, of a range of 1."""
+    image = image.astype(np.float32) / 255
+    return ((np.dot(image, [24.966, 128.553, 65.481]) + 16.0) / 255).astype(np.float32)
+
+
 def ssim_of_skimage(x, y):
     """Wang's settings; skimage's mean leaves out the 5 pixels at each edge where the window leaves the image."""
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
@@ -47,6 +53,19 @@ def test_y_equals_skimage_on_luma():
     assert calculate_psnr(x, y, 0, test_y_channel=True) == pytest.approx(expected, abs=TOLERANCE["psnr"])
     expected = ssim_of_skimage(luma(x), luma(y))
     assert calculate_ssim(x, y, 0, test_y_channel=True) == pytest.approx(expected, abs=TOLERANCE["ssim"])
+
+
+@pytest.mark.parametrize(
+    ("noise", "size", "least", "most"),
+    [(12, (256, 256), 0, 1e-6), (3, (256, 256), 0, 1e-6), (0, (720, 1280), 1e-6, 1e-3)],
+)
+def test_y_is_basicsr_s_but_for_its_float32(noise, size, least, most):
+    x, y = pair((*size, 3), noise=noise)
+    if noise == 0:
+        y[9, 9, 1] ^= 1
+    theirs = [(luma_of_basicsr(image) * 255).astype(np.float64) for image in (x, y)]
+    expected = 10 * math.log10(255**2 / np.mean((theirs[0] - theirs[1]) ** 2))
+    assert least <= abs(calculate_psnr(x, y, 0, test_y_channel=True) - expected) < most
 
 
 def test_psnr_of_a_difference_of_one_everywhere():

@@ -21,6 +21,11 @@ def test_each_epoch_visits_every_draw_once_in_another_order():
     assert {key.seed for key in keys} == {3}
 
 
+def test_only_an_epoch_that_is_not_enlarged_visits_every_item_before_any_again():
+    assert len({key.draw % 100 for key in take(100, 100)}) == 100
+    assert len({key.draw % 100 for key in take(100, 100, enlarge_ratio=200)}) == 60
+
+
 def test_without_shuffle_draws_come_in_order():
     assert [key.draw for key in take(7, 3, shuffle=False)] == [0, 1, 2, 0, 1, 2, 0]
 

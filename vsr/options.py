@@ -23,7 +23,8 @@ class LoaderOptions:
         batch_size_per_gpu: samples in a batch of one process.
         num_worker_per_gpu: processes that prepare samples; 0 prepares them in the training process.
         use_shuffle: draws samples in random order.
-        dataset_enlarge_ratio: an epoch draws every sample this often; it changes nothing but what is called an epoch.
+        dataset_enlarge_ratio: an epoch draws every sample this often, in an order that is shuffled as a whole: above 1,
+            a sample may come again before others have come once.
         prefetch_mode: ~ leaves it to the workers, which always prepare batches ahead. cuda also copies the next batch
             to the GPU, and converts it, while the present one is computed. cpu has a thread of the training process
             keep ``num_prefetch_queue`` batches ready, which helps where there are no workers. Which batches come does

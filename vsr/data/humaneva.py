@@ -35,12 +35,12 @@ class HumanEvaDataset(Dataset[Sample]):
             next(p) ≈ query(p + flow(p)).
         short_clip: what becomes of a clip too short for a window: ``skip`` leaves it out, ``shrink`` reads it at the
             largest interval that fits.
-        window_step: a window starts at every so many frames. Neighbouring windows are nearly the same: a set that
-            validates takes a large step.
+        window_step: frames between the starts of neighbouring windows. These are nearly the same: a set that validates
+            takes a large step.
         flow_cache: folder where flows are kept once computed, 8 * width * height bytes each; ~ is DATAROOT/flow.
         frame_cache: folder where clips are kept decoded and resized, 3 * width * height bytes per frame; it is filled
             when the first sample is read, and again for clips whose files change. ~ decodes the images of each sample.
-        max_windows: takes so many of the windows, evenly spread; ~ is all.
+        max_windows: uses only this many windows, evenly spread; ~ is all.
 
     Raises:
         FileNotFoundError: the list or a clip is missing.

@@ -1,4 +1,4 @@
-"""Reads and writes clip lists: one line ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)`` per clip."""
+"""Reads and writes BasicSR's meta files: one line ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)`` per clip."""
 
 import re
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ _LINE = re.compile(
 
 
 class ClipInfo(NamedTuple):
-    """One line of a clip list."""
+    """One line of a meta file."""
 
     name: str
-    num_frames: int  # the clip's first frames that are used
+    num_frames: int  # frames that are used, the clip's first or those from ``start`` on
     shape: tuple[int, ...] | None = None  # (h, w, c) of a GT frame
     start: int = 0  # number in the first frame's name; KAIR's fourth column
 
@@ -64,7 +64,7 @@ def write_meta_info(path: str | Path, clips: Iterable[ClipInfo]) -> None:
 
 
 def _parse(text: str) -> ClipInfo | None:
-    """Returns the clip of one line, or None where the line is none."""
+    """Returns the clip of one line, or None if the line is malformed."""
     match = _LINE.fullmatch(text)
     if match is None or int(match["frames"]) < 1:
         return None

@@ -56,7 +56,7 @@ def pack_frame(pixels: np.ndarray, form: Form, tile_size: int = TILE_SIZE) -> by
 
 
 def read_header(data: bytes | memoryview) -> PackedFrame | None:
-    """Returns what the first ``HEADER_BYTES`` of a packed frame say; None if it is none."""
+    """Returns what the first ``HEADER_BYTES`` of a packed frame say; None if it is not a packed frame."""
     if bytes(data[:4]) != MAGIC or len(data) < HEADER_BYTES:
         return None
     _, form, tile_size, height, width, checksum = _HEADER.unpack(data[:HEADER_BYTES])
