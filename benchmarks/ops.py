@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import vsr
-from vsr.ops import backend, deform_conv2d, reference
+from vsr.ops import backend, deform_conv2d, deform_conv_reference
 
 RESULTS = Path(__file__).parent / "results"
 ONE = (1, 1)
@@ -104,7 +104,7 @@ def implementations(device: str, dtype: torch.dtype) -> dict[str, Callable[..., 
         return deform_conv2d(input, offset, weight, bias, 1, 1, 1, mask)
 
     def of_reference(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-        return reference.deform_conv2d(input, offset, weight, bias, mask, ONE, ONE, ONE)
+        return deform_conv_reference.deform_conv2d(input, offset, weight, bias, mask, ONE, ONE, ONE)
 
     def conv(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         return F.conv2d(input, weight, bias, padding=1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vsr.ops import reference
+from vsr.ops import deform_conv_reference
 
 try:
     from torchvision.ops import deform_conv2d as torchvision_op
@@ -63,7 +63,7 @@ def run(op, tensors, geometry, grad_output=None):
 
 def twin(input, offset, weight, bias=None, stride=1, padding=0, dilation=1, mask=None):
     pairs = ((value, value) if isinstance(value, int) else value for value in (stride, padding, dilation))
-    return reference.deform_conv2d(input, offset, weight, bias, mask, *pairs)
+    return deform_conv_reference.deform_conv2d(input, offset, weight, bias, mask, *pairs)
 
 
 oracle = torchvision_op or twin  # scripts/check_abi.sh may find no torchvision for its torch

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vsr.ops import backend, reference
+from vsr.ops import backend, deform_conv_reference
 
 SOURCES = Path(__file__).parents[1] / "csrc" / "dcn"
 HARNESS = r"""
@@ -106,7 +106,7 @@ def test_the_cuda_kernels_equal_the_twin(kernels, case, std):
     weight = torch.randn(co, g["c"] // groups, g["kh"], g["kw"], requires_grad=True)
     bias = torch.randn(co)
     pairs = [(g[f"{name}_h"], g[f"{name}_w"]) for name in ("stride", "padding", "dilation")]
-    expected = reference.deform_conv2d(input, offset, weight, bias, mask, *pairs)
+    expected = deform_conv_reference.deform_conv2d(input, offset, weight, bias, mask, *pairs)
     grad_output = torch.randn_like(expected)
     expected.backward(grad_output)
 

@@ -5,7 +5,7 @@ import torch
 from test_local_window import VALID, assert_equal_up_to, expected, make
 from triton_tools import assert_the_interpreter_passes, interpreted, not_interpreted, spilled_bytes
 
-from vsr.ops.reference import layout_of
+from vsr.ops.tensors import layout_of
 
 SMALL = {"b": 1, "t": 2, "c": 5, "h": 4, "w": 7}
 CASES = {

@@ -1,7 +1,8 @@
 """Modulated deformable convolution: the operator ``vsr::deform_conv2d``, its rules for PyTorch, the public function.
 
 The schemas below are the contract of all kernels. Here are the rules for shapes (fake tensors), gradients and autocast;
-the numbers come from ``csrc/dcn``, ``triton_deform_conv.py`` or ``reference.py``, as ``backend.py`` decides.
+the numbers come from ``csrc/dcn``, ``triton_deform_conv.py`` or ``deform_conv_reference.py``, as ``backend.py``
+decides.
 """
 
 from contextlib import nullcontext
@@ -10,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsr.ops import backend, reference
-from vsr.ops.checks import Pair, check_arguments, check_tensors, numbers_per_image, output_size, pair
-from vsr.ops.reference import layout_of
+from vsr.ops import backend, deform_conv_reference
+from vsr.ops.deform_conv_checks import Pair, check_arguments, check_tensors, numbers_per_image, output_size, pair
+from vsr.ops.tensors import layout_of
 
 _library = torch.library.Library("vsr", "DEF")
 _tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
@@ -77,7 +78,7 @@ def deform_conv2d(
     largest_index = max(numbers_per_image(x) for x in (input, offset, offset if mask is None else mask))
     if not input.is_meta and backend.use_reference("deform_conv2d", input, largest_index):
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
-            return reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
+            return deform_conv_reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
 
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vsr.ops.checks import Pair, pair
 from vsr.ops.deform_conv import deform_conv2d
+from vsr.ops.deform_conv_checks import Pair, pair
 
 
 class ModulatedDeformConvPack(nn.Module):

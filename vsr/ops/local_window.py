@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from vsr.ops import backend, local_window_reference
-from vsr.ops.checks import FLOATS
 from vsr.ops.local_window_reference import without_invalid
-from vsr.ops.reference import layout_of
-from vsr.ops.shifts import WindowContext, accumulator, allowed_candidates, masked_softmax, window_scores
+from vsr.ops.shifts import WindowContext, allowed_candidates, masked_softmax, window_scores
+from vsr.ops.tensors import FLOATS, accumulator, layout_of
 
 _library = torch.library.Library("vsr", "FRAGMENT")
 _tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)

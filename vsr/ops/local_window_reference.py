@@ -8,8 +8,8 @@ once. Any device, any floating-point type.
 import torch
 from torch import Tensor
 
-from vsr.ops.reference import layout_of
 from vsr.ops.shifts import WindowContext, allowed_candidates, correlate, gather, masked_softmax, spread_
+from vsr.ops.tensors import layout_of
 
 
 def local_window_read(

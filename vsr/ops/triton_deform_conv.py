@@ -10,9 +10,9 @@ import torch
 import triton
 from torch import Tensor
 
-from vsr.ops.checks import Pair, output_size
-from vsr.ops.reference import layout_of
-from vsr.ops.triton_kernels import data_gradients_kernel, forward_kernel, weight_gradient_kernel
+from vsr.ops.deform_conv_checks import Pair, output_size
+from vsr.ops.tensors import layout_of
+from vsr.ops.triton_deform_conv_kernels import data_gradients_kernel, forward_kernel, weight_gradient_kernel
 
 _SPLITS = 16  # programs per tap that share the positions of the weight's gradient, and its partial sums
 

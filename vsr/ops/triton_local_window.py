@@ -8,7 +8,7 @@ import torch
 import triton
 from torch import Tensor
 
-from vsr.ops.reference import layout_of
+from vsr.ops.tensors import layout_of
 from vsr.ops.triton_local_window_kernels import frame_gradients_kernel, query_gradient_kernel, read_kernel
 
 _COLUMNS = 16  # of a tile

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsr.ops.checks import Pair
+from vsr.ops.deform_conv_checks import Pair
+from vsr.ops.tensors import accumulator, layout_of
 
 
 def deform_conv2d(
@@ -26,7 +27,7 @@ def deform_conv2d(
 
     Features in half precision are sampled and summed in float32 and rounded once, like the kernels do.
     """
-    dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
+    dtype = accumulator(input.dtype)
     n, c, _, _ = input.shape
     kernel = weight.shape[2], weight.shape[3]
     groups = c // weight.shape[1]
@@ -43,12 +44,6 @@ def deform_conv2d(
     if bias is not None:
         output = output + bias.to(dtype).view(1, -1, 1, 1)
     return output.to(input.dtype).contiguous(memory_format=layout_of(input))
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    """Returns channels_last for a tensor dense in that order alone, else the contiguous format: outputs follow it."""
-    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if is_channels_last else torch.contiguous_format
 
 
 def sampling_points(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from triton_tools import assert_the_interpreter_passes, interpreted, not_interpreted, spilled_bytes
 
-from vsr.ops import reference
+from vsr.ops import deform_conv_reference
+from vsr.ops.tensors import layout_of
 
 ONE = [1, 1]
 CASES = {
@@ -42,7 +43,7 @@ def make(n=1, c=16, h=4, w=5, co=16, g=2, groups=1, std=1.5, stride=(1, 1), dila
 
 def run_twin(tensors, geometry, grad_output):
     leaves = [None if x is None else x.detach().clone().requires_grad_() for x in tensors]
-    output = reference.deform_conv2d(*leaves, *(tuple(pair) for pair in geometry))
+    output = deform_conv_reference.deform_conv2d(*leaves, *(tuple(pair) for pair in geometry))
     output.backward(grad_output)
     input, offset, weight, _, mask = leaves
     return [output.detach(), *(None if x is None else x.grad for x in (input, offset, weight, mask))]
@@ -78,7 +79,7 @@ def test_equal_to_the_twin(case):
         scale = b.abs().max().item() if b.numel() else 1.0
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * scale, msg=lambda text, name=name: f"{name}: {text}")
     if tensors[0].numel():
-        assert reference.layout_of(got[0]) == reference.layout_of(got[1]) == reference.layout_of(tensors[0])
+        assert layout_of(got[0]) == layout_of(got[1]) == layout_of(tensors[0])
 
 
 @interpreted
@@ -105,7 +106,7 @@ def test_fixed_point_repeats_bit_for_bit_and_skips_what_is_not_needed():
 )
 def test_nothing_spills_on_sm_90(channels, dtype):
     from vsr.ops import triton_deform_conv as host
-    from vsr.ops import triton_kernels as kernels
+    from vsr.ops import triton_deform_conv_kernels as kernels
 
     sizes = host.sizes_of(
         torch.empty(1, channels, 1, 1, device="meta"),

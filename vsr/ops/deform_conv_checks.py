@@ -5,8 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vsr.ops.tensors import FLOATS
+
 Pair = tuple[int, int]
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class Geometry(NamedTuple):
