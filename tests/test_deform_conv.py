@@ -37,6 +37,16 @@ def test_every_instruction_set_gives_the_same(isa, dtype, monkeypatch):
         assert_close(run(deform_conv2d, tensors, geometry), run(twin, tensors, geometry), rtol)
 
 
+@compiled
+def test_an_unknown_instruction_set_is_refused(monkeypatch):
+    tensors, geometry = make()
+    monkeypatch.setenv("VSR_CPU_ISA", "AVX512")
+    with pytest.raises(RuntimeError, match="VSR_CPU_ISA=AVX512: expected one of portable, avx2, avx512, or nothing"):
+        run(deform_conv2d, tensors, geometry)
+    monkeypatch.setenv("VSR_CPU_ISA", "")
+    run(deform_conv2d, tensors, geometry)
+
+
 @pytest.mark.parametrize("op", [pytest.param(deform_conv2d, marks=compiled), twin])
 @pytest.mark.parametrize("case", [{}, {"groups": 2}, {"stride": 2}, {"dilation": 2, "padding": 2}])
 def test_gradcheck_in_float64(op, case):

@@ -53,9 +53,11 @@ namespace avx512 {
 // comparisons).
 template <typename T>
 Kernels<T> choose_kernels() {
-#if defined(__x86_64__)
   const char* asked = std::getenv("VSR_CPU_ISA");
-  std::string limit = asked == nullptr ? "avx512" : asked;
+  std::string limit = asked == nullptr || *asked == '\0' ? "avx512" : asked;
+  STD_TORCH_CHECK(limit == "portable" || limit == "avx2" || limit == "avx512", "VSR_CPU_ISA=", limit,
+                  ": expected one of portable, avx2, avx512, or nothing");
+#if defined(__x86_64__)
   bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vl");

@@ -25,8 +25,8 @@ namespace st = torch::stable;
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// A tensor whose rows follow one another (plain, channels_last, or slices of them along n and c), copied only if it is
-// none.
+// A tensor whose rows follow one another (plain, channels_last, or slices of them along n and c): copied only
+// where they do not.
 Tensor with_planes(const Tensor& x) {
   bool lines = x.size(2) <= 1 || x.size(3) <= 1 || x.stride(2) == x.size(3) * x.stride(3);
   return lines ? x : st::contiguous(x);

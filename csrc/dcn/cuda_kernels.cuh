@@ -159,7 +159,7 @@ __global__ void gradients_kernel(CudaShape s, int64_t first, int64_t count, cons
 }
 
 // The power of two by which the largest possible sum fills 61 bits: terms * max|grad_output| * max|weight| * max|mask|.
-// It is not a number when one of these is none or infinite, and makes the whole gradient so.
+// It is NaN when one of these is NaN or infinite, and makes the whole gradient so.
 template <typename T, typename Acc>
 __global__ void scale_kernel(const T* grad_output, const T* weight, const Acc* mask, double terms, double* scale) {
   double largest = terms * double(Acc(*grad_output)) * double(Acc(*weight)) * (mask ? double(*mask) : 1.0);
