@@ -11,7 +11,6 @@ MATLAB code of BasicVSR's authors (DUF's differs: 13 x 13). Frames that are ther
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from vsr.data.imresize import imresize
 from vsr.data.meta_info import read_meta_info
 from vsr.data.stores import FolderStore, open_store
+from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_atomically
 
 BD_SIGMA = 1.6
@@ -47,9 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)  # the frames are spread over threads already
     try:
         run(options)
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from None
 
 
 def run(options: argparse.Namespace) -> None:
@@ -118,4 +117,4 @@ def bd(frame: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

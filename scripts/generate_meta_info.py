@@ -7,7 +7,6 @@ python scripts/generate_meta_info.py --from FOLDER --to FILE --first 10   # the 
 
 import argparse
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from vsr.data.meta_info import ClipInfo, write_meta_info
 from vsr.data.stores import FrameStore, open_store
+from vsr.utils.errors import UserError, exit_cleanly
 
 VIMEO_SHAPE = (256, 448, 3)  # Xue et al., IJCV 2019; every septuplet
 # REDS (Nah et al., CVPRW 2019): 240 training clips 000-239, and 30 validation clips that regrouping names 240-269.
@@ -49,9 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
             lists = {(options.to or Path("meta_info")) / name: reds_clips(*REDS_LISTS[name]) for name in REDS_LISTS}
         else:
             lists = {options.to: folder_clips(options.source, options.first, options.threads)}
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from None
     for path, clips in lists.items():
         if options.dry_run:
             print("\n".join(clip.line() for clip in clips))
@@ -106,4 +105,4 @@ def clip_info(store: FrameStore, name: str, first: int | None) -> ClipInfo:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

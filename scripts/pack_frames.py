@@ -11,7 +11,6 @@ two forms are in docs/data.md.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import lmdb
@@ -21,10 +20,11 @@ from vsr.data.meta_info import read_meta_info
 from vsr.data.pack_writer import PackPlan, estimate_bytes, free_bytes, partial_path, verify_pack, write_pack
 from vsr.data.packs import TILE_SIZE
 from vsr.data.stores import FrameStore, IOBackend, open_store
+from vsr.utils.errors import UserError, exit_cleanly
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Does what the command line asks for."""
+def main(arguments: list[str] | None = None) -> int:
+    """Does what the command line asks for; returns the exit code, 1 if a pack is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=Path, help="folder of clips, or LMDB of images")
     parser.add_argument("--to", type=Path, help="LMDB to make")
@@ -42,10 +42,13 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--tile-size {options.tile_size} is not in 1 to 255")
     try:
         failed = verify(options.verify, options.source) if options.verify else pack(options)
-    except (ValueError, OSError, lmdb.Error) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(1 if failed else 0)
+    except (ValueError, FileNotFoundError, lmdb.Error) as error:
+        raise UserError(str(error)) from None
+    except OSError as error:
+        if error.errno is None:  # not the system's, but write_pack's: it says what to do
+            raise UserError(str(error)) from None
+        raise
+    return 1 if failed else 0
 
 
 def pack(options: argparse.Namespace) -> bool:
@@ -59,7 +62,7 @@ def pack(options: argparse.Namespace) -> bool:
     size -= (partial / "data.mdb").stat().st_size if (partial / "data.mdb").is_file() else 0
     print(f"{len(plan.keys)} frames as {options.form}: about {size / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free")
     if size > 0.98 * free:
-        raise OSError(f"not enough space at '{options.to}'; --form tiles needs about half, --meta packs fewer clips")
+        raise UserError(f"not enough space at '{options.to}'; --form tiles needs about half, --meta packs fewer clips")
     if options.dry_run:
         return False
     with tqdm(total=len(plan.keys), unit="frame", desc=options.to.name) as bar:
@@ -106,4 +109,4 @@ def keys_of(store: FrameStore, meta: Path | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

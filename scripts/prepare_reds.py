@@ -17,7 +17,6 @@ import argparse
 import os
 import re
 import shutil
-import sys
 import zipfile
 import zlib
 from collections import defaultdict
@@ -29,6 +28,7 @@ from typing import Literal, NamedTuple
 from tqdm import tqdm
 
 from vsr.data.images import SIZE_BYTES, image_size
+from vsr.utils.errors import UserError, exit_cleanly
 
 Mode = Literal["link", "move", "copy"]
 NUM_FRAMES = 100
@@ -47,10 +47,6 @@ class Part(NamedTuple):
     side: str
     num_clips: int
     first_clip: int  # its clip 000 becomes this
-
-
-class RedsError(Exception):
-    """What is wrong with the data, in one message."""
 
 
 def parts() -> list[Part]:
@@ -74,16 +70,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
     parser.add_argument("--check", action="store_true", help="only check the result")
     options = parser.parse_args(arguments)
-    try:
-        if not options.check:
-            if options.source is None:
-                parser.error("--from is needed (or --check)")
-            prepare(options.source, options.to, options.mode, options.threads, options.dry_run)
-        if not options.dry_run:
-            check(options.to, options.threads)
-    except (RedsError, OSError, zipfile.BadZipFile) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        sys.exit(2)
+    if not options.check:
+        if options.source is None:
+            parser.error("--from is needed (or --check)")
+        prepare(options.source, options.to, options.mode, options.threads, options.dry_run)
+    if not options.dry_run:
+        check(options.to, options.threads)
 
 
 def prepare(source: Path, target: Path, mode: Mode, threads: int, dry_run: bool) -> None:
@@ -99,7 +91,7 @@ def prepare(source: Path, target: Path, mode: Mode, threads: int, dry_run: bool)
         clips = find_part(source, part, archives)
         lost = [f"{k:03d}" for k in missing if k not in clips]
         if lost:
-            raise RedsError(
+            raise UserError(
                 f"{part.name} in '{source}' lacks {len(lost)} of {part.num_clips} clips of {NUM_FRAMES} frames: "
                 f"{' '.join(lost[:8])}"
             )
@@ -130,7 +122,7 @@ def refuse_half_merged(target: Path) -> None:
         for clip in clip_folders(target / side):
             if not is_whole(clip):
                 count = sum(1 for _ in clip.glob("*.png"))
-                raise RedsError(
+                raise UserError(
                     f"'{clip}' holds {count} frames instead of {NUM_FRAMES}: a copy was stopped half-way. Remove that "
                     "folder and start again"
                 )
@@ -152,7 +144,7 @@ def find_part(source: Path, part: Part, archives: dict[str, zipfile.ZipFile]) ->
     if len(clips) < part.num_clips:
         clips = {**found_members(source, part, archives), **clips}
     if not clips:
-        raise RedsError(
+        raise UserError(
             f"'{source}' holds neither {part.name}.zip nor a folder {part.name} with clips of {NUM_FRAMES} frames; it "
             "is at https://seungjunnah.github.io/Datasets/reds.html"
         )
@@ -192,7 +184,7 @@ def found_members(source: Path, part: Part, archives: dict[str, zipfile.ZipFile]
         try:
             archive = archives[str(file)] = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
-            raise RedsError(f"'{file}' is damaged or not complete ({error}); download it again") from None
+            raise UserError(f"'{file}' is damaged or not complete ({error}); download it again") from None
         for info in archive.infolist():
             match = _MEMBER.search(info.filename)
             if match:
@@ -212,7 +204,7 @@ def check_space(target: Path, plan: list[tuple[Part, int, Clip]], mode: Mode) ->
     existing = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > 0.98 * free:
-        raise RedsError(f"{needed / 1e9:.1f} GB are to be written, but '{existing}' has {free / 1e9:.1f} GB free")
+        raise UserError(f"{needed / 1e9:.1f} GB are to be written, but '{existing}' has {free / 1e9:.1f} GB free")
 
 
 def place(clip: Clip, target: Path, mode: Mode, archives: dict[str, zipfile.ZipFile]) -> None:
@@ -244,7 +236,7 @@ def unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> None:
         with archive.open(info) as packed, file.open("wb") as out:
             shutil.copyfileobj(packed, out, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise RedsError(f"'{archive.filename}' is damaged in {info.filename} ({error}); download it again") from None
+        raise UserError(f"'{archive.filename}' is damaged in {info.filename} ({error}); download it again") from None
 
 
 def check(target: Path, threads: int) -> None:
@@ -257,7 +249,7 @@ def check(target: Path, threads: int) -> None:
         found = [problem for result in tqdm(results, total=len(jobs), unit="clip", desc="Check") for problem in result]
     if found:
         more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
-        raise RedsError(f"{len(found)} problems in '{target}': {'; '.join(found[:5])}{more}")
+        raise UserError(f"{len(found)} problems in '{target}': {'; '.join(found[:5])}{more}")
     clips = NUM_TRAIN + NUM_VAL
     print(f"'{target}' is complete: {clips} clips x {NUM_FRAMES} frames, GT and LQ")
     print(f"val_partition REDS4: clips 000 011 015 020 test, the other {clips - 4} train")
@@ -282,4 +274,4 @@ def problems(clip: Path, size: tuple[int, int]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

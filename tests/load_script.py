@@ -1,9 +1,13 @@
-"""Imports a file of scripts/ as a module."""
+"""Imports a file of scripts/ as a module, and runs it as the command line would."""
 
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+
+import pytest
+
+from vsr.utils.errors import exit_cleanly
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,3 +18,9 @@ def load_script(name: str) -> ModuleType:
     sys.modules[name] = module  # so that its functions can be pickled for worker processes
     spec.loader.exec_module(module)
     return module
+
+
+def exit_code(script: ModuleType, *arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        exit_cleanly(lambda: script.main([str(argument) for argument in arguments]))
+    return stop.value.code

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from load_script import load_script
+from load_script import exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data.imresize import imresize
@@ -68,9 +68,7 @@ def test_a_dry_run_makes_nothing(gt, tmp_path):
 
 
 def fails(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        script.main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
+    assert exit_code(script, *arguments) == 2
     return capsys.readouterr().err
 
 

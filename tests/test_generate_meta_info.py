@@ -1,5 +1,5 @@
 import pytest
-from load_script import ROOT, load_script
+from load_script import ROOT, exit_code, load_script
 from synthetic import make_clips
 
 script = load_script("generate_meta_info")
@@ -59,8 +59,6 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
 )
 def test_what_cannot_be_listed_is_named(tmp_path, make, message, capsys):
     make(tmp_path / "set")
-    with pytest.raises(SystemExit) as stop:
-        script.main(["--from", str(tmp_path / "set"), "--to", str(tmp_path / "list.txt")])
-    assert stop.value.code == 2
+    assert exit_code(script, "--from", tmp_path / "set", "--to", tmp_path / "list.txt") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "list.txt").exists()

@@ -11,7 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from load_script import ROOT, load_script
+from load_script import ROOT, exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler
@@ -38,9 +38,7 @@ def copy(clips, tmp_path):
 
 
 def run(*arguments):
-    with pytest.raises(SystemExit) as stop:
-        script.main([str(argument) for argument in arguments])
-    return stop.value.code
+    return exit_code(script, *arguments)
 
 
 def pack(source, target, *arguments):

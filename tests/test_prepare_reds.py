@@ -4,7 +4,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from load_script import load_script
+from load_script import exit_code, load_script
 
 script = load_script("prepare_reds")
 
@@ -212,9 +212,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch, mode):
 
 def fails(capsys, *arguments):
     """Returns the message of a run that must fail."""
-    with pytest.raises(SystemExit) as stop:
-        script.main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
+    assert exit_code(script, *arguments) == 2
     return capsys.readouterr().err
 
 

@@ -55,6 +55,7 @@ def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
         (OSError(errno.ENOSPC, "No space left on device", "log"), 2, "log: the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "experiments"), 2, "experiments: Permission denied"),
         (FileExistsError(errno.EEXIST, "File exists", "experiments"), 2, "experiments: a file stands where a folder"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "x.whl"), 2, "x.whl: a folder stands where a file"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )

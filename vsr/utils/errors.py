@@ -29,6 +29,8 @@ def exit_cleanly(main: Callable[[], int | None]) -> None:
             reason = f"{error.strerror}: change the permissions, or work in another folder"
         elif error.errno in (errno.EEXIST, errno.ENOTDIR):
             reason = "a file stands where a folder is needed: move it away"
+        elif error.errno == errno.EISDIR:
+            reason = "a folder stands where a file is needed: name a file"
         else:
             raise
         tell(UserError(f"{error.filename}: {reason}"))
