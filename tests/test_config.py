@@ -248,6 +248,14 @@ def test_a_base_is_merged_and_null_removes(tmp_path, tree):
     assert options.train.total_iter == 4
 
 
+def test_a_merge_key_repeats_a_mapping_and_what_stands_beside_it_wins(tmp_path):
+    text = "datasets: {train: {<<: &data {type: A, dataroot: x}, name: a}, val: {<<: *data, type: B, name: b}}"
+    assert config.read_tree(write(tmp_path, text))["datasets"] == {
+        "train": {"type": "A", "dataroot": "x", "name": "a"},
+        "val": {"type": "B", "dataroot": "x", "name": "b"},
+    }
+
+
 def test_overrides_are_set_and_checked(tmp_path, tree):
     file = write(tmp_path, tree)
     options = config.load(file, ["train.optim_g.lr=2e-4", "datasets.train.interval_list=[1, 1]", "num_gpu=0"])
