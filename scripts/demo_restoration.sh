@@ -6,10 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 .venv/bin/python scripts/prepare_restoration_demo.py "$@"
-interval=$(cat datasets/demo_restoration/frame_interval.txt)
-options=(-opt options/demo_restoration.yml)
-for phase in train val test; do
-    options+=(--set "datasets.$phase.frame_interval=$interval")
-done
-.venv/bin/python -m vsr.train "${options[@]}" --auto_resume
-.venv/bin/python -m vsr.test "${options[@]}" --save_weights
+options=datasets/demo_restoration/options.yml  # options/demo_restoration.yml with the frame_interval that fits the video
+.venv/bin/python -m vsr.train -opt $options --auto_resume
+.venv/bin/python -m vsr.test -opt $options --save_weights

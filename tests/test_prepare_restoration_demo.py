@@ -6,6 +6,7 @@ import pytest
 from load_script import load_script
 from videos import make_video
 
+from vsr import config
 from vsr.data import HumanEvaDataset, sample_videos
 from vsr.data.frame_windows import reach
 from vsr.utils.errors import UserError
@@ -65,8 +66,8 @@ def test_parts_share_no_frame_and_hold_windows(source):
 
 
 def open_part(root, part):
-    interval = int((root / "frame_interval.txt").read_text())
-    return HumanEvaDataset(str(root), str(root / f"{part}_list.csv"), frame_interval=interval)
+    section = config.read_tree(root / "options.yml")["datasets"][part]
+    return HumanEvaDataset(str(root), str(root / f"{part}_list.csv"), frame_interval=section["frame_interval"])
 
 
 def test_the_installed_video_is_preferred(small, vtest, wheel, tmp_path, capsys):
@@ -80,6 +81,15 @@ def test_the_installed_video_is_preferred(small, vtest, wheel, tmp_path, capsys)
     assert (sample["key"], sample["action"], sample["camera"]) == ("S1_Walking_1_(C1)/000044", "Walking", "C1")
     assert (root / "video" / "S1" / "Walking_1_(C1).avi").read_bytes() == vtest.read_bytes()
     assert (root / "SOURCE.txt").read_text().startswith("vtest\nvtest.avi of Debian's package opencv-doc")
+
+
+def test_its_options_are_the_demo_s_with_the_interval_that_fits(vtest, small, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    script.prepare(tmp_path / "link" / "demo", vtest=vtest)
+    options = config.load(tmp_path / "link" / "demo" / "options.yml", missing_data="note")
+    assert options.name == "demo_restoration"
+    assert [options.datasets[part].open.keywords["frame_interval"] for part in ("train", "val", "test")] == [1, 1, 1]
 
 
 def test_the_package_is_downloaded_and_unpacked_where_there_is_apt_get(small, vtest, tmp_path, monkeypatch):
