@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("datasets/Charades"), help="(default: %(default)s)")
     parser.add_argument("--annotations", type=Path, help="folder of the official CSVs, if elsewhere")
-    parser.add_argument("--max-side", type=int, help="shrinks frames to so many pixels on their longer side")
+    parser.add_argument("--max-side", type=int, help="longest side in pixels; larger frames are shrunk")
     parser.add_argument("--accept-short", action="store_true", help="takes videos that end before their header says")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="videos at a time")
     parser.add_argument("--dry-run", action="store_true", help="says what would be done, and stops")

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--cameras", nargs="+", default=["C1", "C2", "C3"], help="(default: C1 C2 C3; grey: BW1 to BW4)"
     )
     parser.add_argument("--with-s4", action="store_true", help="adds trial 2 of subject S4 to the test list")
-    parser.add_argument("--max-side", type=int, help="shrinks frames to so many pixels on their longer side")
+    parser.add_argument("--max-side", type=int, help="longest side in pixels; larger frames are shrunk")
     parser.add_argument("--accept-short", action="store_true", help="takes videos that end before their header says")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="videos at a time")
     parser.add_argument("--dry-run", action="store_true", help="says what would be done, and stops")

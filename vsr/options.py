@@ -131,7 +131,7 @@ class LoggerOptions:
         save_checkpoint_freq: iterations between two saved weights and states.
         use_tb_logger: writes TensorBoard curves to ``experiments/NAME/tb_logger``.
         keep_states: newest training states that are kept; older ones are deleted.
-        keep_state_every: of the older states, those of every so many iterations are kept too; null keeps none.
+        keep_state_every: older states whose iteration is a multiple of this are kept too; null keeps none.
         keep_weights: newest weight files that are kept; null keeps all.
         on_failed_write: what to do when something cannot be written while training, say because the disk is full:
             ``stop`` with a message, or ``go_on`` without it, to make room meanwhile; the last save has to work.

@@ -79,7 +79,7 @@ def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
         x: (n, p), pixels.
 
     Returns:
-        (n, c, p). A coordinate that is not a number gives values that are none.
+        (n, c, p). A NaN coordinate gives NaN.
     """
     n, c, h, w = image.shape
     inside = (y >= -1) & (y < h) & (x >= -1) & (x < w)

@@ -39,5 +39,5 @@ def read_offsets(network: nn.Module, place: Place) -> list[LayerOffset]:
 
 
 def worst_offset(offsets: list[LayerOffset]) -> LayerOffset | None:
-    """Returns the layer with the largest mean, not a number counting as largest; None without layers."""
+    """Returns the layer with the largest mean (NaN counts as largest); None without layers."""
     return max(offsets, key=lambda offset: math.inf if math.isnan(offset.mean) else offset.mean, default=None)

@@ -59,7 +59,7 @@ def parameter_groups(network: nn.Module, lr: float, dcn_lr_mul: float) -> list[d
     Args:
         network: its deformable convolutions have ``dcn`` in their names.
         lr: the learning rate of the others.
-        dcn_lr_mul: what the deformable convolutions' rate is multiplied with.
+        dcn_lr_mul: what the deformable convolutions' rate is multiplied by.
     """
     named = list(network.named_parameters())
     groups = []

@@ -37,7 +37,7 @@ class Run(NamedTuple):
         folder: the experiment's.
         logger: what is written, and how often.
         val_freq: iterations between validations; None validates at the end only.
-        batches: this process's batches, without end, after so many samples that all processes have consumed.
+        batches: this process's batches, without end, given how many samples all processes have consumed so far.
         batch_size: samples of a batch over all processes.
         validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
         settings: the resolved options, kept in the state.

@@ -58,13 +58,13 @@ def multi_step_restart(
     restarts: list[int] = [0],  # noqa: B006 (read only)
     restart_weights: list[float] = [1.0],  # noqa: B006 (read only)
 ) -> float:
-    """Returns a rate that is multiplied with ``gamma`` at each milestone and set anew at each restart.
+    """Returns a rate that is multiplied by ``gamma`` at each milestone and set anew at each restart.
 
     Args:
         iteration: counted from 0.
         base_lr: the rate at the start.
         milestones: iterations at which the rate falls.
-        gamma: what it is multiplied with.
+        gamma: what it is multiplied by.
         restarts: iterations at which the rate is ``base_lr`` times the restart's weight again.
         restart_weights: as many as restarts.
 

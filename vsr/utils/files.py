@@ -47,7 +47,7 @@ def write_text_atomically(file: Path, text: str) -> None:
 
 @contextmanager
 def failing_is_told(active: bool) -> Iterator[None]:
-    """Where ``active``, a write that fails is only told."""
+    """Where ``active``, a write that fails is only logged."""
     try:
         yield
     except (OSError, UserError) as error:
