@@ -11,10 +11,17 @@ from vsr import test, train
 from vsr.archs import EDVR, EDVRMemory
 from vsr.data import VideoTestDataset
 from vsr.memory import PixSentence, PixSim, PixWise
-from vsr.memory.pictures import MARK, PANEL, memory_pictures, position_maps, weight_bars, weight_maps
+from vsr.memory_pictures import (
+    MARK,
+    PANEL,
+    memory_pictures,
+    position_maps,
+    save_weight_pictures,
+    weight_bars,
+    weight_maps,
+)
 from vsr.options import DatasetOptions, LoaderOptions
 from vsr.utils.errors import UserError
-from vsr.weight_pictures import save_weight_pictures
 
 LABELS = ["-1", "0", "+1"]
 

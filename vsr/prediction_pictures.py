@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from vsr.evaluation import to_image, write_image
-from vsr.memory.pictures import weight_bars, weight_maps
+from vsr.memory_pictures import weight_bars, weight_maps
 from vsr.pictures import beside, difference
 from vsr.prediction import COMPARED, Predicted
 

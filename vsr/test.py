@@ -19,6 +19,7 @@ from vsr.evaluation import (
     restore_all,
     write_image,
 )
+from vsr.memory_pictures import save_weight_pictures
 from vsr.ops.backend import announce
 from vsr.options import DatasetOptions, Options
 from vsr.pictures import comparison
@@ -41,7 +42,6 @@ from vsr.utils.log import logger, start_log
 from vsr.utils.memory import keep_freed_memory
 from vsr.utils.place import Place, from_all_ranks, take_place
 from vsr.utils.weight_files import read_weights
-from vsr.weight_pictures import save_weight_pictures
 
 SHOWN_SAMPLES = 5  # rows of a next-frame test set's picture
 

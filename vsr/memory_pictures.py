@@ -1,23 +1,58 @@
-"""Pictures of a memory's weights: which frames it read, and where in them.
+"""Pictures of a memory's weights: which frames it read, and where in them; ``python -m vsr.test … --save_weights``.
 
 All are (h, w, 3) uint8, BGR. Frames stand side by side, oldest first, under a title; brighter is more weight, black to
 yellow, and the scale on the right says what the brightest is worth.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from vsr.memory.pixsentence import PixSentence
+from vsr.archs import EDVRMemory
+from vsr.data.loader import batches
+from vsr.evaluation import padded, to_image, write_image
+from vsr.memory import PixSentence
+from vsr.options import DatasetOptions
+from vsr.utils.errors import UserError
 
 PANEL = 160  # smallest height of a frame, in pixels
 TITLE = 22  # height of a line of text
 GAP = 6
 WHITE, BLACK, GRAY = (255, 255, 255), (0, 0, 0), (150, 150, 150)
 BAR, MARK = (60, 110, 220), (80, 255, 80)
+
+
+def save_weight_pictures(network: nn.Module, entry: DatasetOptions, folder: Path, device: torch.device) -> None:
+    """Writes ``folder/CLIP/FRAME_NAME.png`` for every frame of a test set; see ``memory_pictures`` for the names.
+
+    Args:
+        network: an EDVRMemory.
+        entry: the test set.
+        folder: receives the pictures.
+        device: the network's.
+
+    Raises:
+        UserError: the network has no memory.
+    """
+    if not isinstance(network, EDVRMemory):
+        raise UserError(f"--save_weights draws a memory's weights, but {type(network).__name__} has no memory")
+    center = network.center_frame_idx
+    labels = [f"{index - center:+d}" if index != center else "0" for index in range(network.num_frame)]
+    dataset = entry.open()
+    samples = batches(dataset, num_workers=entry.loader.num_worker_per_gpu)
+    for sample in tqdm(samples, total=len(dataset), unit="frame", desc="weights", leave=False):
+        window = padded(sample["lq"], network.size_multiple)
+        with torch.inference_mode():
+            aligned = network.align(window.unsqueeze(0).to(device))
+            memory = network.memory_fusion.memory
+            pictures = memory_pictures(memory, aligned[:, center], aligned, window, labels, center)
+        for name, picture in pictures.items():
+            write_image(folder / sample["clip"] / f"{sample['frame']}_{name}.png", picture)
 
 
 def memory_pictures(
@@ -112,7 +147,7 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
     """
     rows = []
     for maps, (down, right) in zip(weights.numpy(), positions.tolist(), strict=True):
-        asked = _enlarged(_to_bgr(frames[center]))
+        asked = _enlarged(to_image(frames[center]))
         cv2.circle(asked, (round(right * asked.shape[1]), round(down * asked.shape[0])), 7, MARK, 2)
         panels = [np.vstack([_title("asked here", asked.shape[1]), asked])]
         frame, row, column = np.unravel_index(maps.argmax(), maps.shape)
@@ -136,7 +171,7 @@ def _with_forgotten(weights: Tensor, dim: int, num_frames: int) -> Tensor:
 
 def _overlay(share: np.ndarray, frame: Tensor, highest: float) -> np.ndarray:
     """Returns the frame in gray with the colours of a map (h, w) over it."""
-    picture = _enlarged(_to_bgr(frame))
+    picture = _enlarged(to_image(frame))
     gray = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     size = (picture.shape[1], picture.shape[0])
     colours = cv2.resize(_heat(share, highest), size, interpolation=cv2.INTER_NEAREST)
@@ -156,11 +191,6 @@ def _scale(height: int, highest: float) -> np.ndarray:
     cv2.putText(scale, f"{highest:.2g}", (20, TITLE + 10), cv2.FONT_HERSHEY_SIMPLEX, 0.4, BLACK, 1, cv2.LINE_AA)
     cv2.putText(scale, "0", (20, height - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.4, BLACK, 1, cv2.LINE_AA)
     return scale
-
-
-def _to_bgr(frame: Tensor) -> np.ndarray:
-    image = (frame.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(image[..., ::-1])
 
 
 def _enlarged(picture: np.ndarray) -> np.ndarray:
