@@ -59,6 +59,11 @@ def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, A
     return described
 
 
+def protocol_names(protocols: dict[str, Any]) -> str:
+    """Returns each metric with its protocol's name, "psnr reds4-rgb, ssim reds4-rgb"."""
+    return ", ".join(f"{metric} {protocol['name']}" for metric, protocol in protocols.items())
+
+
 def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> None:
     """Warns where bicubic does not give what is published for the protocol.
 

@@ -14,6 +14,7 @@ from scipy.stats import t as student_t
 from vsr.evaluation import Restored, baselines, middle_sample, to_image, write_image
 from vsr.options import Options
 from vsr.pictures import comparison
+from vsr.report import protocol_names
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger
@@ -157,12 +158,11 @@ def provenance(rows: list[Row], options: Options, command: str) -> list[str]:
     report = json.loads((results[0] / "metrics.json").read_text())
     dataset, entry = list(report["datasets"].items())[-1]
     device = json.loads((results[0] / "costs.json").read_text())["device"]
-    protocols = ", ".join(f"{metric} {protocol['name']}" for metric, protocol in entry["protocols"].items())
     clips = len(clip_scores(results[0], "network"))
     length = f"{options.train.total_iter} iterations, {len(results)} seed(s)"
     return [
         f"`{command}`, {date.today().isoformat()}",
-        f"{length}; test set {dataset}: {clips} clip(s); {protocols}",
+        f"{length}; test set {dataset}: {clips} clip(s); {protocol_names(entry['protocols'])}",
         f"{device}; torch {report['versions']['torch']}, vsr {report['versions']['vsr']}",
     ]
 

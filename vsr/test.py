@@ -29,6 +29,7 @@ from vsr.registry import task_of
 from vsr.report import (
     describe_protocols,
     picture_file,
+    protocol_names,
     sha256,
     show_table,
     versions,
@@ -143,8 +144,7 @@ def test_restoration(
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, folder / "visualization")
         return scores, {"protocols": {}, "scores": {}}
     protocols = describe_protocols(dataset, entry.name, options)
-    names = ", ".join(f"{metric} {protocol['name']}" for metric, protocol in protocols.items())
-    show_table(scores, f"protocols: {names}", folder, entry.name, place)
+    show_table(scores, f"protocols: {protocol_names(protocols)}", folder, entry.name, place)
     means = average(scores)
     warn_of_other_frames(protocols, means.get("bicubic", {}).get("mean", {}))
     return scores, {"protocols": protocols, "scores": means}
