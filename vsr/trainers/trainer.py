@@ -209,7 +209,7 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        is_bad = any_rank(not math.isfinite(float(norm) + float(loss)), self.run.place)
+        is_bad = any_rank(not math.isfinite(float(loss + norm)), self.run.place)
         is_well = not looks or self.offsets_are_well()
         if is_bad:
             self.bad_steps += 1
