@@ -98,6 +98,9 @@ def test_a_clip_is_named_after_its_video(video, clip):
         ("a.avi,one\nb\n", "line 1: expected a clip"),
         ('clip\n"a\n', "line [23]: unexpected end of data; only cells with commas need quotes"),
         (b"clip\n\xff\xfe\x00", "is not a text file in UTF-8"),
+        ("clip;start;end\na;0;5\n", "line 1: cells are separated by commas, got 'clip;start;end'"),
+        ("clip\tstart\na\t5\n", "line 1: cells are separated by commas"),
+        ("video/S1/Box_1_(C1).avi; 3\n", "line 1: cells are separated by commas"),
         (b"\x00\x01\x02", "cannot be the name|NUL"),
     ],
 )

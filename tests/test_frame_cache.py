@@ -1,5 +1,6 @@
 import multiprocessing
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +115,13 @@ def test_a_disk_too_small_is_told_before_anything_is_written(root, monkeypatch):
     with pytest.raises(ValueError, match=r"frame_cache '.*cache' would take 0.0 GB more and 0.0 GB are free; name a"):
         open_cache(root).read(CLIPS[0], [0])  # 2 * 20 frames of 144 bytes
     assert not files(root)
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_option(root):
+    cache = open_cache(root)
+    cache.folder = Path("/proc/cache")
+    with pytest.raises(ValueError, match="frame_cache '/proc/cache' cannot be made; name a folder elsewhere"):
+        cache.read(CLIPS[0], [0])
 
 
 def test_frames_of_two_sizes_are_refused(root):

@@ -1,5 +1,7 @@
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -35,6 +37,7 @@ def test_what_is_no_frame_is_passed_over(tmp_path):
     (folder / "notes 7.txt").write_text("")
     (folder / ".000003.jpg").write_text("")
     (folder / "sub5.d").mkdir()
+    (folder / "000003.png").mkdir()
     assert len(list_frames(folder)) == 3
 
 
@@ -65,9 +68,9 @@ def test_a_missing_folder_is_named(tmp_path):
 @given(st.integers(0, 10**9), st.integers(1, 30), st.integers(1, 9), st.randoms())
 def test_order_does_not_depend_on_the_file_system(first, count, digits, random):
     names = [f"x-{number:0{digits}d}.jpg" for number in range(first, first + count)]
-    shuffled = random.sample(names, count)
+    shuffled = [SimpleNamespace(name=name, is_file=lambda: True) for name in random.sample(names, count)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "listdir", lambda _: shuffled)
+        patch.setattr(os, "scandir", lambda _: nullcontext(shuffled))
         assert [name.decode() for name in list_frames(Path("/"))] == names
 
 

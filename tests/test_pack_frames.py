@@ -177,7 +177,7 @@ def test_mixed_sizes_are_packed_as_they_are_and_refused_by_training(copy, tmp_pa
     roots = tmp_path / "gt.lmdb", tmp_path / "lq.lmdb"
     options = {"io_backend": LMDB, "val_partition": "none", "gt_size": 64, "num_frame": 3}
     dataset = REDSDataset(*roots, copy.meta, **options)
-    with pytest.raises(ValueError, match="key 000/00000003 is 20 x 30, too small for Crop"):
+    with pytest.raises(ValueError, match="key 000/00000003 is 20 x 30, not 64 x 96 as the others"):
         for epoch in range(20):
             dataset[SampleKey(3, epoch)]
 

@@ -299,10 +299,32 @@ def test_a_frame_that_is_damaged_or_missing_later_is_named_when_it_is_read(copy)
 
 def test_frames_of_another_size_within_a_clip_are_named(copy):
     cv2.imwrite(str(copy.gt / "000" / "00000004.png"), np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"00000004\.png is 16 x 16, too small for"):
+    with pytest.raises(ValueError, match=r"00000004\.png is 16 x 16, not 64 x 96 as the others"):
         reds(copy)[4]
 
 
 def test_construction_reads_only_headers(clips, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded a frame"))
     reds(clips)
+
+
+@pytest.mark.parametrize("side", ["gt", "lq"])
+def test_a_frame_of_another_size_is_named_not_cropped_elsewhere(copy, side):
+    h, w = (128, 192) if side == "gt" else (32, 48)
+    dataset = reds(copy)
+    cv2.imwrite(str(getattr(copy, side) / "001" / "00000003.png"), np.zeros((h, w, 3), np.uint8))
+    with pytest.raises(ValueError, match=rf"001/00000003.png is {h} x {w}, not {h // 2} x {w // 2} as the others"):
+        dataset[8 + 3]
+    skipping = reds(copy, on_bad_frame="skip")
+    assert skipping[8 + 3]["key"] != "001/00000003"
+
+
+def test_a_root_in_the_home_folder_is_found_and_an_empty_one_is_refused(clips, monkeypatch):
+    monkeypatch.setenv("HOME", str(clips.meta.parent))
+    dataset = reds(
+        clips, dataroot_gt="~/train_sharp", dataroot_lq="~/train_sharp_bicubic", meta_info_file="~/meta_info.txt"
+    )
+    assert dataset.gt.root == clips.gt
+    for option in ("dataroot_gt", "dataroot_lq"):
+        with pytest.raises(ValueError, match=f"{option} is empty; name a folder"):
+            reds(clips, **{option: ""})

@@ -71,6 +71,12 @@ def test_a_crop_that_leaves_the_frame_is_refused(store, crop):
         store.read("000/00000001", crop)
 
 
+def test_a_frame_of_another_size_than_the_crop_was_drawn_for_is_refused(store):
+    assert store.read("000/00000001", Crop(0, 0, 8, 8, (32, 40))).shape == (8, 8, 3)
+    with pytest.raises(ValueError, match=r"000.00000001.*is 32 x 40, not 16 x 20 as the others; all frames of a clip"):
+        store.read("000/00000001", Crop(0, 0, 8, 8, (16, 20)))
+
+
 def test_a_missing_frame_is_named(store):
     for read in (store.read, store.size):
         with pytest.raises(FileNotFoundError, match="000/00000009"):
@@ -221,3 +227,22 @@ def test_a_damaged_database_is_named(tmp_path):
     (tmp_path / "meta_info.txt").write_text("000/00000000.png (32,40,3) 1\n")
     with pytest.raises(ValueError, match="cannot be read"):
         open_store(tmp_path, IOBackend("lmdb")).read("000/00000000")
+
+
+@pytest.mark.parametrize("name", ["00000002.png", "00000002.jpg"])
+def test_a_folder_with_the_name_of_a_frame_is_none(clips, tmp_path, name):
+    shutil.copytree(clips.gt / "000", tmp_path / "000")
+    (tmp_path / "000" / "00000002.png").unlink()
+    (tmp_path / "000" / name).mkdir()
+    store = open_store(tmp_path)
+    assert store.frames("000") == ["00000000", "00000001"]
+    assert not store.has("000/00000002")
+    with pytest.raises(FileNotFoundError, match=r"00000002\.png' does not exist"):
+        store.read("000/00000002")
+
+
+def test_a_list_of_an_lmdb_that_is_no_text_is_named(clips, tmp_path):
+    make_lmdb(tmp_path / "gt.lmdb", png_bytes(clips))
+    (tmp_path / "gt.lmdb" / "meta_info.txt").write_text("000/00000000.png (32,40,3) 1\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"meta_info\.txt is not a text file in UTF-8"):
+        open_store(tmp_path / "gt.lmdb", IOBackend("lmdb"))

@@ -41,8 +41,8 @@ def test_switches_keep_their_augmentations_out(use_hflip, use_rot):
 def test_crops_reach_every_place_and_stay_inside():
     rng = np.random.default_rng(0)
     crops = {draw_crop(rng, (6, 5), 4) for _ in range(200)}
-    assert crops == {Crop(top, left, 4, 4) for top in range(3) for left in range(2)}
-    assert draw_crop(rng, (4, 4), 4) == Crop(0, 0, 4, 4)
+    assert crops == {Crop(top, left, 4, 4, (6, 5)) for top in range(3) for left in range(2)}
+    assert draw_crop(rng, (4, 4), 4) == Crop(0, 0, 4, 4, (4, 4))
 
 
 def test_crops_do_not_depend_on_the_switches():
@@ -57,6 +57,7 @@ def test_crops_do_not_depend_on_the_switches():
 
 def test_scaled_crop_covers_the_same_place():
     assert Crop(3, 5, 16, 12).scaled(4) == Crop(12, 20, 64, 48)
+    assert Crop(3, 5, 16, 12, (20, 30)).scaled(4) == Crop(12, 20, 64, 48, (80, 120))
 
 
 def test_tensor_is_channels_first_in_0_to_1():

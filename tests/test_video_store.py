@@ -159,3 +159,13 @@ def test_a_video_that_is_exchanged_is_counted_anew(roots, films, tmp_path):
     for length in (5, 2):
         file = write_video(tmp_path / "a.avi", films["walk"][:length])
         assert len(VideoStore(file).frames("a")) == length
+
+
+def test_a_video_that_ends_early_is_told(films, tmp_path, caplog):
+    for share, frames in ((1, 7), (0.5, 2)):
+        file = write_video(tmp_path / f"{frames}.avi", films["walk"])
+        file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+        with caplog.at_level("WARNING"):
+            assert len(VideoStore(file).frames(file.stem)) == frames
+    assert len(caplog.messages) == 1
+    assert "2.avi' ends after 2 frames, its header says 7" in caplog.text

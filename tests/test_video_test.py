@@ -217,6 +217,18 @@ def test_sizes_that_do_not_match_are_named_when_built_or_when_read(copy):
         dataset[2]
 
 
+def test_an_lq_frame_of_another_size_is_named(copy):
+    dataset = VideoTestDataset(copy.lq)
+    cv2.imwrite(str(copy.lq / "000" / "00000002.png"), np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"LQ frame '000/00000002' in .* is 4 x 6, but '000/00000001' is 8 x 12; all"):
+        dataset[3]
+
+
+def test_an_empty_root_is_refused(copy):
+    with pytest.raises(ValueError, match="dataroot_gt is empty; name a folder"):
+        VideoTestDataset(copy.lq, "")
+
+
 def test_a_truncated_frame_is_named(copy):
     file = copy.lq / "001" / "00000002.png"
     file.write_bytes(file.read_bytes()[:60])

@@ -9,6 +9,7 @@ as in UCF101's lists: ``Boxing/v1.avi 3``.
 
 import csv
 import io
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -52,7 +53,7 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
         FileNotFoundError: there is no such file.
         ValueError: a line is malformed (it is named), two entries share frames of a clip, or there are none.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise FileNotFoundError(
             f"list_file '{path}' does not exist; scripts/prepare_humaneva.py and scripts/prepare_charades.py write it, "
@@ -98,7 +99,7 @@ def read_beside(path: str | Path) -> list[ClipEntry]:
     Raises:
         ValueError: two of the lists share frames; also what :func:`read_clip_list` raises.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     entries = read_clip_list(path)
     siblings = [path.with_name(name) for name in LIST_NAMES if path.name in LIST_NAMES and name != path.name]
     check_disjoint({str(path): entries} | {str(file): read_clip_list(file) for file in siblings if file.is_file()})
@@ -196,6 +197,9 @@ def _without_header(cells: list[str], place: str) -> ClipEntry:
     if len(cells) == 1:
         match = re.fullmatch(r"(.+?)\s+(\d+)", cells[0])
         cells = [match[1], match[2]] if match and is_video(match[1]) else cells
+        parts = [part.strip() for part in re.split(r"[;\t]", cells[0])]
+        if len(parts) > 1 and ("clip" in map(str.lower, parts) or any(map(is_video, parts))):
+            raise ValueError(f"{place}: cells are separated by commas, got '{cells[0][:80]}'")
     if len(cells) > 2 or (len(cells) == 2 and not (is_video(cells[0]) and cells[1].isdecimal())):
         raise ValueError(
             f"{place}: expected a clip, a video, or a video and a number, got '{','.join(cells)[:80]}'; put a "

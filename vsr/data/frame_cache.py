@@ -137,7 +137,10 @@ def _map(path: Path) -> np.ndarray:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lets one process at a time pass; the lock of a process that dies is gone with it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # below /proc, for one
+        raise ValueError(f"frame_cache '{folder}' cannot be made; name a folder elsewhere, or set it to ~") from None
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -30,7 +30,9 @@ def list_frames(folder: Path) -> np.ndarray:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder '{folder}' with the frames of clip '{folder.name}'")
-    names = [n for n in os.listdir(folder) if n.lower().endswith(IMAGE_SUFFIXES) and not n.startswith(".")]
+    with os.scandir(folder) as entries:
+        files = [entry.name for entry in entries if entry.is_file()]
+    names = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
     if not names:
         raise ValueError(f"'{folder}' holds no frames; remove the folder and prepare the clip again")
     matches = [_NUMBER_AT_THE_END.search(name) for name in names]

@@ -19,6 +19,7 @@ from vsr.data.frame_cache import ClipFrames, FrameCache
 from vsr.data.frame_files import list_frames, read_frames
 from vsr.data.optical_flow import MIN_SIDE, FlowCache
 from vsr.data.sampler import SampleKey
+from vsr.data.stores import root_path
 from vsr.data.transforms import to_planes
 
 TestType = Literal["nextframe", "subtract", "opticalflow"]
@@ -105,7 +106,8 @@ class FrameWindows:
         help_text: str,
     ) -> None:
         self.options = options
-        root = _find_root(Path(dataroot), subfolders, help_text)
+        data_folder = root_path("dataroot", dataroot)
+        root = _find_root(data_folder, subfolders, help_text)
         entries = read_beside(list_file)
         clips = {entry.clip: _find_clip(root, entry.clip, list_file, help_text) for entry in entries}
         segments = [_segment(entry, clips[entry.clip], options, list_file) for entry in entries]
@@ -113,8 +115,8 @@ class FrameWindows:
         self._report(segments, list_file)
         self._first_window = np.cumsum([0, *(segment.num_windows for segment in self.segments)])  # of each segment
         self._size = options.height, options.width
-        self._flows = FlowCache(Path(flow_cache or Path(dataroot) / "flow"))
-        self._frames = FrameCache(Path(frame_cache), self._size, clips) if frame_cache else None
+        self._flows = FlowCache(root_path("flow_cache", flow_cache) if flow_cache else data_folder / "flow")
+        self._frames = FrameCache(root_path("frame_cache", frame_cache), self._size, clips) if frame_cache else None
 
     def __len__(self) -> int:
         total = int(self._first_window[-1])

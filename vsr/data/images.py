@@ -28,7 +28,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
             Without it, a packed frame's pixels are compared with their checksum.
 
     Raises:
-        ValueError: the image is empty, truncated, damaged or no image, or the crop does not lie inside it.
+        ValueError: the image is empty, truncated, damaged or no image, or the crop does not fit it.
     """
     if len(data) == 0:
         raise ValueError(f"{source} is empty (0 bytes); copy or extract it again")
@@ -37,7 +37,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
         rectangle = crop or Crop(0, 0, packed.height, packed.width)
         _check_inside(rectangle, packed.height, packed.width, source)
         try:
-            pixels = packs.unpack_frame(data, packed, *rectangle)
+            pixels = packs.unpack_frame(data, packed, *rectangle[:4])
         except ValueError as error:
             raise ValueError(f"{source} is damaged: {error}; pack it again") from None
         if crop is None and zlib.crc32(pixels.data) != packed.checksum:
@@ -68,8 +68,12 @@ def image_size(start: bytes) -> tuple[int, int] | None:
 
 
 def _check_inside(crop: Crop, h: int, w: int, source: str) -> None:
-    if crop.top < 0 or crop.left < 0 or crop.top + crop.height > h or crop.left + crop.width > w:
-        raise ValueError(f"{source} is {h} x {w}, too small for {crop}; all frames of a clip must have one size")
+    if crop.fits(h, w):
+        return
+    reason = f"too small for {crop}"
+    if crop.frame_size not in (None, (h, w)):
+        reason = f"not {crop.frame_size[0]} x {crop.frame_size[1]} as the others"
+    raise ValueError(f"{source} is {h} x {w}, {reason}; all frames of a clip must have one size")
 
 
 def cut(pixels: np.ndarray, crop: Crop | None, source: str) -> np.ndarray:
@@ -92,9 +96,9 @@ def _decode_part_of_png(data: bytes | memoryview, crop: Crop) -> np.ndarray | No
     if bytes(data[:8]) != _PNG_START or bytes(data[24:29]) != b"\x08\x02\x00\x00\x00":
         return None
     w, h = struct.unpack(">II", data[16:24])
-    bottom, right = crop.top + crop.height, crop.left + crop.width
-    if min(crop.top, crop.left) < 0 or right > w or bottom > h:
+    if not crop.fits(h, w):
         return None
+    bottom, right = crop.top + crop.height, crop.left + crop.width
     row_bytes = 1 + 3 * w  # the filter, then the pixels
     inflated = _inflate_png(data, bottom * row_bytes)
     if inflated is None:

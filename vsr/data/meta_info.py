@@ -1,5 +1,6 @@
 """Reads and writes BasicSR's meta files: one line ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)`` per clip."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,7 +34,7 @@ def read_meta_info(path: str | Path) -> list[ClipInfo]:
         FileNotFoundError: there is no such file.
         ValueError: a line is malformed, a clip is listed twice, or the file lists nothing; the line is named.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise FileNotFoundError(
             f"meta_info_file '{path}' does not exist; `python scripts/generate_meta_info.py --from FOLDER --to FILE` "
@@ -57,10 +58,52 @@ def read_meta_info(path: str | Path) -> list[ClipInfo]:
     return list(clips.values())
 
 
+def read_text(path: Path) -> str:
+    """Returns the text of a file; raises ``ValueError`` where it is not in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8: {error}") from None
+
+
+def listed_frames(clip: ClipInfo, frames: list[str], root: Path) -> list[str]:
+    """Returns the frames that a line lists: from the one whose name ends in its ``start`` on, or the first.
+
+    Args:
+        clip: the line.
+        frames: the names of all frames of the clip, in order.
+        root: where they are, for messages.
+
+    Raises:
+        ValueError: there are too few, or none of that number.
+    """
+    from_start = ""
+    if clip.start and frames:
+        first = next((index for index, frame in enumerate(frames) if _number(frame) == clip.start), None)
+        if first is None:
+            raise ValueError(
+                f"clip '{clip.name}' has no frame {clip.start} in '{root}' ({frames[0]} to {frames[-1]}), but the "
+                "meta file starts there; without a fourth column it takes the first frames"
+            )
+        frames, from_start = frames[first:], f" from number {clip.start} on"
+    if len(frames) < clip.num_frames:
+        raise ValueError(
+            f"clip '{clip.name}' has {len(frames)} frames{from_start} in '{root}', but the meta file lists "
+            f"{clip.num_frames}"
+        )
+    return frames[: clip.num_frames]
+
+
 def write_meta_info(path: str | Path, clips: Iterable[ClipInfo]) -> None:
     """Writes a meta file: one line per clip, each ended by a line feed on every platform."""
     # whole or not at all: a list that was cut short would train on fewer clips without a word
     write_text_atomically(Path(path), "".join(f"{clip.line()}\n" for clip in clips))
+
+
+def _number(frame: str) -> int | None:
+    """Returns the number that a frame's name ends with."""
+    digits = re.search(r"[0-9]+$", frame)
+    return int(digits[0]) if digits else None
 
 
 def _parse(text: str) -> ClipInfo | None:

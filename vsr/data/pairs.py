@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vsr.data.sampler import SampleKey
-from vsr.data.stores import FrameStore, IOBackend, open_store
+from vsr.data.stores import FrameStore, IOBackend, open_store, root_path
 from vsr.data.transforms import Crop, to_unit_range
 from vsr.data.video_store import VideoStore, holds_videos
 
@@ -33,10 +32,11 @@ def open_root(option: str, dataroot: str, io_backend: IOBackend, remedy: str, vi
         remedy: how to get the data, for the message where it is missing.
         videos: it may also be a video, or a folder of videos; for reading in order.
     """
+    root = root_path(option, dataroot)
     try:
-        if videos and holds_videos(Path(dataroot)):
-            return VideoStore(Path(dataroot))
-        return open_store(dataroot, io_backend)
+        if videos and holds_videos(root):
+            return VideoStore(root)
+        return open_store(root, io_backend)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{option}: {error}. {remedy}") from None
     except ValueError as error:
@@ -56,7 +56,8 @@ def open_lq_root(
         remedy: how to get the data, for the message where it is missing.
         videos: it may also be a video, or a folder of videos.
     """
-    root, deeper = Path(dataroot_lq), Path(dataroot_lq) / f"X{scale}"
+    root = root_path("dataroot_lq", dataroot_lq)
+    deeper = root / f"X{scale}"
     if deeper.is_dir() and (clip == "*" or (not (root / clip).is_dir() and (deeper / clip).is_dir())):
         _log.info("dataroot_lq: the clips are in '%s'", deeper)
         root = deeper
@@ -129,7 +130,12 @@ def check_training_options(num_frame: int, gt_size: int, scale: int, on_bad_fram
 def read_planes(
     gt: FrameStore, lq: FrameStore, gt_key: str, lq_keys: list[str], crop: Crop, scale: int
 ) -> dict[str, np.ndarray]:
-    """Returns ``crop`` of the LQ frames and its place in the GT frame: "lq" (t, 3, h, w), "gt" (3, h, w), uint8."""
+    """Returns ``crop`` of the LQ frames and its place in the GT frame: "lq" (t, 3, h, w), "gt" (3, h, w), uint8.
+
+    Raises:
+        ValueError: a frame cannot be decoded, or is not of the size for which the crop was drawn.
+        FileNotFoundError: a frame is missing.
+    """
     lq_frames = np.stack([lq.read(key, crop) for key in lq_keys])  # (t, h, w, 3)
     gt_frame = gt.read(gt_key, crop.scaled(scale))
     return {"lq": np.moveaxis(lq_frames, -1, -3), "gt": np.moveaxis(gt_frame, -1, -3)}

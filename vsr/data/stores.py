@@ -15,6 +15,7 @@ import lmdb
 import numpy as np
 
 from vsr.data.images import SIZE_BYTES, decode, image_size
+from vsr.data.meta_info import read_text
 from vsr.data.transforms import Crop
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -60,9 +61,16 @@ class FrameStore(Protocol):
 
         Raises:
             FileNotFoundError: there is no such frame.
-            ValueError: it cannot be decoded, or the crop does not lie inside it.
+            ValueError: it cannot be decoded, or the crop does not fit it.
         """
         ...
+
+
+def root_path(option: str, dataroot: str) -> Path:
+    """Returns a data root as a path, ~ at its start the home folder; raises ``ValueError`` for an empty text."""
+    if not str(dataroot).strip():
+        raise ValueError(f"{option} is empty; name a folder")
+    return Path(os.path.expanduser(dataroot))
 
 
 def open_store(root: str | Path, io_backend: IOBackend = DISK) -> FrameStore:
@@ -113,7 +121,9 @@ class FolderStore:
         folder = self.root / clip
         if not folder.is_dir():
             return []
-        files = sorted(filter(_is_image, folder.iterdir()), key=lambda file: (natural_order(file.stem), file.name))
+        with os.scandir(folder) as entries:  # knows what is a file without asking for each
+            images = [Path(entry.name) for entry in entries if _is_image(Path(entry.name)) and entry.is_file()]
+        files = sorted(images, key=lambda file: (natural_order(file.stem), file.name))
         names: dict[str, str] = {}
         for file in files:
             other = names.setdefault(file.stem, file.name)
@@ -147,7 +157,7 @@ class FolderStore:
         if path.is_file():
             return path
         siblings = path.parent.iterdir() if path.parent.is_dir() else ()
-        return next((file for file in siblings if file.stem == path.stem and _is_image(file)), None)
+        return next((file for file in siblings if file.stem == path.stem and _is_image(file) and file.is_file()), None)
 
 
 class LmdbStore:
@@ -235,7 +245,7 @@ def _listed_keys(root: Path) -> list[str]:
     """Returns an LMDB's keys as they are stored: from meta_info.txt, or from the database where there is none."""
     meta_info = root / "meta_info.txt"
     if meta_info.is_file():
-        lines = meta_info.read_text().splitlines()
+        lines = read_text(meta_info).splitlines()
         return [os.path.splitext(line.split(" ")[0])[0] for line in lines if line.strip()]
     with _environment(root).begin() as transaction:
         return [key.decode() for key in transaction.cursor().iternext(values=False)]

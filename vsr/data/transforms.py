@@ -14,10 +14,17 @@ class Crop(NamedTuple):
     left: int
     height: int
     width: int
+    frame_size: tuple[int, int] | None = None  # (h, w) of the frames it was drawn for; those of another are refused
 
     def scaled(self, scale: int) -> "Crop":
         """Returns the same rectangle in a frame ``scale`` times as large."""
-        return Crop(self.top * scale, self.left * scale, self.height * scale, self.width * scale)
+        frame_size = self.frame_size and (self.frame_size[0] * scale, self.frame_size[1] * scale)
+        return Crop(self.top * scale, self.left * scale, self.height * scale, self.width * scale, frame_size)
+
+    def fits(self, h: int, w: int) -> bool:
+        """Returns whether it lies inside a frame of this size, and was drawn for one."""
+        is_inside = 0 <= self.top <= h - self.height and 0 <= self.left <= w - self.width
+        return is_inside and self.frame_size in (None, (h, w))
 
 
 class Augmentation(NamedTuple):
@@ -39,7 +46,7 @@ class Augmentation(NamedTuple):
 def draw_crop(rng: np.random.Generator, frame_size: tuple[int, int], crop_size: int) -> Crop:
     """Returns a square of ``crop_size`` pixels, anywhere inside a frame of ``frame_size`` (h, w)."""
     top, left = (int(rng.integers(length - crop_size + 1)) for length in frame_size)
-    return Crop(top, left, crop_size, crop_size)
+    return Crop(top, left, crop_size, crop_size, frame_size)
 
 
 def draw_augmentation(rng: np.random.Generator, use_hflip: bool, use_rot: bool) -> Augmentation:

@@ -144,11 +144,16 @@ def _open(video: Path) -> cv2.VideoCapture:
     return capture
 
 
+def ends_early(decoded: int, claimed: int) -> bool:
+    """Returns whether a video lacks more of the frames that its header promises than headers are wrong by."""
+    return claimed - decoded > max(2, claimed / 100)
+
+
 def _check_count(video: Path, decoded: int, claimed: int, accept_short: bool) -> list[str]:
     """Returns a note if the header is wrong; raises if so many frames are missing that the file is likely damaged."""
     if decoded == 0:
         raise ValueError(f"no frame of video '{video}' can be decoded; copy it again")
-    if claimed - decoded > max(2, claimed / 100) and not accept_short:
+    if ends_early(decoded, claimed) and not accept_short:
         raise ValueError(
             f"video '{video}' ends after {decoded} frames, its header says {claimed}: it is damaged, or its header is "
             "wrong. Copy it again; --accept-short takes the frames there are"

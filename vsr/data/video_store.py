@@ -13,7 +13,7 @@ from vsr.data.clip_lists import VIDEO_SUFFIXES
 from vsr.data.images import cut
 from vsr.data.stores import natural_order
 from vsr.data.transforms import Crop
-from vsr.data.video_files import decode_video
+from vsr.data.video_files import decode_video, ends_early, probe
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,14 @@ class _Reader:
 def _count_frames(file: Path, modified: int) -> int:
     """Returns how many frames a video has by decoding it, since headers are often wrong."""
     _log.info("counting the frames of '%s'", file)
-    return sum(1 for _ in decode_video(file))
+    decoded, claimed = sum(1 for _ in decode_video(file)), probe(file).num_frames
+    if ends_early(decoded, claimed):
+        _log.warning(
+            "video '%s' ends after %d frames, its header says %d: it is damaged, or its header is wrong; the frames "
+            "there are will be used. Copy it again if it should be longer",
+            *(file, decoded, claimed),
+        )
+    return decoded
 
 
 def _is_video(file: Path) -> bool:

@@ -1,14 +1,13 @@
 """Test sets: every frame of every clip with its neighbours, and its ground truth where there is one."""
 
 import logging
-import re
 from typing import Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vsr.data.meta_info import ClipInfo, read_meta_info
+from vsr.data.meta_info import ClipInfo, listed_frames, read_meta_info
 from vsr.data.pairs import check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.stores import DISK, FrameStore, IOBackend
 from vsr.data.transforms import to_planes, to_unit_range
@@ -80,7 +79,9 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         listed = {clip.name: clip for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         clip = next(iter(listed), "*")
         self.lq = open_lq_root(dataroot_lq, io_backend, clip, scale, _REMEDY, videos=True)
-        self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY, videos=True) if dataroot_gt else None
+        self.gt = (
+            open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY, videos=True) if dataroot_gt is not None else None
+        )
         names = listed or self.lq.clips()
         if not names:
             raise ValueError(f"dataroot_lq: '{self.lq.root}' holds no clips. {_REMEDY}")
@@ -103,7 +104,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
         clip, centre = self.clips[clip_index], item - int(self._first_item[clip_index])
         window = generate_frame_indices(centre, clip.num_frames, self.num_frame, self._padding_of(clip))
-        lq = np.stack([self._read_lq(f"{clip.name}/{clip.lq_frames[index]}") for index in window])  # (t, h, w, 3)
+        lq = read_window(self._read_lq, [f"{clip.name}/{clip.lq_frames[index]}" for index in window])
         frame = clip.lq_frames[centre]
         sample: dict[str, Tensor | str] = {"clip": clip.name, "frame": frame, "key": f"{clip.name}/{frame}"}
         sample["lq"] = to_unit_range(to_planes(lq))
@@ -187,34 +188,30 @@ class RecentFrames:
         return self.frames[key]
 
 
+def read_window(read: RecentFrames, keys: list[str]) -> np.ndarray:
+    """Returns frames of one clip, (t, h, w, 3) uint8 RGB.
+
+    Raises:
+        FileNotFoundError: a frame is missing.
+        ValueError: a frame cannot be decoded, or has another size than the first.
+    """
+    frames = [read(key) for key in keys]
+    h, w, _ = frames[0].shape
+    for key, frame in zip(keys, frames, strict=True):
+        if frame.shape != frames[0].shape:
+            raise ValueError(
+                f"LQ frame '{key}' in '{read.store.root}' is {frame.shape[0]} x {frame.shape[1]}, but '{keys[0]}' is "
+                f"{h} x {w}; all frames of a clip must have one size"
+            )
+    return np.stack(frames)
+
+
 def _clip_frames(store: FrameStore, clip: str, listed: ClipInfo | None) -> tuple[str, ...]:
     """Returns the listed frames of a clip, or all."""
     frames = store.frames(clip)
     if not frames:
         raise FileNotFoundError(f"clip '{clip}' has no frames in '{store.root}'. {_REMEDY}")
-    if listed is None:
-        return tuple(frames)
-    from_start = ""
-    if listed.start:
-        first = next((index for index, frame in enumerate(frames) if _number(frame) == listed.start), None)
-        if first is None:
-            raise ValueError(
-                f"clip '{clip}' has no frame {listed.start} in '{store.root}' ({frames[0]} to {frames[-1]}), but the "
-                "meta file starts there; without a fourth column it takes the first frames"
-            )
-        frames, from_start = frames[first:], f" from number {listed.start} on"
-    if len(frames) < listed.num_frames:
-        raise ValueError(
-            f"clip '{clip}' has {len(frames)} frames{from_start} in '{store.root}', but the meta file lists "
-            f"{listed.num_frames}"
-        )
-    return tuple(frames[: listed.num_frames])
-
-
-def _number(frame: str) -> int | None:
-    """Returns the number that a frame's name ends with."""
-    digits = re.search(r"[0-9]+$", frame)
-    return int(digits[0]) if digits else None
+    return tuple(listed_frames(listed, frames, store.root) if listed else frames)
 
 
 def check_window(num_frame: int, padding: str) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 
-import numpy as np
 from torch.utils.data import Dataset
 
 from vsr.data.meta_info import read_meta_info
@@ -21,7 +20,7 @@ from vsr.data.pairs import (
 from vsr.data.sampler import SampleKey
 from vsr.data.stores import DISK, IOBackend
 from vsr.data.transforms import draw_augmentation, draw_crop, to_planes, to_unit_range
-from vsr.data.video_test import Clip, Padding, RecentFrames, check_sizes, check_window
+from vsr.data.video_test import Clip, Padding, RecentFrames, check_sizes, check_window, read_window
 from vsr.registry import register
 
 HELP = (
@@ -171,7 +170,8 @@ class VideoTestVimeo90KDataset(Dataset[Sample]):
     def __getitem__(self, item: int) -> Sample:
         """Returns the sample of one septuplet."""
         key = f"{self.names[item]}/im4"
-        lq = np.stack([self._read_lq(f"{self.names[item]}/im{number}") for number in septuplet_window(self.num_frame)])
+        numbers = septuplet_window(self.num_frame)
+        lq = read_window(self._read_lq, [f"{self.names[item]}/im{number}" for number in numbers])
         gt = self._read_gt(key)
         check_sizes(gt, lq[0], self.scale, key)
         return {
