@@ -4,6 +4,7 @@
 #     scripts/check_abi.sh           against the newest PyTorch
 #     scripts/check_abi.sh 2.13.0    against that one
 set -euo pipefail
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 cd "$(dirname "$0")/.."
 root=$PWD
 work=$root/build/abi

@@ -3,6 +3,7 @@
 #   bash scripts/demo_restoration.sh --video vtest.avi    # arguments go to prepare_restoration_demo.py
 # Run again, it does only what is missing; remove experiments/demo_restoration to train anew.
 set -euo pipefail
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 .venv/bin/python scripts/prepare_restoration_demo.py "$@"

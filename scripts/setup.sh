@@ -2,6 +2,7 @@
 # Makes .venv with the tested versions and installs vsr in it, with its compiled kernels where a C++ compiler is found.
 # Run again, it does only what changed. PYTHON=… chooses the interpreter.
 set -euo pipefail
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 cd "$(dirname "$0")/.."
 
 pins=(torch==2.11.0 torchvision==0.26.0)

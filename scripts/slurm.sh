@@ -5,6 +5,7 @@
 # the same job, submitted again, goes on from there.
 #SBATCH --signal=USR1@120
 set -euo pipefail
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
 export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
