@@ -6,7 +6,8 @@
 
 BI: imresize(frame, 1 / scale, 'bicubic') of MATLAB, antialiased. BD: Gaussian blur, sigma 1.6, 12 x 12, borders
 replicated, then every 4th pixel from the 2nd: the degradation of UDM10, Vid4 and Vimeo-90K's BD tables, as in the
-MATLAB code of BasicVSR's authors (DUF's differs: 13 x 13). Frames that are there already are left alone.
+MATLAB code of BasicVSR's authors (DUF's differs: 13 x 13). Frames that are there already are left alone;
+degradation.txt beside them says what they were made with.
 """
 
 import argparse
@@ -20,30 +21,34 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from vsr.data.arguments import at_least_one, folder_to_make
 from vsr.data.imresize import imresize
-from vsr.data.meta_info import read_meta_info
-from vsr.data.stores import FolderStore, open_store
+from vsr.data.meta_info import read_meta_info, read_text
+from vsr.data.stores import FolderStore, FrameStore, open_store
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.files import write_atomically
+from vsr.utils.files import write_atomically, write_text_atomically
 
 BD_SIGMA = 1.6
 BD_SIZE = 12  # ceil(3 sigma) * 2 + 2
+STAMP = "degradation.txt"  # in the folder that is made: what its frames are made with
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Makes what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=Path, required=True, help="folder of GT clips")
-    parser.add_argument("--to", type=Path, required=True, help="folder to make")
+    parser.add_argument("--to", type=folder_to_make, required=True, help="folder to make")
     parser.add_argument("--scale", type=int, choices=[2, 3, 4], default=4)
     parser.add_argument("--degradation", choices=["BI", "BD"], default="BI")
     parser.add_argument("--meta", type=Path, help="only the clips of this meta file, all their frames")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="frames made at a time")
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="frames made at a time")
     parser.add_argument("--on-bad-frame", choices=["error", "skip"], default="error")
     parser.add_argument("--dry-run", action="store_true", help="say what would be made, and stop")
     options = parser.parse_args(arguments)
     if options.degradation == "BD" and options.scale != 4:
         parser.error("BD is defined for --scale 4 only")
+    if options.to.resolve().is_relative_to(options.source.resolve()):
+        parser.error(f"--to '{options.to}' lies in --from '{options.source}': its frames would be taken for GT")
     torch.set_num_threads(1)  # the frames are spread over threads already
     try:
         run(options)
@@ -58,11 +63,16 @@ def run(options: argparse.Namespace) -> None:
     keys = [f"{clip}/{frame}" for clip in clips for frame in store.frames(clip)]
     if not keys:
         raise ValueError(f"'{options.source}' holds no frames")
-    missing = [key for key in keys if not (options.to / f"{key}.png").is_file()]
-    print(f"{options.to}: {len(keys)} frames in {len(clips)} clips, {len(keys) - len(missing)} are there, "
-          f"{len(missing)} to make with {options.degradation} x{options.scale}")  # fmt: skip
+    there = {key for key in keys if (options.to / f"{key}.png").is_file()}
+    missing = [key for key in keys if key not in there]
+    made_with = f"{options.degradation} x{options.scale}"
+    check_made_before(store, options.to, min(there, default=None), made_with, options.scale)
+    print(f"{options.to}: {len(keys)} frames in {len(clips)} clips, {len(there)} are there, "
+          f"{len(missing)} to make with {made_with}")  # fmt: skip
     if options.dry_run:
         return
+    if not there:
+        write_text_atomically(options.to / STAMP, f"{made_with}\n")
     degrade = degradation(options.degradation, options.scale)
     bad = []
     with ThreadPoolExecutor(options.threads) as pool, tqdm(total=len(missing), unit="frame") as bar:
@@ -76,6 +86,32 @@ def run(options: argparse.Namespace) -> None:
     for problem in bad:
         print(f"left out: {problem}")
     print(f"made {len(missing) - len(bad)} frames, left out {len(bad)}")
+
+
+def check_made_before(store: FrameStore, target: Path, key: str | None, made_with: str, scale: int) -> None:
+    """Raises ``ValueError`` if the target holds frames of another degradation or scale, which would be left alone.
+
+    Args:
+        store: the GT frames.
+        target: folder of the LQ frames.
+        key: a frame that is there, whose size tells its scale where no stamp does.
+        made_with: what is asked for, "BI x4".
+        scale: likewise.
+    """
+    stamp = target / STAMP
+    before = read_text(stamp).strip() if stamp.is_file() else made_with
+    if before != made_with:
+        raise ValueError(
+            f"'{target}' holds frames made with {before}, not {made_with}; remove it, or give another --to"
+        )
+    if key is None:
+        return
+    (h, w), (lq_h, lq_w) = store.size(key), FolderStore(target).size(key)
+    if (h, w) != (lq_h * scale, lq_w * scale):
+        raise ValueError(
+            f"'{target / key}.png' is there already, {lq_h} x {lq_w}, but {made_with} makes "
+            f"{h // scale} x {w // scale} of {h} x {w}; remove '{target}', or give another --to"
+        )
 
 
 def make_one(store: FolderStore, key: str, target: Path, degrade: Callable[[np.ndarray], np.ndarray]) -> str | None:

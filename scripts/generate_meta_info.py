@@ -7,12 +7,14 @@ python scripts/generate_meta_info.py --from FOLDER --to FILE --first 10   # the 
 
 import argparse
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
 
-from vsr.data.meta_info import ClipInfo, write_meta_info
+from vsr.data.arguments import at_least_one, existing_file
+from vsr.data.meta_info import ClipInfo, read_text, write_meta_info
 from vsr.data.stores import FrameStore, open_store
 from vsr.utils.errors import UserError, exit_cleanly
 
@@ -31,15 +33,18 @@ REDS_LISTS = {  # file: (clips, frames of each)
 def main(arguments: list[str] | None = None) -> None:
     """Writes what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from", dest="source", type=Path, help="folder of clips; without it, the REDS lists")
-    parser.add_argument("--vimeo", type=Path, metavar="LIST", help="sep_trainlist.txt or sep_testlist.txt")
+    of_what = parser.add_mutually_exclusive_group()
+    of_what.add_argument("--from", dest="source", type=Path, help="folder of clips; without it, the REDS lists")
+    of_what.add_argument("--vimeo", type=existing_file, metavar="LIST", help="sep_trainlist.txt or sep_testlist.txt")
     parser.add_argument("--to", type=Path, help="file to write; for the REDS lists a folder (default: meta_info)")
-    parser.add_argument("--first", type=int, help="list at most so many frames of each clip")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="folders looked into at a time")
+    parser.add_argument("--first", type=at_least_one, help="list at most so many frames of each clip")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=os.cpu_count() or 1, help="folders looked into at a time"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the lines instead of writing them")
     options = parser.parse_args(arguments)
     if options.source is None and options.first is not None:
-        parser.error("--first needs --from: the REDS lists are fixed")
+        parser.error("--first needs --from: the other lists are fixed")
     if (options.source or options.vimeo) and options.to is None and not options.dry_run:
         parser.error("--from and --vimeo need --to FILE (or --dry-run)")
     try:
@@ -67,9 +72,12 @@ def reds_clips(numbers: range | tuple[int, ...], num_frames: int) -> list[ClipIn
 
 def vimeo_clips(file: Path) -> list[ClipInfo]:
     """Returns the lines of one of Vimeo-90K's lists, which hold names like 00001/0001."""
-    names = file.read_text().split()
+    names = read_text(file).split()
     if not names:
         raise ValueError(f"'{file}' lists nothing")
+    wrong = next((name for name in names if not re.fullmatch(r"\d+/\d+", name, re.ASCII)), None)
+    if wrong is not None:
+        raise ValueError(f"'{file}' is not a list of Vimeo-90K: expected names like 00001/0001, got '{wrong[:80]}'")
     return [ClipInfo(name, 7, VIMEO_SHAPE) for name in names]
 
 

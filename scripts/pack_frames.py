@@ -16,7 +16,8 @@ from pathlib import Path
 import lmdb
 from tqdm import tqdm
 
-from vsr.data.meta_info import read_meta_info
+from vsr.data.arguments import at_least_one
+from vsr.data.meta_info import listed_frames, read_meta_info
 from vsr.data.pack_writer import PackPlan, estimate_bytes, free_bytes, partial_path, verify_pack, write_pack
 from vsr.data.packs import TILE_SIZE
 from vsr.data.stores import FrameStore, IOBackend, open_store
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--meta", type=Path, help="pack only the clips and frames of this meta file")
     parser.add_argument("--form", choices=["raw", "tiles"], default="raw", help="plain or compressed (default: raw)")
     parser.add_argument("--tile-size", type=int, default=TILE_SIZE, help="side of a tile (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="frames packed at a time")
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="frames packed at a time")
     parser.add_argument("--on-bad-frame", choices=["error", "skip"], default="error")
     parser.add_argument("--dry-run", action="store_true", help="say how large the pack would be, and stop")
     parser.add_argument("--verify", type=Path, metavar="LMDB", help="check a pack, against --from too if given")
@@ -101,10 +102,8 @@ def keys_of(store: FrameStore, meta: Path | None) -> list[str]:
         return [f"{clip}/{frame}" for clip in store.clips() for frame in store.frames(clip)]
     keys = []
     for clip in read_meta_info(meta):
-        frames = store.frames(clip.name)
-        if len(frames) < clip.num_frames:
-            raise ValueError(f"'{meta}' lists {clip.num_frames} frames of clip '{clip.name}', there are {len(frames)}")
-        keys += [f"{clip.name}/{frame}" for frame in frames[: clip.num_frames]]
+        frames = listed_frames(clip, store.frames(clip.name), store.root)
+        keys += [f"{clip.name}/{frame}" for frame in frames]
     return keys
 
 

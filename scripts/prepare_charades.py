@@ -21,6 +21,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from vsr.data.arguments import at_least_one, existing_folder
 from vsr.data.clip_lists import ClipEntry, is_video
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
@@ -33,17 +34,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Extracts what is missing, writes the lists and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("datasets/Charades"), help="(default: %(default)s)")
-    parser.add_argument("--annotations", type=Path, help="folder of the official CSVs, if elsewhere")
-    parser.add_argument("--max-side", type=int, help="longest side in pixels; larger frames are shrunk")
+    parser.add_argument("--annotations", type=existing_folder, help="folder of the official CSVs, if elsewhere")
+    parser.add_argument("--max-side", type=at_least_one, help="longest side in pixels; larger frames are shrunk")
     parser.add_argument("--accept-short", action="store_true", help="takes videos that end before their header says")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="videos at a time")
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="videos at a time")
     parser.add_argument("--dry-run", action="store_true", help="says what would be done, and stops")
     options = parser.parse_args(arguments)
 
     jobs = find_jobs(options.root)
     folders = [options.annotations] if options.annotations else [options.root, options.root / "Charades"]
     annotations = read_annotations(folders)
-    settings = Settings(max(options.threads, 1), options.max_side, options.accept_short, options.dry_run)
+    if options.annotations and not annotations:
+        raise UserError(
+            f"--annotations '{options.annotations}' holds no Charades_v1_train.csv and Charades_v1_test.csv"
+        )
+    settings = Settings(options.threads, options.max_side, options.accept_short, options.dry_run)
     failures = extract_all(jobs, settings)
     if annotations:
         absent = len(annotations.keys() - {job.folder.name for job in jobs})

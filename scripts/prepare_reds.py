@@ -27,6 +27,7 @@ from typing import Literal, NamedTuple
 
 from tqdm import tqdm
 
+from vsr.data.arguments import at_least_one
 from vsr.data.images import SIZE_BYTES, image_size
 from vsr.utils.errors import UserError, exit_cleanly
 
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--from", dest="source", type=Path, help="folder with the zips or the unpacked folders")
     parser.add_argument("--to", type=Path, default=Path("datasets/REDS"), help="folder to make (default: %(default)s)")
     parser.add_argument("--mode", choices=["link", "move", "copy"], default="link", help="what to do with folders")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
     parser.add_argument("--check", action="store_true", help="only check the result")
     options = parser.parse_args(arguments)

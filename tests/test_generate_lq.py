@@ -90,3 +90,37 @@ def test_what_cannot_be_done_is_named(gt, tmp_path, capsys):
     )
     cv2.imwrite(str(gt / "000" / "00000000.png"), np.zeros((23, 48, 3), np.uint8))
     assert "is 23 x 48, not a multiple of 4" in fails(capsys, "--from", gt, "--to", tmp_path / "lq")
+
+
+@pytest.mark.parametrize("other", [["--scale", "3"], ["--degradation", "BD"]])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_frames_of_another_scale_or_degradation_are_refused_not_kept(gt, tmp_path, capsys, other, missing):
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq")])
+    for file in sorted((tmp_path / "lq").rglob("*.png"))[:missing]:
+        file.unlink()
+    name = {"3": "BI x3", "BD": "BD x4"}[other[1]]
+    error = fails(capsys, "--from", gt, "--to", tmp_path / "lq", *other)
+    assert f"lq' holds frames made with BI x4, not {name}; remove it, or give another --to" in error
+    assert len(list((tmp_path / "lq").rglob("*.png"))) == 6 - missing
+
+
+def test_frames_of_another_scale_without_a_stamp_are_refused_and_others_get_none(gt, tmp_path, capsys):
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq")])
+    (tmp_path / "lq" / script.STAMP).unlink()
+    error = fails(capsys, "--from", gt, "--to", tmp_path / "lq", "--scale", "3")
+    assert "000/00000000.png' is there already, 6 x 12, but BI x3 makes 8 x 16 of 24 x 48" in error
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq")])
+    assert not (tmp_path / "lq" / script.STAMP).exists()
+
+
+@pytest.mark.parametrize("below", ["", "lq", "000/lq"])
+def test_lq_frames_inside_the_gt_are_refused(gt, capsys, below):
+    assert "lies in --from" in fails(capsys, "--from", gt, "--to", gt / below)
+    assert not (gt / "lq").exists()
+
+
+def test_arguments_that_cannot_be_are_named(gt, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    error = fails(capsys, "--from", gt, "--to", tmp_path / "file")
+    assert f"argument --to: '{tmp_path / 'file'}' is a file; name a folder" in error
+    assert "argument --threads: '0' is not a whole" in fails(capsys, "--from", gt, "--to", "x", "--threads", "0")

@@ -62,3 +62,35 @@ def test_what_cannot_be_listed_is_named(tmp_path, make, message, capsys):
     assert exit_code(script, "--from", tmp_path / "set", "--to", tmp_path / "list.txt") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "list.txt").exists()
+
+
+@pytest.mark.parametrize("first", ["0", "-3", "x"])
+def test_a_clip_has_at_least_one_frame(tmp_path, capsys, first):
+    made = make_clips(tmp_path / "set", num_clips=1, num_frames=3, gt_size=(16, 24))
+    assert exit_code(script, "--from", made.gt, "--to", tmp_path / "list.txt", f"--first={first}") == 2
+    assert f"argument --first: '{first}' is not a whole number of at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "list.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "argument --vimeo: there is no file"),
+        (b"00001/0001\nclip one\n", "is not a list of Vimeo-90K: expected names like 00001/0001, got 'clip'"),
+        (b"00001/0001 7 (256,448,3)\n", "is not a list of Vimeo-90K"),
+        ("00001/0001\n".encode("utf-16"), "is not a text file in UTF-8"),
+        (b"\n", "lists nothing"),
+    ],
+)
+def test_what_is_no_list_of_vimeo_is_named(tmp_path, capsys, content, message):
+    if content is not None:
+        (tmp_path / "list").write_bytes(content)
+    assert exit_code(script, "--vimeo", tmp_path / "list", "--to", tmp_path / "meta.txt") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "meta.txt").exists()
+
+
+def test_one_source_at_a_time(tmp_path, capsys):
+    (tmp_path / "list").write_text("00001/0001\n")
+    assert exit_code(script, "--from", tmp_path, "--vimeo", tmp_path / "list", "--to", tmp_path / "meta.txt") == 2
+    assert "not allowed with argument" in capsys.readouterr().err

@@ -91,7 +91,27 @@ def test_a_meta_file_chooses_clips_and_frames(clips, tmp_path, capsys):
         REDSDataset(tmp_path / "gt.lmdb", tmp_path / "gt.lmdb", clips.meta, io_backend=LMDB, val_partition="none")
     (tmp_path / "meta.txt").write_text("001 7\n")
     assert run("--from", clips.gt, "--to", tmp_path / "x.lmdb", "--meta", tmp_path / "meta.txt") == 2
-    assert "lists 7 frames of clip '001', there are 6" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "clip '001' has 6 frames in" in error
+    assert "but the meta file lists 7" in error
+
+
+def test_a_fourth_column_is_packed_from_as_it_is_trained_on(clips, tmp_path, capsys):
+    (tmp_path / "meta.txt").write_text("001 3 (64,96,3) 2\n")
+    store = pack(clips.gt, tmp_path / "gt.lmdb", "--meta", tmp_path / "meta.txt")
+    assert store.frames("001") == ["00000002", "00000003", "00000004"]
+    options = {"io_backend": LMDB, "val_partition": "none", "gt_size": 32, "num_frame": 3}
+    lq = pack(clips.lq, tmp_path / "lq.lmdb", "--meta", tmp_path / "meta.txt")
+    assert REDSDataset(store.root, lq.root, tmp_path / "meta.txt", **options)[0]["key"] == "001/00000003"
+    (tmp_path / "meta.txt").write_text("007 3 (64,96,3) 2\n")
+    assert run("--from", clips.gt, "--to", tmp_path / "x.lmdb", "--meta", tmp_path / "meta.txt") == 2
+    assert "clip '007' has 0 frames in" in capsys.readouterr().err
+
+
+def test_no_threads_are_refused_before_anything_is_written(clips, tmp_path, capsys):
+    assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb", "--threads", "0") == 2
+    assert "argument --threads: '0' is not a whole number of at least 1" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_map_grows_as_it_must(clips, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 import csv
 
 import pytest
-from load_script import load_script
+from load_script import exit_code, load_script
 from videos import make_clip, make_video
 
 from vsr.data import CharadesDataset
@@ -139,3 +139,23 @@ def test_a_broken_video_is_exit_code_2(tmp_path):
     (tmp_path / "Charades_v1_480" / "0A8ZT.mp4").write_bytes(b"")
     assert run(tmp_path) == 2
     assert sum(map(len, lists(tmp_path).values())) == 1
+
+
+def test_a_folder_of_annotations_that_is_named_is_there(tmp_path, capsys):
+    make_clip(tmp_path / "Charades_v1_480_img" / "0A8CF", 2)
+    assert exit_code(script, "--root", tmp_path, "--annotations", tmp_path / "none") == 2
+    assert "argument --annotations: there is no folder" in capsys.readouterr().err
+    assert exit_code(script, "--root", tmp_path, "--annotations", tmp_path) == 2
+    assert "holds no Charades_v1_train.csv and Charades_v1_test.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("before", "after"), [([], ["--max-side", "16"]), (["--max-side", "16"], [])])
+def test_another_size_than_that_of_the_clips_that_are_there_is_refused(tmp_path, before, after):
+    make_video(tmp_path / "Charades_v1_480" / "0A8CF.mp4", 3)
+    assert run(tmp_path, *before) == 0
+    assert run(tmp_path, *before) == 0
+    make_video(tmp_path / "Charades_v1_480" / "0A8ZT.mp4", 3)
+    sides = (16, 64) if before else (64, 16)
+    with pytest.raises(UserError, match=r"0A8CF' is {} pixels, now it would be {}: give the --max-side".format(*sides)):
+        run(tmp_path, *after)
+    assert not (tmp_path / "Charades_v1_480_img" / "0A8ZT").exists()

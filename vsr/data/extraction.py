@@ -42,10 +42,12 @@ def extract_all(jobs: list[Job], settings: Settings) -> list[str]:
         A message for each video that could not be read. The others are extracted nevertheless.
 
     Raises:
-        UserError: there is not enough space.
+        UserError: there is not enough space, or the clips that are there were extracted with another ``max_side``.
         OSError: something cannot be written.
     """
     todo = [job for job in jobs if not is_done(job)]
+    for job in [job for job in jobs if is_done(job)][:1]:  # one tells; to look at all would take as long as the lists
+        _check_side(job, settings.max_side)
     tqdm.write(f"{len(jobs)} clips, {len(jobs) - len(todo)} of them extracted before")
     infos, failures = _probe_all(todo, settings.threads)
     if infos:
@@ -124,6 +126,21 @@ def _probe_all(jobs: list[Job], threads: int) -> tuple[dict[Job, VideoInfo], lis
     pairs = list(zip(jobs, found, strict=True))
     infos = {job: info for job, info in pairs if isinstance(info, VideoInfo)}
     return infos, [message for _, message in pairs if isinstance(message, str)]
+
+
+def _check_side(job: Job, max_side: int | None) -> None:
+    """Raises if a clip that was extracted before has not the size that it would get now."""
+    entry, info = _entry(job, job.folder), _try_probe(job)
+    if isinstance(entry, str):
+        return  # what is wrong with its frames is told when it is listed
+    side = max(entry.width or 0, entry.height or 0)
+    longest = side if isinstance(info, str) else max(info.width, info.height)
+    expected = min(longest, max_side or longest)
+    if side != expected:
+        raise UserError(
+            f"the longest side of the frames in '{job.folder}' is {side} pixels, now it would be {expected}: give the "
+            f"--max-side with which they were extracted, if any, or move '{job.folder.parent}' away"
+        )
 
 
 def _check_space(infos: Mapping[Job, VideoInfo], max_side: int | None) -> None:
