@@ -90,6 +90,11 @@ def test_resnet_predicts_too():
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
+def test_a_unet_of_few_channels_is_decoded_as_by_a_resnet():
+    query, sentences = frames()
+    assert build({**UNET, "decoder": ResNetDecoder})(query, sentences).output.shape == query.shape
+
+
 def test_a_larger_frame_than_in_training_is_predicted():
     query, sentences = frames(size=(H * 2, W))
     assert build(memory=PixWise)(query, sentences).output.shape == query.shape
@@ -101,6 +106,7 @@ def test_a_larger_frame_than_in_training_is_predicted():
         ({"noskip": [True]}, "noskip has 1 entries; the encoder has 3 levels"),
         ({"encoder": partial(UNetEncoder, [3])}, "at least one level"),
         ({"encoder": partial(UNetEncoder, [3, 0])}, "all positive"),
+        ({"encoder": partial(UNetEncoder, [1, 4, 6, 8])}, "frames are RGB: choose 3"),
         ({"encoder": partial(ResNetEncoder, 5)}, "num_levels is 5; ResNet-18 has 1 to 4"),
         ({"encoder": partial(ResNetEncoder, 2), "noskip": [True] * 2}, "UNetDecoder joins levels of 1, 1/2, 1/4"),
         ({"encoder": partial(ResNetEncoder, 4), "noskip": [True] * 4}, r"frame_size \[16, 24\]: .* multiples of 32"),
@@ -188,7 +194,7 @@ def test_weights_may_be_of_more_layers_but_not_of_another_network(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         ResNetEncoder(2, str(tmp_path / "none.pth"))
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(UserError, match=r"text\.pth is not a file of weights"):
+    with pytest.raises(UserError, match=r"text\.pth is a text file, not a file of weights"):
         ResNetEncoder(2, str(tmp_path / "text.pth"))
 
 

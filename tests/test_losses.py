@@ -27,6 +27,9 @@ def test_every_loss_has_right_gradients_and_refuses_other_shapes(name):
     assert torch.autograd.gradcheck(lambda x: loss(x, torch.zeros_like(x) - 0.1), (sr,))
     with pytest.raises(ValueError, match="check `scale`"):
         loss(sr, torch.zeros(2, 3, 8, 8))
+    assert loss(sr, sr.detach() + 1, loss_weight=0.0).item() == 0
+    with pytest.raises(ValueError, match="loss_weight has to be at least 0, got -1"):
+        loss(sr, sr, loss_weight=-1.0)
 
 
 def test_charbonnier_is_smooth_at_zero_error():

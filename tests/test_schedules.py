@@ -51,6 +51,21 @@ def test_periods_that_do_not_fit_are_refused(options):
         cosine_annealing_restart(0, 1.0, **options)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "options"),
+    [
+        (cosine_annealing_restart, {"periods": [5], "eta_min": -1.0}),
+        (cosine_annealing_restart, {"periods": [5], "restart_weights": [-1.0]}),
+        (multi_step_restart, {"milestones": [1], "gamma": -2.0}),
+        (multi_step_restart, {"milestones": [1], "restart_weights": [-1.0]}),
+    ],
+)
+def test_rates_are_not_negative(schedule, options):
+    name = list(options)[-1]
+    with pytest.raises(ValueError, match=f"{name} has to be at least 0, got -"):
+        schedule(0, 1.0, **options)
+
+
 def test_restarts_without_weights_are_refused():
     with pytest.raises(ValueError, match="restart_weights"):
         multi_step_restart(0, 1.0, milestones=[1], restarts=[0, 5])

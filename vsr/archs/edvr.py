@@ -24,8 +24,8 @@ class EDVR(nn.Module):
     EDVR-M is the default; EDVR-L has ``num_feat: 128`` and ``num_reconstruct_block: 40``.
 
     Args:
-        num_in_ch: colour channels of a frame.
-        num_out_ch: colour channels of the result; differs from ``num_in_ch`` only for networks without a common base.
+        num_in_ch: colour channels of a frame, 3: frames are RGB.
+        num_out_ch: colour channels of the result, to which the frame is added: 3.
         num_feat: channels of the features.
         num_frame: frames in a window.
         deformable_groups: groups of channels that move together in the deformable convolutions; divides ``num_feat``.
@@ -62,8 +62,10 @@ class EDVR(nn.Module):
         center_frame_idx = num_frame // 2 if center_frame_idx is None else center_frame_idx
         if not 0 <= center_frame_idx < num_frame:
             raise ValueError(f"center_frame_idx {center_frame_idx} is not one of the {num_frame} frames (num_frame)")
-        channels = {"num_feat": num_feat, "num_in_ch": num_in_ch, "num_out_ch": num_out_ch}
-        for name, value in {**channels, "deformable_groups": deformable_groups}.items():
+        for name, value in {"num_in_ch": num_in_ch, "num_out_ch": num_out_ch}.items():
+            if value != 3:
+                raise ValueError(f"{name} is {value}; frames are RGB: choose 3")
+        for name, value in {"num_feat": num_feat, "deformable_groups": deformable_groups}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         blocks = {"num_extract_block": num_extract_block, "num_reconstruct_block": num_reconstruct_block}

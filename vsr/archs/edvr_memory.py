@@ -30,8 +30,8 @@ class EDVRMemory(EDVR):
         with_pcd: aligns the frames; without, the pyramid's convolutions go as well and the memory has to find motion.
         map_size: height and width of the training features, gt_size / scale; what pixsim's temperature starts from,
             what ``embedding: fc`` is made for, and what ``crop`` is checked against.
-        num_in_ch: colour channels of a frame.
-        num_out_ch: colour channels of the result.
+        num_in_ch: colour channels of a frame, 3.
+        num_out_ch: colour channels of the result, 3.
         num_feat: channels of the features.
         num_frame: frames in a window.
         deformable_groups: of the deformable convolutions; divides ``num_feat``.

@@ -103,7 +103,7 @@ class ResNetDecoder(nn.Module):
         pairs = list(pairwise(channels))
         self.join = nn.ModuleList(BasicBlock(larger + smaller, larger) for larger, smaller in pairs)
         halvings = strides[0].bit_length() - 1  # from the image to the largest level
-        widths = [max(channels[0] >> step, 16) for step in range(halvings + 1)]
+        widths = [channels[0], *(max(channels[0] >> step + 1, 16) for step in range(halvings))]
         self.finish = nn.Sequential(*(nn.Sequential(self.enlarge, BasicBlock(a, b)) for a, b in pairwise(widths)))
         self.image = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
 

@@ -13,14 +13,14 @@ class UNetEncoder(nn.Module):
     """Makes features of several sizes: two convolutions a level, each level half as large as the one before.
 
     Args:
-        channels: of the image, then of each level: [3, 32, 64, 128] has three levels, of full, half and quarter size.
+        channels: of the image, 3, then of each level: [3, 32, 64, 128] has three, of full, half and quarter size.
 
     Attributes:
         channels: of the levels' features, largest first.
         strides: image size / feature size, of each level.
 
     Raises:
-        ValueError: there is no level, or a number is not positive.
+        ValueError: there is no level, a number is not positive, or the image is not RGB.
 
     Reference: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
         figure 1, https://arxiv.org/abs/1505.04597
@@ -31,6 +31,8 @@ class UNetEncoder(nn.Module):
         super().__init__()
         if len(channels) < 2 or min(channels) < 1:
             raise ValueError(f"channels {channels}: expected the image's and at least one level's, all positive")
+        if channels[0] != 3:
+            raise ValueError(f"channels {channels}: the first are the image's; frames are RGB: choose 3")
         self.channels = channels[1:]
         self.strides = [2**level for level in range(len(self.channels))]
         self.levels = nn.ModuleList(two_convs(*pair) for pair in pairwise(channels))

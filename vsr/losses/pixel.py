@@ -19,12 +19,12 @@ def charbonnier_loss(
     Args:
         sr: the restored frame, any shape.
         gt: the ground truth, the same shape.
-        loss_weight: factor of the loss.
+        loss_weight: factor of the loss; 0 leaves a training to its other losses.
         reduction: over all values: ``mean``, or ``sum`` as EDVR was trained (the gradient then grows with the patch).
         eps: the square of the width of the smooth part, in squared units of the frame's range [0, 1].
 
     Raises:
-        ValueError: the shapes differ, or eps is not positive.
+        ValueError: the shapes differ, eps is not positive, or loss_weight is negative.
 
     Reference: Lai et al., "Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolution", CVPR 2017,
         equation 1, https://arxiv.org/abs/1704.03915
@@ -32,19 +32,19 @@ def charbonnier_loss(
     """
     if eps <= 0:
         raise ValueError(f"eps has to be positive, got {eps}: the gradient at zero error would not be finite")
-    return loss_weight * _reduce(torch.sqrt(_difference(sr, gt).square() + eps), reduction)
+    return _reduce(torch.sqrt(_difference(sr, gt).square() + eps), loss_weight, reduction)
 
 
 @register("loss", "L1Loss")
 def l1_loss(sr: Tensor, gt: Tensor, /, loss_weight: float = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Returns the mean or sum of the absolute difference; arguments as :func:`charbonnier_loss`."""
-    return loss_weight * _reduce(_difference(sr, gt).abs(), reduction)
+    return _reduce(_difference(sr, gt).abs(), loss_weight, reduction)
 
 
 @register("loss", "MSELoss")
 def mse_loss(sr: Tensor, gt: Tensor, /, loss_weight: float = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Returns the mean or sum of (sr − gt)²; arguments as :func:`charbonnier_loss`."""
-    return loss_weight * _reduce(_difference(sr, gt).square(), reduction)
+    return _reduce(_difference(sr, gt).square(), loss_weight, reduction)
 
 
 def _difference(sr: Tensor, gt: Tensor) -> Tensor:
@@ -53,5 +53,7 @@ def _difference(sr: Tensor, gt: Tensor) -> Tensor:
     return sr - gt
 
 
-def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
-    return values.sum() if reduction == "sum" else values.mean()
+def _reduce(values: Tensor, loss_weight: float, reduction: Reduction) -> Tensor:
+    if loss_weight < 0:
+        raise ValueError(f"loss_weight has to be at least 0, got {loss_weight}")
+    return loss_weight * (values.sum() if reduction == "sum" else values.mean())

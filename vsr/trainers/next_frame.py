@@ -32,6 +32,11 @@ class PartRates:
     decoder: float | None = None
     memory: float | None = None
 
+    def __post_init__(self) -> None:
+        for part, rate in vars(self).items():
+            if rate is not None and rate < 0:
+                raise ValueError(f"{part} has to be at least 0, got {rate}; ~ is optim_g's rate")
+
 
 @dataclass(frozen=True)
 class NextFrameOptions(TrainOptions):

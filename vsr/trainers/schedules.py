@@ -31,7 +31,7 @@ def cosine_annealing_restart(
         eta_min: the rate at the end of a period.
 
     Raises:
-        ValueError: periods and weights do not fit.
+        ValueError: periods and weights do not fit, or a rate would be negative.
 
     Reference: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5,
         https://arxiv.org/abs/1608.03983
@@ -42,6 +42,7 @@ def cosine_annealing_restart(
         raise ValueError(f"periods have to be numbers of iterations above 0, got {periods}")
     if len(weights) != len(periods):
         raise ValueError(f"{len(periods)} periods and {len(weights)} restart_weights; give as many, or one weight")
+    _not_negative(eta_min=eta_min, restart_weights=min(weights))
     ends = list(accumulate(periods))
     index = min(bisect_left(ends, iteration), len(periods) - 1)
     progress = min(1.0, (iteration - (ends[index] - periods[index])) / periods[index])
@@ -69,10 +70,11 @@ def multi_step_restart(
         restart_weights: as many as restarts.
 
     Raises:
-        ValueError: restarts and weights do not fit.
+        ValueError: restarts and weights do not fit, or a rate would be negative.
     """
     if len(restarts) != len(restart_weights):
         raise ValueError(f"{len(restarts)} restarts and {len(restart_weights)} restart_weights; give as many")
+    _not_negative(gamma=gamma, restart_weights=min(restart_weights, default=0.0))
     last = bisect_right(sorted(restarts), iteration) - 1
     start, weight = (sorted(zip(restarts, restart_weights, strict=True))[last]) if last >= 0 else (-1, 1.0)
     return base_lr * weight * gamma ** sum(start < milestone <= iteration for milestone in milestones)
@@ -92,3 +94,9 @@ def learning_rate(
     if iteration + 1 < warmup_iter:
         return base_lr * (iteration + 1) / warmup_iter
     return schedule(iteration, base_lr) if schedule else base_lr
+
+
+def _not_negative(**values: float) -> None:
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(f"{name} has to be at least 0, got {value}")
