@@ -1,5 +1,7 @@
 """Options files: every mistake is told, old files run, inheritance and overrides do what they say."""
 
+import datetime
+import os
 import shutil
 import subprocess
 import sys
@@ -112,6 +114,8 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("network_g.num_feat", 9, "network_g: num_feat 9 is not a multiple of deformable_groups 8"),
         ("network_g.with_tsa", "yes please", "network_g.with_tsa: expected true or false"),
         ("network_g.num_feat", 0, "network_g: num_feat is 0; it must be at least 1"),
+        ("network_g.num_in_ch", 4, "network_g: num_in_ch is 4; frames are RGB: choose 3"),
+        ("network_g.num_out_ch", 1, "network_g: num_out_ch is 1; frames are RGB: choose 3"),
         ("network_g.num_extract_block", -1, "network_g: num_extract_block is -1; choose 0 to 1000"),
         ("network_g.num_reconstruct_block", 10**12, "network_g: num_reconstruct_block is 1000000000000; choose 0 to"),
         ("network_g.num_feat", 2**50, "network_g: it cannot be built with these sizes"),
@@ -120,8 +124,16 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("network_g.num_frame", 0, "network_g: center_frame_idx 0 is not one of the 0 frames"),
         ("network_g.center_frame_idx", 1, "network_g.center_frame_idx: 1, but the ground truth is the middle frame, 2"),
         ("scale", 2, "restores ×4"),
+        ("scale", 2.0, "restores ×4"),
+        ("scale", "1e0", "restores ×4"),
+        ("scale", 10**400, "is no value (a number of 1329 bits)"),
+        ("scale", 10**300, "is larger than anything that could be meant"),
         ("scale", 0, "scale has to be at least 1"),
         ("name", 1, "name: expected text, got 1 (a whole number); put it in quotes"),
+        ("name", datetime.date(2026, 1, 2), "datetime.date(2026, 1, 2) (date); put it in quotes"),
+        ("name", "a\nb", r"name 'a\nb' has to be usable as the name of a folder"),
+        ("name", "a\0b", r"name 'a\x00b' has to be usable as the name of a folder"),
+        ("name", "가" * 80, "has 240 bytes; choose at most 200"),
         ("name", "a/b", "usable as the name of a folder"),
         ("name", "del", "name: missing"),
         ("num_gpu", "two", "num_gpu: expected a whole number or 'auto'"),
@@ -144,11 +156,16 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("datasets.train.interval_list", ["a"], "interval_list[0]: expected a whole number"),
         ("datasets.train.io_backend", {"type": "tape"}, "expected 'disk' or 'lmdb', got 'tape'"),
         ("datasets.train.batch_size_per_gpu", 0, "batch_size_per_gpu has to be at least 1"),
+        ("datasets.train.dataset_enlarge_ratio", 10**9, "dataset_enlarge_ratio 1000000000 is too large"),
         ("datasets.train.batch_size", 4, "datasets.train.batch_size: unknown key"),
         ("datasets.train.dataroot_gt", "nowhere", "'nowhere' does not exist"),
         ("datasets.train.meta_info_file", "nowhere.txt", "nowhere.txt"),
-        ("datasets.training", {}, "datasets.training.type: missing"),
+        ("datasets.training", {}, "datasets.training: unknown phase; phases are called train"),
+        ("datasets.train2", {}, "datasets.train2: unknown phase; phases are called train"),
         ("datasets.extra", {}, "phases are called train"),
+        ("datasets.extra", None, "phases are called train"),
+        ("datasets.val.name", "../../esc", "datasets.val: name '../../esc' has to be usable as the name of a folder"),
+        ("datasets.val.name", "", "datasets.val: name '' has to be usable"),
         ("datasets.val.padding", "reflect", "expected 'replicate' or 'reflection'"),
         ("datasets.val_2", "val", "datasets.val_2: expected a mapping"),
         ("train", "del", "train: missing"),
@@ -158,10 +175,14 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("train.total_iter", 10.5, "train.total_iter: expected a whole number"),
         ("train.optim_g.type", "Adma", "train.optim_g.type: unknown optimizer 'Adma'; did you mean 'Adam'?"),
         ("train.optim_g.lr", "fast", "train.optim_g.lr: expected a number, got 'fast'"),
-        ("train.optim_g.lr", float("nan"), "train.optim_g.lr: expected a number"),
+        ("train.optim_g.lr", float("nan"), "train.optim_g.lr: expected a finite number, got nan"),
+        ("train.optim_g.lr", "1e400", "train.optim_g.lr: expected a finite number, got 1e400"),
+        ("train.optim_g.lr", 1e300, "train.optim_g.lr: 1e+300 (a number) is larger than anything"),
         ("train.optim_g.lr", -1, "train.optim_g: Invalid learning rate"),
         ("train.optim_g.betas", [0.9], "train.optim_g.betas: expected a list of 2, got 1"),
         ("train.scheduler", WEIGHTS_TOO_MANY, "2 periods and 3 restart_weights"),
+        ("train.scheduler", {"type": "CosineAnnealingRestartLR", "periods": [4], "eta_min": -1}, "eta_min has to be"),
+        ("train.pixel_opt.loss_weight", -1, "train.pixel_opt: loss_weight has to be at least 0"),
         ("train.pixel_opt.reduction", "total", "expected 'mean' or 'sum'"),
         ("train.pixel_opt.type", None, "train.pixel_opt.type: missing"),
         ("train.ema_decay", 1.5, "ema_decay has to be in [0, 1)"),
@@ -177,6 +198,18 @@ def test_a_mistake_is_told_with_its_key(tmp_path, tree, path, value, message):
     if "." in path and path.split(".")[0] not in tree:
         tree[path.split(".")[0]] = {}
     change(tree, path, value)
+    assert message in mistakes(tmp_path, tree)
+
+
+@pytest.mark.parametrize(
+    ("phase", "changes", "message"),
+    [
+        ("train", {"type": "VideoTestDataset"}, "datasets.train.type: VideoTestDataset is for testing"),
+        ("val", {"type": "REDSDataset", "val_partition": "none"}, "datasets.val.type: REDSDataset is for training"),
+    ],
+)
+def test_training_and_test_sets_are_not_confused(tmp_path, tree, phase, changes, message):
+    tree["datasets"][phase] = {**tree["datasets"]["val"], **changes}
     assert message in mistakes(tmp_path, tree)
 
 
@@ -202,7 +235,14 @@ def test_missing_data_is_a_note_for_check(tmp_path, tree):
     ("text", "message"),
     [
         ("name: [", "not valid YAML"),
-        ("name: a\nname: b", "the key 'name' is given twice"),
+        ("scale: 4\nname: a\nname: b", "the key 'name' is given twice in \"<unicode string>\", line 3"),
+        ("name: 2026-13-45", "'2026-13-45' is no value (month must be in 1..12); what is meant as text needs quotes"),
+        ("scale: 0x_", "'0x_' is no value"),
+        ("scale: !!int abc", "'abc' is no value"),
+        ("scale: !!bool abc", "'abc' is no value"),
+        ("scale: " + "9" * 5000, "is no value"),
+        ("scale: 0x" + "f" * 5000, "is no value"),
+        ('_base_: "a\\0b"', r"_base_ has to name a file, got 'a\x00b'"),
         ("- a\n- b", "expected a mapping of keys, got ['a', 'b']"),
         ("", "expected a mapping of keys, got nothing"),
         ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
@@ -225,9 +265,15 @@ def test_recursive_anchors_end(tmp_path, tree):
 
 def test_files_that_cannot_be_read_are_told(tmp_path):
     (tmp_path / "binary.yml").write_bytes(bytes(range(128, 256)))
-    for file in (tmp_path / "absent.yml", tmp_path, tmp_path / "binary.yml"):
-        with pytest.raises(UserError):
-            config.load(file)
+    (tmp_path / "utf16.yml").write_bytes("name: a".encode("utf-16"))
+    for name, message in [
+        ("absent.yml", "does not exist"),
+        (".", "cannot be read"),
+        ("binary.yml", "is not a text file in UTF-8"),
+        ("utf16.yml", "is not a text file in UTF-8"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            config.load(tmp_path / name)
 
 
 def test_scientific_numbers_without_a_dot_are_numbers_and_names_stay_text(tmp_path, tree):
@@ -263,6 +309,8 @@ def test_overrides_are_set_and_checked(tmp_path, tree):
     assert options.datasets["train"].open.keywords["interval_list"] == [1, 1]
     for override, message in [
         ("train.lr=1", "train.lr: unknown key"),
+        ("train.schedular=~", "train.schedular: unknown key; did you mean 'scheduler'?"),
+        ("datasets.trian=~", "datasets.trian: unknown phase"),
         ("nonsense", "--set takes a.b.c=value"),
         ("name.first=1", "'name' is not a mapping"),
         ("scale=[", "not valid YAML"),
@@ -284,6 +332,32 @@ def test_old_spellings_are_read_and_told(tmp_path, tree):
     assert len(options.notes) == 7
 
 
+def test_a_list_of_gpus_beside_their_number_has_no_effect(tmp_path, tree):
+    options = config.load(write(tmp_path, tree | {"gpu_ids": [0, 1]}), ["num_gpu=0"])
+    assert options.num_gpu == 0
+    assert options.notes == ["gpu_ids has no effect: num_gpu is given"]
+
+
+def test_no_trainer_is_the_default(tmp_path, tree):
+    assert config.load(write(tmp_path, tree | {"trainer": None})).trainer.__name__ == "ScratchTrainer"
+
+
+@pytest.mark.parametrize(
+    ("periods", "note"), [([2], "stays at its lowest"), ([2, 2], None), ([8], "has not fallen when training ends")]
+)
+def test_a_schedule_that_is_not_as_long_as_the_training_is_noted(tmp_path, tree, periods, note):
+    change(tree, "train.scheduler", {"type": "CosineAnnealingRestartLR", "periods": periods})
+    notes = config.load(write(tmp_path, tree)).notes
+    assert len(notes) == (note is not None)
+    assert note is None or note in notes[0]
+
+
+def test_testing_needs_no_training_data(tmp_path, tree):
+    change(tree, "datasets.train.dataroot_gt", "nowhere")
+    assert "nowhere" in mistakes(tmp_path, tree)
+    assert config.load(write(tmp_path, tree), need="test").notes == []
+
+
 def test_an_old_and_a_new_spelling_that_disagree_are_a_mistake(tmp_path, tree):
     change(tree, "datasets.train.use_flip", True)
     change(tree, "datasets.train.use_hflip", False)
@@ -303,4 +377,17 @@ def test_the_command_line_exits_with_2_and_no_traceback(tmp_path, tree, entry):
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert "num_feats: unknown key" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [({"VSR_OPS": "foo"}, "VSR_OPS=foo: expected one of"), ({"WORLD_SIZE": "abc"}, "WORLD_SIZE is 'abc'; expected a")],
+)
+def test_a_mistake_in_the_environment_exits_with_2_and_no_traceback(tmp_path, tree, environment, message):
+    command = [sys.executable, "-m", "vsr.train", "-opt", str(write(tmp_path, tree)), "--set", "num_gpu=0"]
+    environment = {**os.environ, **environment}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert f"error: {message}" in run.stderr
     assert "Traceback" not in run.stderr

@@ -38,8 +38,8 @@ def test_two_processes_cannot_train_one_experiment(tmp_path, clips):
     with pytest.raises(UserError, match=rf"small is in use by process {first.pid} on .*--set name"):
         main(["-opt", str(file), "--auto_resume"])
     assert first.poll() is None
-    assert stop_at(first, "iter", signal.SIGKILL)[0] == -signal.SIGKILL
-    code, text = stop_at(start(tmp_path, file, "--auto_resume"), "iter", signal.SIGTERM)  # the lock died with its owner
+    assert stop_at(first, "/500", signal.SIGKILL)[0] == -signal.SIGKILL
+    code, text = stop_at(start(tmp_path, file, "--auto_resume"), "/500", signal.SIGTERM)  # the lock died with its owner
     assert code == 0 and "stopped by SIGTERM" in text
 
 

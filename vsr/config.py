@@ -4,19 +4,22 @@ import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import addict
 import numpy as np
 import torch
 import yaml
+from yaml.constructor import ConstructorError
 
+from vsr.data.sampler import SampleKey, TrainSampler
 from vsr.options import DatasetOptions, GeneralOptions, LoaderOptions, Options
 from vsr.registry import Kind, did_you_mean, find, task_of
 from vsr.schema import Report, check_component, check_mapping, check_value, describe, settings_of
 from vsr.spellings import modernise
 from vsr.utils.errors import UserError
 
+MOST_BITS = 1000  # of a whole number: a float holds no more
 SECTIONS = [field.name for field in fields(GeneralOptions)]
 LOADER_KEYS = [field.name for field in fields(LoaderOptions)]
 
@@ -32,7 +35,7 @@ def load(
     Args:
         file: the options file.
         overrides: ``a.b.c=value``, each value read as YAML; ``~`` removes the key.
-        need: ``train`` asks for ``datasets.train`` and ``train:``.
+        need: ``train`` asks for ``datasets.train`` and ``train:``; ``test`` leaves the training data closed.
         missing_data: whether folders and files that do not exist are mistakes, or notes for later.
 
     Raises:
@@ -42,11 +45,11 @@ def load(
     for override in overrides:
         _override(tree, override)
     notes = modernise(tree)
-    scale = tree.get("scale")
-    report = Report(shared={"scale": scale} if isinstance(scale, int) and scale > 0 else {})
+    scale = check_value(tree.get("scale"), int, "scale", Report())
+    report = Report(shared={"scale": scale} if scale is not None and scale > 0 else {})
     try:
         options = _check(tree, need, report)
-        absent = _try_out(options, report)
+        absent = _try_out(options, need, report)
     except RecursionError:
         raise UserError(f"{file}: an anchor contains itself") from None
     if missing_data == "mistake":
@@ -56,7 +59,8 @@ def load(
         raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in report.mistakes))
     frozen = addict.Dict(tree)
     frozen.freeze()
-    return Options(**options, tree=frozen, notes=notes + absent, changes=report.changes)
+    notes += absent + (_compare_lengths(options["train"]) if need == "train" else [])
+    return Options(**options, tree=frozen, notes=notes, changes=report.changes)
 
 
 def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -71,7 +75,9 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"options file {file} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"options file {file} is not a text file in UTF-8") from None
+    except OSError as error:
         raise UserError(f"options file {file} cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
@@ -82,7 +88,7 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
     bases = tree.pop("_base_", [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        if not isinstance(base, str):
+        if not isinstance(base, str) or "\0" in base:
             raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
         merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))
     return _merge(merged, tree)
@@ -90,7 +96,8 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
 
 def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:
     """Returns the keyword arguments of Options, complete when nothing was reported."""
-    trainer_name = tree.get("trainer", "ScratchTrainer")
+    trainer_name = tree.get("trainer")
+    trainer_name = "ScratchTrainer" if trainer_name is None else trainer_name
     try:
         trainer = find("trainer", trainer_name if isinstance(trainer_name, str) else describe(trainer_name))
     except ValueError as error:
@@ -125,10 +132,10 @@ def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str
     datasets = {}
     for phase, section in sections.items():
         path = f"datasets.{phase}"
-        if section is None:
-            continue  # `val: ~` takes a data set away
-        if not isinstance(phase, str) or not phase.startswith(("train", "val", "test")):
+        if phase != "train" and not str(phase).startswith(("val", "test")):
             report.mistake(path, "unknown phase; phases are called train, val…, test…")
+        elif section is None:
+            continue  # `val: ~` takes a data set away
         elif not isinstance(section, dict):
             report.mistake(path, f"expected a mapping of keys, got {describe(section)}")
         else:
@@ -141,11 +148,14 @@ def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str
             elif phase != "train" and any(other.name == name for other in datasets.values() if other.phase != "train"):
                 report.mistake(f"{path}.name", f"another test set is called '{name}'; results need different names")
             elif build is not None and loader is not None:
-                datasets[phase] = DatasetOptions(phase, name, build, loader)
+                try:
+                    datasets[phase] = DatasetOptions(phase, name, build, loader)
+                except ValueError as error:
+                    report.mistake(path, str(error))
     return datasets
 
 
-def _try_out(options: dict[str, Any], report: Report) -> list[str]:
+def _try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
     """Builds every component once and reports what the constructors refuse.
 
     Returns:
@@ -154,14 +164,19 @@ def _try_out(options: dict[str, Any], report: Report) -> list[str]:
     absent: list[str] = []
     networks = []
     for path, kind, build in report.components:
+        if path == "datasets.train" and need == "test":
+            continue
         try:
-            result = TRIALS[kind](build) if kind in TRIALS else None
+            result: Any = TRIALS[kind](build) if kind in TRIALS else None
+            if path == "datasets.train" and "train" in options["datasets"]:
+                TrainSampler(len(result), options["datasets"]["train"].loader.dataset_enlarge_ratio)
         except FileNotFoundError as error:
             absent.append(f"{path}: {error}")
         except ValueError as error:
             report.mistake(path, str(error))
         else:
             networks += [result] if kind == "arch" else []
+    _compare_phases(report)
     for network in networks:
         _compare_tasks(network, options, report)
         _compare_with_network(network, report.shared.get("scale", 4), report)
@@ -194,6 +209,29 @@ TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
     "scheduler": lambda build: build(0, 1e-3),
     "metric": _two_images,
 }
+
+
+def _compare_phases(report: Report) -> None:
+    """Reports test sets to train on, and training sets to test with: they say by what they ask for a sample."""
+    for path, kind, build in report.components:
+        if kind != "dataset":
+            continue
+        name, asked_by = build.func.__name__, list(get_type_hints(build.func.__getitem__).values())[:1]
+        cuts_patches = SampleKey in get_args(*asked_by) and task_of(build.func) == "super-resolution"
+        if path == "datasets.train" and asked_by == [int]:
+            report.mistake(f"{path}.type", f"{name} is for testing: it draws no random samples")
+        elif path != "datasets.train" and cuts_patches:
+            report.mistake(f"{path}.type", f"{name} is for training: it cuts patches; try VideoTestDataset")
+
+
+def _compare_lengths(train: Any) -> list[str]:
+    """Returns a note where a schedule's periods are not as long as the training."""
+    periods = settings_of(train.scheduler).get("periods") if train.scheduler is not None else None
+    if periods is None or sum(periods) == train.total_iter:
+        return []
+    end, total = sum(periods), train.total_iter
+    what = "the rate then stays at its lowest" if end < total else "the rate has not fallen when training ends"
+    return [f"train.scheduler.periods end at iteration {end}, but train.total_iter is {total}: {what}"]
 
 
 def _compare_tasks(network: Any, options: dict[str, Any], report: Report) -> None:
@@ -251,10 +289,10 @@ def _override(tree: dict[str, Any], override: str) -> None:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise UserError(f"--set {override}: '{section}' is not a mapping of keys")
-    if value is None:
-        tree.pop(last, None)
+    if value is None and last in tree:
+        del tree[last]
     else:
-        tree[last] = value
+        tree[last] = value  # a `~` where nothing is, too: the key may be misspelt
 
 
 def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
@@ -273,7 +311,20 @@ class _Loader(yaml.SafeLoader):
     """Plain YAML without objects; a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for key in {key for key in keys if keys.count(key) > 1}:
-            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", node.start_mark)
+        seen: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]:
+            if key.value in seen:
+                raise ConstructorError(None, None, f"the key '{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Returns a node's value; what only looks like a number or a date is an error of the file, with its line."""
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > MOST_BITS:
+                raise ValueError(f"a number of {value.bit_length()} bits")
+        except (ValueError, LookupError, AttributeError) as error:
+            text = f"{str(node.value)[:40]!r} is no value ({error}); what is meant as text needs quotes"
+            raise ConstructorError(None, None, text, node.start_mark) from None
+        return value

@@ -11,6 +11,7 @@ from vsr.metrics import calculate_psnr, calculate_ssim
 from vsr.registry import Component
 
 Metric = Annotated[Callable[..., float], Component("metric")]
+LONGEST_NAME = 200  # bytes: a file system has 255, and endings are added
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,9 @@ class DatasetOptions:
     open: "partial[Any]"
     loader: LoaderOptions
 
+    def __post_init__(self) -> None:
+        _names_a_folder(self.name)
+
 
 @dataclass(frozen=True)
 class GeneralOptions:
@@ -204,8 +208,7 @@ class GeneralOptions:
     dist_params: DistOptions = field(default_factory=DistOptions)
 
     def __post_init__(self) -> None:
-        if not self.name or self.name in (".", "..") or set(self.name) & set('/\\:*?"<>|'):
-            raise ValueError(f"name {self.name!r} has to be usable as the name of a folder")
+        _names_a_folder(self.name)
         _at_least(1, scale=self.scale)
         _at_least(0, manual_seed=self.manual_seed)
         if self.num_gpu != "auto":
@@ -236,6 +239,13 @@ class Options(GeneralOptions):
     def test_sets(self) -> dict[str, DatasetOptions]:
         """The data sets that are not for training, by phase; the last one is what the tables report."""
         return {phase: entry for phase, entry in self.datasets.items() if phase != "train"}
+
+
+def _names_a_folder(name: str) -> None:
+    if name in ("", ".", "..") or set(name) & set('/\\:*?"<>|') or not name.isprintable():
+        raise ValueError(f"name {name[:60]!r} has to be usable as the name of a folder")
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"name '{name[:60]}…' has {len(name.encode())} bytes; choose at most {LONGEST_NAME}")
 
 
 def _at_least(minimum: int, **values: int) -> None:

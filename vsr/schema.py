@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from vsr.registry import Component, Kind, did_you_mean, find
 
 MISSING = inspect.Parameter.empty
-LARGEST = 2**62  # of a whole number: what PyTorch can count
+LARGEST = {int: 2.0**62, float: 3.4e38}  # what PyTorch can count, and what 32 bits hold
 
 
 class Option(NamedTuple):
@@ -238,27 +238,28 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
         report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
         return None
     number = _as_number(value)
-    if annotation is int and number is not None and abs(number) > LARGEST:
-        report.mistake(path, f"{describe(value)} is larger than anything that could be meant")
-        return None
-    if annotation is int and number is not None and number == int(number):
-        return int(number)
-    if annotation is float and number is not None:
-        return float(number)
+    if annotation in LARGEST and number is not None:
+        if not math.isfinite(number):
+            report.mistake(path, f"expected a finite number, got {value}")
+            return None
+        if abs(number) > LARGEST[annotation]:
+            report.mistake(path, f"{describe(value)} is larger than anything that could be meant")
+            return None
+        if annotation is float or number == int(number):
+            return annotation(number)
     if annotation in (bool, str) and type(value) is annotation:
         return value
-    hint = "; put it in quotes" if annotation is str and type(value) in (int, float, bool) else ""
+    is_scalar = value is not None and not isinstance(value, Mapping | list | tuple)
+    hint = "; put it in quotes" if annotation is str and is_scalar else ""
     report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
     return None
 
 
 def _as_number(value: object) -> int | float | None:
-    """Returns a finite number; None for anything else. ``1e-4`` counts: YAML 1.1 wants a dot and reads it as text."""
+    """Returns a number; None for anything else. ``1e-4`` counts: YAML 1.1 wants a dot and reads it as text."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _name(annotation: Any) -> str:

@@ -45,9 +45,12 @@ def modernise(tree: dict[str, Any]) -> list[str]:
     if isinstance(tree.get("trainer"), str) and tree["trainer"] in TRAINERS:
         notes.append(f"trainer {tree['trainer']} is read as {TRAINERS[tree['trainer']]}")
         tree["trainer"] = TRAINERS[tree["trainer"]]
-    if isinstance(tree.get("gpu_ids"), list) and "num_gpu" not in tree:
-        tree["num_gpu"] = len(tree.pop("gpu_ids"))
-        notes.append(f"gpu_ids is read as num_gpu: {tree['num_gpu']}")
+    if isinstance(tree.get("gpu_ids"), list):
+        count = len(tree.pop("gpu_ids"))
+        known = tree.setdefault("num_gpu", count)
+        notes.append(
+            f"gpu_ids is read as num_gpu: {count}" if known == count else "gpu_ids has no effect: num_gpu is given"
+        )
     for (section, old), new in TYPES.items():
         for path, mapping in _find(tree, section):
             if mapping.get("type") == old:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+LARGEST_EPOCH = 10**8  # draws, whose order is kept in memory: 0.8 GB
+
 
 class SampleKey(NamedTuple):
     """One draw of a training sample; all its random choices follow from these three numbers.
@@ -56,6 +58,11 @@ class TrainSampler(Sampler[SampleKey]):
             raise ValueError("the training data set is empty: nothing to sample from")
         if enlarge_ratio < 1:
             raise ValueError(f"dataset_enlarge_ratio {enlarge_ratio} is less than 1")
+        if enlarge_ratio > 1 and dataset_size * enlarge_ratio > LARGEST_EPOCH:
+            largest = max(LARGEST_EPOCH // dataset_size, 1)
+            raise ValueError(
+                f"dataset_enlarge_ratio {enlarge_ratio} is too large for {dataset_size} samples: {largest}"
+            )
         if seed < 0:
             raise ValueError(f"manual_seed {seed} is negative")
         if start < 0 or not 0 <= rank < world_size:
