@@ -1,18 +1,21 @@
 """Helpers: atomic writes, clean exits, stop signals, the state of random generators."""
 
 import errno
+import logging
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vsr.utils import random_state
+from vsr.utils import place, random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
 from vsr.utils.place import connect, take_place
@@ -55,7 +58,9 @@ def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
         (OSError(errno.ENOSPC, "No space left on device", "log"), 2, "log: the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "experiments"), 2, "experiments: Permission denied"),
         (FileExistsError(errno.EEXIST, "File exists", "experiments"), 2, "experiments: a file stands where a folder"),
-        (IsADirectoryError(errno.EISDIR, "Is a directory", "x.whl"), 2, "x.whl: a folder stands where a file"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "log"), 2, "log: a folder stands where a file is needed"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 2, "aaa: the name is too long"),
+        (ValueError("VSR_OPS=foo: expected one of …"), 2, "error: VSR_OPS=foo"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
@@ -74,6 +79,46 @@ def test_our_own_mistakes_are_not_hidden():
         exit_cleanly(lambda: 1 // 0)
     with pytest.raises(FileNotFoundError):
         exit_cleanly(lambda: os.stat("/nonexistent"))
+
+
+LOGS = """
+import sys; from pathlib import Path; from vsr.utils.errors import exit_cleanly; from vsr.utils.log import *
+def main():
+    start_log(Path(sys.argv[1]))
+    for number in tqdm(range(3000), mininterval=0):
+        logger.info("%d × %s", number, "a" * 100)
+exit_cleanly(main)
+"""
+
+
+@pytest.mark.parametrize(
+    "terminal", ["2>&1 | head -c 99", ">&- 2>&-", ">/dev/full 2>&1", "| PYTHONIOENCODING=ascii head -3"]
+)
+def test_a_lost_terminal_stops_neither_the_program_nor_its_file(tmp_path, terminal):
+    script, log = tmp_path / "logs.py", tmp_path / "log"
+    script.write_text(LOGS)
+    command = f"PYTHONIOENCODING=ascii {sys.executable} {script} {log} {terminal}; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert run.returncode == 0
+    assert "Error" not in run.stderr
+    assert len(log.read_text().splitlines()) == 3000
+
+
+def test_a_log_file_that_cannot_be_written_is_told(tmp_path):
+    script = tmp_path / "logs.py"
+    script.write_text(LOGS)
+    run = subprocess.run([sys.executable, script, "/dev/full"], capture_output=True, text=True, check=False)
+    assert "No space left on device" in run.stderr
+
+
+@pytest.mark.parametrize("entry", ["train", "env"])
+def test_ctrl_c_while_importing_is_quiet(entry):
+    process = subprocess.Popen([sys.executable, "-m", f"vsr.{entry}"], stderr=subprocess.PIPE, text=True)
+    while "torch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == -signal.SIGINT
 
 
 def test_the_first_signal_is_a_request_and_a_second_ctrl_c_interrupts():
@@ -104,6 +149,33 @@ def test_a_meeting_point_that_is_taken_has_a_remedy(monkeypatch):
             monkeypatch.setenv(name, value)
         with pytest.raises(UserError, match=f"port {port}, .* is taken.*dist_params.port"), take_place(0):
             pass
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE is 'abc'; expected a whole number, at least 1: .* unset them"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE is ''"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1'; expected a whole number, at least 0"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2 and WORLD_SIZE 2"),
+    ],
+)
+def test_a_launcher_that_makes_no_sense_is_told(monkeypatch, environment, message):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message), take_place(0):
+        pass
+
+
+def test_waiting_for_other_processes_is_told(monkeypatch, caplog):
+    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29501"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(logging.getLogger("vsr"), "propagate", True)
+    monkeypatch.setattr(place, "connect", lambda *arguments: None)
+    monkeypatch.setattr(place, "_leave_together", lambda: None)
+    with take_place(0):
+        assert "waiting for 1 other process(es) at 127.0.0.1:29501" in caplog.text
 
 
 def test_two_processes_on_one_gpu_have_a_remedy(monkeypatch):

@@ -1,8 +1,25 @@
 """Mistakes of a user, told in one message."""
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Callable
+
+from vsr.utils.log import outlive_the_terminal
+
+REMEDIES = {  # for what the system refuses
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT), "the disk is full; what was written before is whole. Make room, then go on"
+    ),
+    **{
+        number: f"{os.strerror(number)}: change the permissions, or work in another folder"
+        for number in (errno.EACCES, errno.EPERM, errno.EROFS)
+    },
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a file stands where a folder is needed: move it away"),
+    errno.EISDIR: "a folder stands where a file is needed: move it away, or give the file's name",
+    errno.ENAMETOOLONG: "the name is too long for this file system: choose a shorter one",
+}
 
 
 class UserError(Exception):
@@ -17,23 +34,23 @@ def tell(error: UserError) -> None:
 
 def exit_cleanly(main: Callable[[], int | None]) -> None:
     """Runs an entry point and exits; what a user can mend becomes one message and exit code 2, without a traceback."""
+    outlive_the_terminal()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as vsr/__init__.py leaves it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(main() or 0)
     except UserError as error:
         tell(error)
         sys.exit(2)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; what was written before is whole. Make room, then go on"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = f"{error.strerror}: change the permissions, or work in another folder"
-        elif error.errno in (errno.EEXIST, errno.ENOTDIR):
-            reason = "a file stands where a folder is needed: move it away"
-        elif error.errno == errno.EISDIR:
-            reason = "a folder stands where a file is needed: name a file"
-        else:
+    except ValueError as error:
+        if not str(error).startswith("VSR_OPS="):  # from deep in a network: kernels that cannot run were insisted on
             raise
-        tell(UserError(f"{error.filename}: {reason}"))
+        tell(UserError(str(error)))
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        tell(UserError(f"{error.filename or 'writing'}: {REMEDIES[error.errno]}"))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")

@@ -1,12 +1,42 @@
 """The program's log: to the terminal, without tearing progress bars, and to a file."""
 
+import io
 import logging
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 logger = logging.getLogger("vsr")
+
+
+class _Terminal:
+    """Standard output or error; writing to it never fails, though it is closed, on a full disk or behind ``| head``."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w") if stream is None else stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # `×` where the locale is ASCII
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def outlive_the_terminal() -> None:
+    """Lets the program go on when its terminal is gone; log files still have to be writable."""
+    sys.stdout, sys.stderr = _Terminal(sys.stdout), _Terminal(sys.stderr)  # type: ignore[assignment]  # all that is used
 
 
 class _AboveBars(logging.Handler):

@@ -12,8 +12,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vsr.utils.errors import UserError, tell
+from vsr.utils.log import logger
 
 LAUNCHER = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what torchrun sets, and the values without it
+UNSET = "torchrun sets these environment variables; unset them to run one process"
 SIGNS_OF_A_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error")
 REMEDIES = {  # by what PyTorch says when processes cannot be connected
     "Duplicate GPU": "two processes share a GPU, which nccl cannot connect: start as many as there are GPUs "
@@ -53,7 +55,9 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
     Raises:
         UserError: a GPU was asked for and there is none, the processes cannot be connected, or one of them died.
     """
-    rank, world_size, local_rank = (int(os.environ.get(key, d)) for key, d in LAUNCHER.items())
+    rank, world_size, local_rank = (_from_launcher(name) for name in LAUNCHER)
+    if rank >= world_size:
+        raise UserError(f"RANK is {rank} and WORLD_SIZE {world_size}: {UNSET}")
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if num_gpu not in (0, "auto") and not available:
         raise UserError(
@@ -67,6 +71,9 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
         return
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(port or 29500))
+    if rank == 0:
+        meeting_point = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        logger.warning("waiting for %d other process(es) at %s, as WORLD_SIZE says", world_size - 1, meeting_point)
     connect(device, backend, rank, world_size)
     try:
         yield Place(device, rank, world_size)
@@ -81,6 +88,13 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
         _leave_alone(UserError(f"rank {rank} stops: another process of this run ended; its message says why"))
     else:
         _leave_together()
+
+
+def _from_launcher(name: str) -> int:
+    text, smallest = os.environ.get(name, str(LAUNCHER[name])), int(name == "WORLD_SIZE")
+    if not text.isdecimal() or not smallest <= int(text) < 2**31:
+        raise UserError(f"{name} is {text!r}; expected a whole number, at least {smallest}: {UNSET}")
+    return int(text)
 
 
 def connect(device: torch.device, backend: str | None, rank: int, world_size: int) -> None:
