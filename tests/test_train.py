@@ -131,7 +131,13 @@ def test_training_starts_from_pretrained_weights(tmp_path, clips):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no weights", "not a file of weights"),
+        (b"no weights", "is a text file, not a file of weights"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!DOCTYPE html>", "is a web page"),
+        ({"params": torch.nn.Conv2d(1, 1, 1)}, r"holds Python objects \(torch.nn.modules.conv.Conv2d\)"),
+        ({"network": {}, "iteration": 3}, "is a training state, not weights"),
+        ({3: torch.zeros(3)}, "holds a tensor under 3; expected"),
+        ({"weight": torch.zeros(3, 3).to_sparse()}, "weight is a sparse tensor"),
         (b"", "not a file of weights"),
         ({"params": {"other.weight": torch.zeros(3)}}, "matches nothing in EDVR"),
         ({"epoch": 3}, "holds no parameters"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,8 @@ from vsr.utils.files import failing_is_told, write_text_atomically
 from vsr.utils.log import logger
 
 TOLERATED_WAIT = 0.2  # share of the time; above, a warning says what to do
+LONGEST = 1e10  # seconds that are shown as time to go: three centuries
+ROW = re.compile(r"[0-9]{1,18},[^\0]{1,9999}$")  # of metrics.csv; what a crash or another program left is no row
 
 
 class Recorder:
@@ -88,7 +91,7 @@ class Recorder:
             memory: the peak, in GiB.
         """
         self.bar.set_postfix_str(f"loss {values['loss_per_value']:.4g}, data wait {wait:.0%}", refresh=False)
-        togo = timedelta(seconds=round((total - iteration) / speed))
+        togo = timedelta(seconds=round(min((total - iteration) / speed, LONGEST)))
         logger.info(
             "iter %d/%d  loss %.4g (%.4g per value)  PSNR %.2f dB  lr %.3g  "
             "%.2f it/s  data wait %.0f %%  %.1f GiB  ETA %s",
@@ -120,10 +123,9 @@ class Recorder:
 def _drop_rows_after(table: Path, iteration: int) -> None:
     kept = [["iteration", "name", "value"]]
     if table.exists():
-        with table.open(newline="") as stream:
-            kept += [
-                row for row in csv.reader(stream) if len(row) == 3 and row[0].isdigit() and int(row[0]) <= iteration
-            ]
+        with table.open(newline="", errors="replace") as stream:
+            rows = (next(csv.reader([line])) for line in stream if ROW.match(line))
+            kept += [row for row in rows if len(row) == 3 and int(row[0]) <= iteration]
     text = io.StringIO()
     csv.writer(text).writerows(kept)
     write_text_atomically(table, text.getvalue())

@@ -3,6 +3,7 @@
 import pickle
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ def read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{file} does not exist") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        reason = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
-        raise UserError(f"{file} is not a file of weights that torch can read, or is damaged: {reason}") from None
+        raise UserError(f"{file} {_what_it_is(file, error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a dictionary of tensors, got {type(content).__name__}")
     return content
@@ -46,12 +46,37 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
         UserError: it is no such file, or lacks the entry.
     """
     content = read(file)
+    if {"network", "iteration"} <= content.keys():
+        raise UserError(f"{file} is a training state, not weights, which lie beside it in models/net_g_….pth")
     entries = [entry for entry in PARAMETER_KEYS if isinstance(content.get(entry), dict)]
     if entries:
         if key is not None and key not in entries:
             raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {', '.join(entries)}")
         content = content[key or (prefer if prefer in entries else entries[0])]
-    weights = {re.sub(r"^module\.", "", name): value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    for name, value in tensors.items():
+        if not isinstance(name, str):
+            raise UserError(f"{file} holds a tensor under {name!r}; expected tensors by the names of parameters")
+        if value.layout != torch.strided:
+            raise UserError(f"{file}: {name} is a sparse tensor; save {name}.to_dense()")
+    weights = {re.sub(r"^module\.", "", name): value for name, value in tensors.items()}
     if not weights:
         raise UserError(f"{file} holds no parameters; a weight file is a dictionary of tensors, maybe under 'params'")
     return weights
+
+
+def _what_it_is(file: Path, error: Exception) -> str:
+    """Returns what a file is that torch did not load for this reason."""
+    beginning = b""
+    with suppress(OSError), file.open("rb") as stream:
+        beginning = stream.read(200).lstrip()
+    if beginning.startswith(b"version https://git-lfs"):
+        return "is only Git LFS's pointer to a file: git lfs pull fetches the file itself"
+    if beginning.startswith(b"<"):
+        return "is a web page, not a file of weights: download the file itself"
+    if re.fullmatch(rb"[\t\n\r -~]+", beginning):
+        return "is a text file, not a file of weights"
+    if found := re.search(r"Unsupported (?:global|class).*?([\w.]+) was not", str(error)):
+        return f"holds Python objects ({found[1]}), which are not loaded: save the network's state_dict() alone"
+    reason = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
+    return f"is not a file of weights that torch can read, or is damaged: {reason}"

@@ -1,0 +1,29 @@
+"""What a run leaves behind: a table that survives what it finds there, a line whatever the numbers."""
+
+import csv
+
+import pytest
+
+from vsr.options import LoggerOptions
+from vsr.trainers.recorder import Recorder
+
+QUIET = LoggerOptions(use_tb_logger=False)
+
+
+@pytest.mark.parametrize("damage", [b"\x00" * 300, bytes(range(256)), b'2,"', b"\xc2\xb2,loss,1\r\n", b"9" * 200_000])
+def test_what_is_no_row_is_dropped_from_the_table(tmp_path, damage):
+    """A crash leaves zeros, and a full disk half of a row."""
+    with Recorder(tmp_path, 0, 5, QUIET) as record:
+        record.scalars(1, {"loss": 0.5, 'val/"a", b': 2.0})
+    table = tmp_path / "metrics.csv"
+    table.write_bytes(table.read_bytes() + damage)
+    with Recorder(tmp_path, 1, 5, QUIET) as record:
+        record.scalars(2, {"loss": 0.25})
+    rows = [["iteration", "name", "value"], ["1", "loss", "0.5"], ["1", 'val/"a", b', "2.0"], ["2", "loss", "0.25"]]
+    assert list(csv.reader(table.open(newline=""))) == rows
+
+
+def test_a_time_to_go_of_any_length_is_shown(tmp_path):
+    values = {"loss": 1.0, "loss_per_value": 1.0, "psnr": 30.0, "lr": 1e-4}
+    with Recorder(tmp_path, 0, 10**16, QUIET) as record:
+        record.line(1, 10**16, values, speed=0.01, wait=0.0, memory=0.0)
