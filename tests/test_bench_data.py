@@ -83,5 +83,7 @@ def test_a_data_set_without_stores_is_timed_as_a_whole():
 def test_mistakes_are_user_errors(options_file):
     with pytest.raises(UserError, match="--samples 0"):
         bench_data.main(["-opt", str(options_file), "--samples", "0"])
+    with pytest.raises(UserError, match="--workers -1 is less than 0"):
+        bench_data.main(["-opt", str(options_file), "--workers", "0", "-1"])
     with pytest.raises(UserError, match="mistake"):
         bench_data.main(["-opt", str(options_file), "--set", "datasets.train.dataroot_gt=nowhere"])

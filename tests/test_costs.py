@@ -1,10 +1,11 @@
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from vsr.archs import EDVR, EDVRMemory
-from vsr.costs import milliseconds, num_macs, num_parameters
+from vsr.costs import main, milliseconds, num_macs, num_parameters
 from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
 
 LQ = (1, 5, 3, 180, 320)
@@ -66,3 +67,16 @@ def test_milliseconds_is_the_median_after_a_warm_up():
     calls = []
     assert milliseconds(lambda: calls.append(1), torch.device("cpu")) >= 0
     assert len(calls) == 6
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("1e-4.yml", "3,300,131 parameters; 467.17 GMACs for a window of 5 frames of 180×320\n"),
+        ("demo_restoration.yml", "133,203 parameters; 0.51 GMACs for a frame of 64×64 and 10 past ones\n"),
+    ],
+)
+def test_the_network_of_a_file_is_counted(file, line, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert main(["-opt", f"options/{file}"]) == 0
+    assert capsys.readouterr().out == line

@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = config.load(args.opt, args.set, need="train")
     if args.samples < 1:
         raise UserError(f"--samples {args.samples} is less than 1")
+    if min(args.workers or [0]) < 0:
+        raise UserError(f"--workers {min(args.workers)} is less than 0")
     train = options.datasets["train"]
     for line in report(train, options.manual_seed, args.samples, args.workers):
         sys.stdout.write(f"{line}\n")

@@ -1,8 +1,10 @@
-"""What a network costs: parameters, multiply–accumulates, time."""
+"""What a network costs: parameters, multiply–accumulates, time: ``python -m vsr.costs -opt options/1e-4.yml``."""
 
+import argparse
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,9 +13,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from vsr import config
 from vsr.memory import PixSentence, PixSim, PixWise
+from vsr.registry import task_of
+from vsr.utils.errors import exit_cleanly
 
 RUNS = 5  # timed, after one to warm up
+FRAME_SIZE = 720, 1280  # of REDS's ground truth
 
 
 class Costs(NamedTuple):
@@ -24,19 +30,39 @@ class Costs(NamedTuple):
     milliseconds: float
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints what the network of an options file costs and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m vsr.costs", description="Counts a network's costs.")
+    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="options file (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option")
+    args = parser.parse_args(arguments)
+    options = config.load(args.opt, args.set, need="test", missing_data="note")
+    with torch.device("meta"):
+        network = options.network_g()
+    if task_of(network) == "next-frame":
+        t, (h, w) = options.network_g.keywords["memory"].keywords.get("memory_size") or 1, network.frame_size
+        shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
+    else:
+        t, (h, w) = network.num_frame, (size // options.scale for size in FRAME_SIZE)
+        shapes, of = [(1, t, 3, h, w)], f"a window of {t} frames of {h}×{w}"
+    macs = num_macs(options.network_g, *shapes)
+    sys.stdout.write(f"{num_parameters(network):,} parameters; {macs / 1e9:,.2f} GMACs for {of}\n")
+    return 0
+
+
 def num_parameters(network: nn.Module) -> int:
     """Returns the number of trainable and frozen values."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def num_macs(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
+def num_macs(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> int:
     """Returns the multiply–accumulates of one forward pass: convolutions, products of matrices, memory reads.
 
     Interpolation, normalisation and activations are not counted. Nothing is computed: shapes alone decide.
 
     Args:
         build: makes the network.
-        shape: of the input, (b, t, 3, h, w).
+        shapes: of the inputs: (b, t, 3, h, w); of a FramePredictor (b, 3, h, w) and (b, t, 3, h, w).
     """
     reads = 0
 
@@ -58,7 +84,7 @@ def num_macs(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
         }
         with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-            network(torch.empty(shape))
+            network(*(torch.empty(shape) for shape in shapes))
     return counter.get_total_flops() // 2 + reads
 
 
@@ -89,3 +115,7 @@ def _attention_flops(
     query_shape: torch.Size, key_shape: torch.Size, value_shape: torch.Size, *arguments: object, **keywords: object
 ) -> int:
     return sdpa_flop_count(query_shape, key_shape, value_shape)
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

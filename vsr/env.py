@@ -3,8 +3,11 @@
 python -m vsr.env
 """
 
+import argparse
 import logging
 import platform
+import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from typing import get_args
@@ -12,8 +15,16 @@ from typing import get_args
 import torch
 
 import vsr
+from vsr.utils.errors import exit_cleanly
 
 PACKAGES = ("torch", "torchvision", "triton", "numpy", "opencv-python", "scikit-image", "scipy", "lmdb", "zlib-ng")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the report and returns the exit code."""
+    argparse.ArgumentParser(prog="python -m vsr.env", description=(__doc__ or "").split("\n")[0]).parse_args(arguments)
+    sys.stdout.write("\n".join(report()) + "\n")
+    return 0
 
 
 def report() -> list[str]:
@@ -77,4 +88,4 @@ def libraries() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(report()))  # noqa: T201
+    exit_cleanly(main)
