@@ -151,7 +151,7 @@ def test_a_killed_table_goes_on_where_it_stopped(small, tmp_path):
         tables.main(command[3:])
     assert tables.main([*command[3:], "--resume"]) == 0
     assert "resumed from" in (begun / "train.log").read_text()
-    assert Path("results/tables/demo_table3_2it.md").is_file()
+    assert Path("results/tables/demo_table3_40it.md").is_file()
 
 
 def test_changed_options_are_not_mixed_into_a_table(small):

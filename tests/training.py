@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -115,6 +116,7 @@ def start(folder: Path, file: Path, *arguments: str, entry: str = "train") -> su
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # where nohup runs the tests
     )
 
 

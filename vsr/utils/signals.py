@@ -25,7 +25,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         for number in STOPPING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup makes it
                 self._former[number] = signal.signal(number, self._receive)
         return self
 
