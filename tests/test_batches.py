@@ -12,11 +12,12 @@ import torch
 from training import assert_same_weights, rows, small_options, weights, write_options
 
 from vsr.data import REDSDataset, TrainSampler
+from vsr.data.batch import augmented_batch, to_device
 from vsr.data.loader import batches
 from vsr.data.transforms import Augmentation
 from vsr.options import LoaderOptions
 from vsr.train import main
-from vsr.trainers.batches import augmented, copied_ahead, grouped, prefetched, read_ahead, to_device
+from vsr.trainers.prefetch import copied_ahead, grouped, prefetched, read_ahead
 from vsr.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -61,7 +62,7 @@ def on(device, batches, number=8):
 def test_every_augmentation_of_a_batch_is_that_of_its_samples(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     choices = [Augmentation(*map(bool, flags)) for flags in np.ndindex(2, 2, 2)]
-    result = augmented(torch.from_numpy(pixels), torch.tensor(choices))
+    result = augmented_batch(torch.from_numpy(pixels), torch.tensor(choices))
     expected = np.stack([choice(sample) for choice, sample in zip(choices, pixels, strict=True)])
     assert result.is_contiguous()
     np.testing.assert_array_equal(result.numpy(), expected)

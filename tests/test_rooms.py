@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "data": {"registry", "utils"},
     "losses": {"registry", "utils"},
     "metrics": {"registry", "utils"},
-    "trainers": {"registry", "utils", "options"},
+    "trainers": {"registry", "utils", "options", "data"},
 }
 COMPONENTS = [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind)]
 

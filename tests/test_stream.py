@@ -13,10 +13,10 @@ from synthetic import make_clips, moving_texture
 from torch.utils.data import DataLoader
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler, Vimeo90KDataset, loader
+from vsr.data.batch import to_device
 from vsr.data.imresize import imresize
 from vsr.data.loader import batches as loaded_batches
 from vsr.data.meta_info import ClipInfo, write_meta_info
-from vsr.trainers.batches import to_device
 from vsr.utils.errors import UserError
 
 AUGMENTATIONS = {"use_hflip": True, "use_rot": True, "random_reverse": True}

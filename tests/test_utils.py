@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +114,13 @@ def test_a_log_file_that_cannot_be_written_is_told(tmp_path):
 
 @pytest.mark.parametrize("entry", ["train", "env"])
 def test_ctrl_c_while_importing_is_quiet(entry):
-    process = subprocess.Popen([sys.executable, "-m", f"vsr.{entry}"], stderr=subprocess.PIPE, text=True)
-    while "torch" not in Path(f"/proc/{process.pid}/maps").read_text():
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"vsr.{entry}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # which shells ignore in the background
+    )
+    while process.poll() is None and "torch" not in Path(f"/proc/{process.pid}/maps").read_text():
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1] == ""

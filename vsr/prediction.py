@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from vsr.data.batch import to_device
 from vsr.data.loader import batches
 from vsr.evaluation import FrameScore
 from vsr.metrics import calculate_psnr, calculate_ssim
-from vsr.trainers.batches import to_device
 from vsr.utils.place import Place
 
 BATCH_SIZE = 8

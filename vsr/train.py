@@ -17,7 +17,7 @@ from vsr.options import Options
 from vsr.registry import task_of
 from vsr.results_folder import results_folder
 from vsr.trainers import checkpoint
-from vsr.trainers.batches import prefetched
+from vsr.trainers.prefetch import prefetched
 from vsr.trainers.resume import differences
 from vsr.trainers.run import Run
 from vsr.trainers.state import load_state

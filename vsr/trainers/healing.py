@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vsr.data.batch import Batch
 from vsr.trainers import checkpoint
-from vsr.trainers.batches import Batch
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 

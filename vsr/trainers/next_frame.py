@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vsr.data.batch import Batch
 from vsr.registry import register
 from vsr.trainers import checkpoint
-from vsr.trainers.batches import Batch
 from vsr.trainers.options import TrainOptions
 from vsr.trainers.recorder import Recorder
 from vsr.trainers.run import Run, Validation

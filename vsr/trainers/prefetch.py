@@ -1,16 +1,15 @@
-"""Batches on their way from a loader to a network."""
+"""Batches read and copied ahead of the step that they are for."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from vsr.data.batch import Batch, to_device
 from vsr.utils.log import logger
-
-Batch = dict[str, Any]  # tensors by name, and lists of texts such as "key"
 
 
 def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -18,34 +17,6 @@ def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     iterator = iter(batches)
     while True:
         yield [next(iterator) for _ in range(size)]
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Returns the batch on the device, augmented if that was left to it, its uint8 pixels as float32 in [0, 1].
-
-    A batch that has been through this is returned as it is.
-    """
-    moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-    choices = moved.pop("augment", None)
-    return {k: _floats(v, choices) if isinstance(v, Tensor) and v.dtype == torch.uint8 else v for k, v in moved.items()}
-
-
-def _floats(pixels: Tensor, choices: Tensor | None) -> Tensor:
-    pixels = pixels if choices is None else augmented(pixels, choices)
-    return pixels.float().div_(255)
-
-
-def augmented(pixels: Tensor, choices: Tensor) -> Tensor:
-    """Returns each sample mirrored horizontally, then vertically, then transposed, where it is chosen.
-
-    Args:
-        pixels: (b, …, s, s).
-        choices: (b, 3) bool.
-    """
-    turns = (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT)
-    for turn, chosen in zip(turns, choices.unbind(1), strict=True):
-        pixels = torch.where(chosen.view(-1, *[1] * (pixels.ndim - 1)), turn(pixels), pixels)
-    return pixels.contiguous()
 
 
 def prefetched(
