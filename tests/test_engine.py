@@ -1,22 +1,17 @@
-"""The engine's promises: exact resume at any moment, switches that do what they say, steps that go wrong are healed."""
+"""The engine's promises: phases that hold, switches that do what they say, steps that go wrong are healed."""
 
 import math
-import random
-import re
-import signal
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from training import assert_same_weights, rows, small_options, start, weights, write_options
+from training import assert_same_weights, log_of, rows, small_options, weights, write_options
 
 from vsr.ops import ModulatedDeformConvPack
 from vsr.train import main
 from vsr.trainers import trainer
 from vsr.trainers.checkpoint import states
-from vsr.trainers.resume import differences
 from vsr.trainers.scratch import ScratchTrainer
 from vsr.utils.errors import UserError
 
@@ -26,142 +21,6 @@ pytestmark = pytest.mark.usefixtures("in_tmp_path")
 @pytest.fixture
 def train(tmp_path):
     return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
-
-
-def log_of(folder, name="small"):
-    return (folder / "experiments" / name / "train.log").read_text()
-
-
-# resume ---------------------------------------------------------------------------------------------------------------
-
-
-def test_changed_options_are_shown_and_refused(tmp_path, clips, train):
-    train(small_options(clips, train__total_iter=2))
-    changed = small_options(clips, train__total_iter=4, train__optim_g={"type": "Adam", "lr": 5e-4})
-    with pytest.raises(UserError) as caught:
-        train(changed, "--auto_resume")
-    for part in ("train.total_iter: 2 → 4", "train.optim_g.lr: 0.001 → 0.0005", "--resume_mode new_schedule"):
-        assert part in str(caught.value)
-    assert train(changed, "--auto_resume", "--resume_mode", "new_schedule") == 0
-    rates = [float(row[2]) for row in rows(tmp_path, "small") if row[1] == "train/lr"]
-    assert rates[1] > 9e-4 and rates[2] < 5e-4
-    assert [row[0] for row in rows(tmp_path, "small") if row[1] == "train/loss"] == ["1", "2", "3", "4"]
-
-
-def test_weights_of_a_state_start_a_new_training(tmp_path, clips, train):
-    train(small_options(clips, train__total_iter=2))
-    state = "experiments/small/training_states/2.state"
-    frozen = {"train__optim_g": {"type": "Adam", "lr": 0.0}, "train__total_iter": 1, "path__resume_state": state}
-    train(small_options(clips, name="new", **frozen), "--resume_mode", "weights")
-    first, new = weights(tmp_path, "small", 2)["params"], weights(tmp_path, "new", 1)["params"]
-    assert_same_weights({"params": first}, {"params": new})
-
-
-def test_weights_of_no_state_start_nothing(clips, train):
-    """Else a training from random weights would pass for one from a state's."""
-    for arguments in ([], ["--auto_resume"]):
-        with pytest.raises(UserError, match=r"--resume_mode weights needs .*path\.resume_state=FILE"):
-            train(small_options(clips), "--resume_mode", "weights", *arguments)
-
-
-def test_going_back_needs_another_name(tmp_path, clips, train):
-    """Or what was saved later would pass for the newest of the new training, and be kept instead of it."""
-    train(small_options(clips, logger__save_checkpoint_freq=2))
-    state = "experiments/small/training_states/2.state"
-    with pytest.raises(UserError, match=r"2\.state is of iteration 2, .* has got to 6: .* --set name=NEW"):
-        train(small_options(clips, path__resume_state=state))
-    train(small_options(clips, name="branch", path__resume_state=state))
-    assert_same_weights(weights(tmp_path, "small", 6), weights(tmp_path, "branch", 6))
-
-
-def test_auto_resume_goes_on_where_an_experiment_is_not_where_it_came_from(tmp_path, clips, train):
-    train(small_options(clips, name="other", train__total_iter=2))
-    options = small_options(clips, path__resume_state="experiments/other/training_states/2.state", train__total_iter=4)
-    train(options, "--auto_resume", "--resume_mode", "new_schedule")
-    train(small_options(clips, path=options["path"]), "--auto_resume", "--resume_mode", "new_schedule")
-    assert "resumed from experiments/small/training_states/4.state" in log_of(tmp_path)
-
-
-def test_the_best_values_are_those_of_one_validation_set(tmp_path, clips, train):
-    train(small_options(clips, train__total_iter=1, val__val_freq=1))
-    longer = {"train__total_iter": 2, "datasets__val__cache_data": True}
-    assert train(small_options(clips, **longer), "--auto_resume", "--resume_mode", "new_schedule") == 0
-    metric = {"type": "calculate_psnr", "crop_border": 4}
-    longer = {"train__total_iter": 3, "val__metrics": {"psnr": metric}}
-    assert train(small_options(clips, **longer), "--auto_resume", "--resume_mode", "new_schedule") == 0
-    found = re.findall(r"validation \d  clips/psnr (\S+)  \(best (\S+)\)", log_of(tmp_path))
-    (first, _), (second, best), (third, last_best) = found
-    assert float(best) == max(float(first), float(second))
-    assert last_best == third, "another border is another measure"
-
-
-def test_another_effective_batch_is_a_change(clips, train):
-    train(small_options(clips, train__total_iter=1))
-    with pytest.raises(UserError, match="effective batch: 2 → 4"):
-        train(small_options(clips, train__total_iter=1, datasets__train__batch_size_per_gpu=4), "--auto_resume")
-
-
-def test_options_that_change_nothing_computed_may_change():
-    former = {
-        "name": "a",
-        "num_gpu": 1,
-        "datasets": {"train": {"num_worker_per_gpu": 1, "gt_size": 32}, "val": {"a": 1}},
-    }
-    current = {"name": "b", "num_gpu": 0, "datasets": {"train": {"num_worker_per_gpu": 4, "gt_size": 64}, "val": {}}}
-    assert differences(former, current) == ["datasets.train.gt_size: 32 → 64"]
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, clips, train, damage):
-    train(small_options(clips, name="whole"))
-    options = small_options(clips, train__total_iter=6, logger__save_checkpoint_freq=2)
-    train(options)
-    newest = tmp_path / "experiments" / "small" / "training_states" / "6.state"
-    content = bytearray(newest.read_bytes())
-    if damage == "flipped":
-        content[len(content) // 2] ^= 255
-    newest.write_bytes(b"" if damage == "empty" else content[: len(content) // 2] if damage == "cut" else content)
-    train(options, "--auto_resume")
-    assert "6.state is not a file of weights that torch can read, or is damaged" in log_of(tmp_path)
-    assert "resumed from experiments/small/training_states/4.state" in log_of(tmp_path)
-    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
-
-
-def test_a_weight_file_is_no_state(clips, train):
-    train(small_options(clips, train__total_iter=1))
-    with pytest.raises(UserError, match="is not a training state"):
-        train(small_options(clips, name="other", path__resume_state="experiments/small/models/net_g_1.pth"))
-
-
-def test_only_the_newest_states_and_every_so_many_are_kept(tmp_path, clips, train):
-    keep = {"logger__keep_states": 2, "logger__keep_state_every": 3, "logger__save_checkpoint_freq": 1}
-    train(small_options(clips, train__total_iter=8, datasets__val=None, **keep))
-    assert [int(file.stem) for file in states(tmp_path / "experiments" / "small")] == [8, 7, 6, 3]
-    assert len(list((tmp_path / "experiments" / "small" / "models").iterdir())) == 8
-
-
-@pytest.mark.slow
-def test_killing_at_25_random_moments_changes_nothing(tmp_path, clips, train):
-    """Every iteration writes a state, so that many kills fall into a write."""
-    common = {"train__total_iter": 60, "logger__save_checkpoint_freq": 1, "train__tsa_iter": 20, "val__val_freq": 7}
-    train(small_options(clips, name="whole", **common))
-    options = small_options(clips, name="killed", datasets__train__num_worker_per_gpu=1, **common)
-    file = write_options(tmp_path, options)
-    moments = random.Random(0)
-    for _ in range(25):
-        process = start(tmp_path, file, "--auto_resume")
-        for line in process.stdout:
-            if "resumed" in line or "from iteration" in line:
-                break
-        time.sleep(moments.uniform(0, 0.6))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    process = start(tmp_path, file, "--auto_resume")
-    text = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, text
-    assert_same_weights(weights(tmp_path, "whole", 60), weights(tmp_path, "killed", 60))
-    assert rows(tmp_path, "whole") == rows(tmp_path, "killed")
-    assert not list((tmp_path / "experiments" / "killed").rglob("*.tmp")), "a killed write leaves its temporary file"
 
 
 # freezing -------------------------------------------------------------------------------------------------------------

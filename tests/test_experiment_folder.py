@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import assert_same_weights, small_options, start, stop_at, weights, write_options
+from training import assert_same_weights, log_of, small_options, start, stop_at, weights, write_options
 
 from vsr.options import LoggerOptions
 from vsr.train import main
@@ -20,10 +20,6 @@ from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
-
-
-def log_of(folder):
-    return (folder / "experiments" / "small" / "train.log").read_text()
 
 
 def test_two_processes_cannot_train_one_experiment(tmp_path, clips):

@@ -9,7 +9,7 @@ import signal
 import cv2
 import pytest
 import torch
-from training import assert_same_weights, predictor_options, rows, start, stop_at, weights, write_options
+from training import assert_same_weights, log_of, predictor_options, rows, start, stop_at, weights, write_options
 from videos import make_humaneva
 
 from vsr import config, test, validation
@@ -46,10 +46,6 @@ def of_type(test_type):
 def results(folder, name="small"):
     (found,) = (folder / "experiments" / name / "Results").glob("*/*/*/*")
     return found
-
-
-def log_of(folder, name="small"):
-    return (folder / "experiments" / name / "train.log").read_text()
 
 
 @pytest.mark.parametrize("test_type", TYPES)

@@ -148,6 +148,11 @@ def rows(folder: Path, name: str) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
+def log_of(folder: Path, name: str = "small") -> str:
+    """Returns a run's log."""
+    return (folder / "experiments" / name / "train.log").read_text()
+
+
 def assert_same_weights(first: dict, second: dict) -> None:
     """Asserts that two weight files are equal bit for bit."""
     assert first.keys() == second.keys()
