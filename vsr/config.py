@@ -1,6 +1,7 @@
 """Reads an options file: YAML → inheritance, overrides, old spellings → checked options, ready to build objects."""
 
 import inspect
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -61,6 +62,14 @@ def load(
     frozen.freeze()
     notes += absent + (_compare_lengths(options["train"]) if need == "train" else [])
     return Options(**options, tree=frozen, notes=notes, changes=report.changes)
+
+
+def report_check(file: str, options: Options) -> int:
+    """Prints what ``--check`` found and returns the exit code of success."""
+    for note in options.notes:
+        sys.stdout.write(f"note: {note}\n")
+    sys.stdout.write(f"{file}: options are right ({options.name}, {options.tree['network_g']['type']})\n")
+    return 0
 
 
 def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:

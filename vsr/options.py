@@ -57,10 +57,12 @@ class PathOptions:
 
     Args:
         pretrain_network_g: weights (``.pth``) loaded into the network before training, or tested.
-        strict_load_g: every parameter must be in the file and the other way round; ``false`` loads what fits.
+        strict_load_g: every parameter must be in the file and the other way round; with ``false`` a training begins
+            with what fits. A test always needs all.
         param_key_g: the entry of the weight file, ``params`` or ``params_ema``; ``null`` is ``params`` to train from
             and, where the file has it, ``params_ema`` to test. A file without entries holds the parameters themselves.
-        resume_state: a ``.state`` file; training goes on exactly where it was written.
+        resume_state: a ``.state`` file; training goes on exactly where it was written. ``--auto_resume`` looks for a
+            state of this experiment first.
     """
 
     pretrain_network_g: str | None = None

@@ -36,7 +36,6 @@ from vsr.report import (
     warn_of_other_frames,
     write_results,
 )
-from vsr.train import report_check
 from vsr.trainers import checkpoint
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import logger, start_log
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
     options = config.load(args.opt, args.set, need="test", missing_data="note" if args.check else "mistake")
     if args.check:
-        return report_check(args.opt, options)
+        return config.report_check(args.opt, options)
     if not options.test_sets:
         raise UserError(f"{args.opt} has no test set: add datasets.test with `type: VideoTestDataset`")
 

@@ -1,7 +1,6 @@
 """Trains a network: ``python -m vsr.train -opt options/demo.yml``."""
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
     options = config.load(args.opt, args.set, need="train", missing_data="note" if args.check else "mistake")
     if args.check:
-        return report_check(args.opt, options)
+        return config.report_check(args.opt, options)
 
     keep_freed_memory()
     folder = Path("experiments") / options.name
@@ -101,14 +100,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="ignored: what older launchers and BasicSR's commands add; the processes are found by themselves",
     )
     return parser.parse_args(arguments)
-
-
-def report_check(file: str, options: Options) -> int:
-    """Prints what ``--check`` found and returns the exit code of success."""
-    for note in options.notes:
-        sys.stdout.write(f"note: {note}\n")
-    sys.stdout.write(f"{file}: options are right ({options.name}, {options.tree['network_g']['type']})\n")
-    return 0
 
 
 def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, mode: str) -> checkpoint.Found | None:

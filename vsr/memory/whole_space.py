@@ -96,7 +96,8 @@ def _tokens(frames: Tensor) -> Tensor:
 def _repeatable(q: Tensor) -> AbstractContextManager[None]:
     """Returns the context in which attention gives the same bits again, if that is wanted.
 
-    The gradients of the fused back ends do not on CUDA; of ``warn_only=True`` they take no notice but a warning.
+    On CUDA the fused back ends' gradients differ from run to run: under ``warn_only=True`` PyTorch warns and still uses
+    them.
     """
     wanted = q.is_cuda and torch.are_deterministic_algorithms_enabled()
     return sdpa_kernel(SDPBackend.MATH) if wanted else nullcontext()

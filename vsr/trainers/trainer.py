@@ -88,8 +88,8 @@ class Trainer:
         """Trains from the current iteration to ``total_iter``: steps, logs, validates and saves.
 
         Raises:
-            UserError: training diverged, or memory ran out.
-            SystemExit: stopped by Ctrl-C (code 130), or by SIGTERM or SIGUSR1 (code 0), after saving a state.
+            UserError: training diverged, memory ran out, or a frame cannot be read.
+            SystemExit: stopped by Ctrl-C (code 130), or by another of ``STOPPING`` (code 0), after saving a state.
         """
         total, logs, place = self.train.total_iter, self.run.logger, self.run.place
         with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, logs, place.is_main) as record:
