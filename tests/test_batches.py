@@ -11,11 +11,11 @@ import pytest
 import torch
 from training import assert_same_weights, rows, small_options, weights, write_options
 
+from vsr.config.options import LoaderOptions
 from vsr.data import REDSDataset, TrainSampler
 from vsr.data.batch import augmented_batch, to_device
 from vsr.data.loader import batches
 from vsr.data.transforms import Augmentation
-from vsr.options import LoaderOptions
 from vsr.train import main
 from vsr.trainers.prefetch import copied_ahead, grouped, prefetched, read_ahead
 from vsr.utils.errors import UserError

@@ -6,8 +6,8 @@ from synthetic import make_clips
 from torch.utils.data import Dataset
 
 from vsr import bench_data
+from vsr.config.options import LoaderOptions
 from vsr.data import REDSDataset
-from vsr.options import LoaderOptions
 from vsr.utils.errors import UserError
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from training import assert_same_weights, log_of, small_options, start, stop_at, weights, write_options
 
-from vsr.options import LoggerOptions
+from vsr.config.options import LoggerOptions
 from vsr.train import main
 from vsr.trainers import checkpoint
 from vsr.trainers.checkpoint import states

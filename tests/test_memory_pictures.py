@@ -9,9 +9,9 @@ from training import small_options, write_options
 
 from vsr import test, train
 from vsr.archs import EDVR, EDVRMemory
+from vsr.config.options import DatasetOptions, LoaderOptions
 from vsr.data import VideoTestDataset
-from vsr.memory import PixSentence, PixSim, PixWise
-from vsr.memory_pictures import (
+from vsr.evaluation.memory_pictures import (
     MARK,
     PANEL,
     memory_pictures,
@@ -20,7 +20,7 @@ from vsr.memory_pictures import (
     weight_bars,
     weight_maps,
 )
-from vsr.options import DatasetOptions, LoaderOptions
+from vsr.memory import PixSentence, PixSim, PixWise
 from vsr.utils.errors import UserError
 
 LABELS = ["-1", "0", "+1"]
@@ -94,7 +94,7 @@ def test_every_memory_has_pictures(memory, names):
 @pytest.mark.parametrize("memory_size", [1, 2, 5])
 def test_forgotten_frames_have_no_share(memory, memory_size, monkeypatch):
     titles = []
-    monkeypatch.setattr("vsr.memory_pictures._write", lambda image, text, bottom: titles.append(text))
+    monkeypatch.setattr("vsr.evaluation.memory_pictures._write", lambda image, text, bottom: titles.append(text))
     query, sentences = torch.rand(1, 4, 10, 15), torch.rand(1, 3, 4, 10, 15)
     built = partial(memory, memory_size=memory_size)(4, (10, 15))
     memory_pictures(built, query, sentences, frames(), LABELS, 1)

@@ -12,8 +12,9 @@ import torch
 from training import assert_same_weights, log_of, predictor_options, rows, start, stop_at, weights, write_options
 from videos import make_humaneva
 
-from vsr import config, test, validation
-from vsr.results_folder import results_folder
+from vsr import config, test
+from vsr.evaluation import validation
+from vsr.evaluation.results_folder import results_folder
 from vsr.train import main
 from vsr.utils.errors import UserError
 

@@ -34,7 +34,7 @@ def autocast(dtype):
 
 
 def test_the_imitation_refuses_operands_on_two_devices():
-    with FakeTensorMode(), torch.device("cuda"), pytest.raises(RuntimeError, match="two different devices"):
+    with FakeTensorMode(), torch.device("cuda"), pytest.raises(RuntimeError, match=r"two (different )?devices"):
         torch.zeros(3) + torch.zeros(3, device="cpu")
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from vsr.evaluation import FrameScore, average
-from vsr.prediction import compare, measure, standing
-from vsr.prediction_pictures import comparison, flow_image, weight_pictures
+from vsr.evaluation.prediction import compare, measure, standing
+from vsr.evaluation.prediction_pictures import comparison, flow_image, weight_pictures
+from vsr.evaluation.scores import FrameScore, average
 from vsr.trainers.weight_supervision import weight_divergence
 from vsr.utils.errors import UserError
 

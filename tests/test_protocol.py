@@ -1,7 +1,7 @@
 import pytest
 
+from vsr.evaluation.report import warn_of_other_frames
 from vsr.metrics import protocol_for
-from vsr.report import warn_of_other_frames
 from vsr.utils.log import logger
 
 

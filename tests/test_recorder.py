@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from vsr.options import LoggerOptions
+from vsr.config.options import LoggerOptions
 from vsr.trainers.recorder import Recorder
 
 QUIET = LoggerOptions(use_tb_logger=False)

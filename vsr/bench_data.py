@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from vsr import config
+from vsr.config.options import DatasetOptions, LoaderOptions
 from vsr.data.batch import to_device
 from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
 from vsr.data.stores import FrameStore
 from vsr.data.transforms import Crop
-from vsr.options import DatasetOptions, LoaderOptions
 from vsr.utils.errors import UserError, exit_cleanly
 
 _ADVICE = {

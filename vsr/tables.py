@@ -17,10 +17,11 @@ import torch
 import yaml
 
 from vsr import config, test, train
+from vsr.config.options import Options
 from vsr.costs import Costs, milliseconds, num_macs, num_parameters
-from vsr.evaluation import middle_sample, network_restorer, padded, to_image, write_image
-from vsr.options import Options
-from vsr.table_report import Row, write_table
+from vsr.evaluation.images import to_image, write_image
+from vsr.evaluation.restoration import middle_sample, network_restorer, padded
+from vsr.evaluation.table_report import Row, write_table
 from vsr.trainers import checkpoint
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically

@@ -8,25 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from vsr import config, prediction
-from vsr.evaluation import (
-    FrameScore,
-    Restored,
-    average,
-    baselines,
-    measure,
-    network_restorer,
-    restore_all,
-    write_image,
-)
-from vsr.memory_pictures import save_weight_pictures
-from vsr.ops.backend import announce
-from vsr.options import DatasetOptions, Options
-from vsr.pictures import comparison
-from vsr.prediction_pictures import comparison as prediction_comparison
-from vsr.prediction_pictures import write_pictures
-from vsr.registry import task_of
-from vsr.report import (
+from vsr import config
+from vsr.config.options import DatasetOptions, Options
+from vsr.evaluation import prediction
+from vsr.evaluation.images import write_image
+from vsr.evaluation.memory_pictures import save_weight_pictures
+from vsr.evaluation.pictures import comparison
+from vsr.evaluation.prediction_pictures import comparison as prediction_comparison
+from vsr.evaluation.prediction_pictures import write_pictures
+from vsr.evaluation.report import (
     describe_protocols,
     picture_file,
     protocol_names,
@@ -36,6 +26,10 @@ from vsr.report import (
     warn_of_other_frames,
     write_results,
 )
+from vsr.evaluation.restoration import Restored, baselines, measure, network_restorer, restore_all
+from vsr.evaluation.scores import FrameScore, average
+from vsr.ops.backend import announce
+from vsr.registry import task_of
 from vsr.trainers import checkpoint
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import logger, start_log

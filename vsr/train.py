@@ -9,12 +9,13 @@ import torch
 import yaml
 
 from vsr import config
+from vsr.config.options import Options
 from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
+from vsr.evaluation.results_folder import results_folder
+from vsr.evaluation.validation import prediction_validation, restoration_validation
 from vsr.ops.backend import announce
-from vsr.options import Options
 from vsr.registry import task_of
-from vsr.results_folder import results_folder
 from vsr.trainers import checkpoint
 from vsr.trainers.prefetch import prefetched
 from vsr.trainers.resume import differences
@@ -28,7 +29,6 @@ from vsr.utils.memory import keep_freed_memory
 from vsr.utils.place import Place, take_place
 from vsr.utils.sole_use import sole_use
 from vsr.utils.weight_files import read, read_weights
-from vsr.validation import prediction_validation, restoration_validation
 
 RESUME_MODES = ("exact", "new_schedule", "weights")
 NEW_START = "--resume_mode weights --set path.resume_state=FILE --set name=NEW"

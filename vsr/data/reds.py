@@ -68,6 +68,8 @@ class REDSDataset(Dataset[Sample]):
         ValueError: options that contradict each other or the frames.
     """
 
+    phases = ("train",)  # it cuts patches
+
     def __init__(
         self,
         dataroot_gt: str,

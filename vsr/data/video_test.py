@@ -62,6 +62,8 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         ValueError: options that contradict each other or the frames, or LQ and GT that do not match.
     """
 
+    phases = ("test",)
+
     def __init__(
         self,
         dataroot_lq: str,

@@ -55,6 +55,8 @@ class Vimeo90KDataset(Dataset[Sample]):
         ValueError: options that contradict each other or the frames.
     """
 
+    phases = ("train",)  # it cuts patches
+
     def __init__(
         self,
         dataroot_gt: str,
@@ -134,6 +136,8 @@ class VideoTestVimeo90KDataset(Dataset[Sample]):
         FileNotFoundError: a root or a septuplet is missing.
         ValueError: options that contradict each other or the frames.
     """
+
+    phases = ("test",)
 
     def __init__(
         self,

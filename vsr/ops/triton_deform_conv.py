@@ -64,6 +64,7 @@ class Sizes(NamedTuple):
             "PRECISION": _precision(x),
             "num_warps": 8,
             "num_stages": stages,
+            "enable_fp_fusion": True,  # the default until Triton 3.10, which asks to be told
         }
 
 

@@ -33,6 +33,15 @@ def _candidate(row, column, n, H, W, use, WINDOW: tl.constexpr):
 
 
 @triton.jit
+def _usable(inside, row, H, flag):
+    """Returns which positions are inside the frame and may be asked: none where its flag, at an address, is 0.
+
+    The flag becomes a number per position before it is compared: Triton 3.9's interpreter cannot spread a single bit.
+    """
+    return inside & (row * 0 + tl.load(flag) != 0)
+
+
+@triton.jit
 def _features(frame, place, inside, C: tl.constexpr, CP: tl.constexpr):
     """Returns the features at places of a frame: (BM, CP) in float32, 0 where they are not inside."""
     c = tl.arange(0, CP)
@@ -63,7 +72,7 @@ def read_kernel(query, keys, values, valid, read, log_sum, H, W, T: tl.constexpr
         frame = (b * T + t) * H * W
         use = inside
         if HAS_VALID:
-            use = inside & (tl.load(valid + b * T + t) != 0)
+            use = _usable(inside, row, H, valid + b * T + t)
         for n in range(WINDOW * WINDOW):
             there, allowed = _candidate(row, column, n, H, W, use, WINDOW)
             k = _features(keys + frame * C, there, allowed, C, CP)
@@ -100,7 +109,7 @@ def query_gradient_kernel(grad_read, query, keys, values, valid, log_sum, delta,
         frame = (b * T + t) * H * W
         use = inside
         if HAS_VALID:
-            use = inside & (tl.load(valid + b * T + t) != 0)
+            use = _usable(inside, row, H, valid + b * T + t)
         for n in range(WINDOW * WINDOW):
             there, allowed = _candidate(row, column, n, H, W, use, WINDOW)
             k = _features(keys + frame * C, there, allowed, C, CP)
@@ -125,7 +134,7 @@ def frame_gradients_kernel(grad_read, query, keys, values, valid, log_sum, delta
     here = row * W + column
     use = inside
     if HAS_VALID:
-        use = inside & (tl.load(valid + image) != 0)
+        use = _usable(inside, row, H, valid + image)
     k = _features(keys + image * H * W * C, here, use, C, CP)
     v = k
     if not READS_KEYS:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vsr.options import LoggerOptions, VisdomOptions
+from vsr.config.options import LoggerOptions, VisdomOptions
 from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told, write_text_atomically
 from vsr.utils.log import logger

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
+from vsr.config.options import LoggerOptions
 from vsr.data.batch import Batch
-from vsr.options import LoggerOptions
 from vsr.utils.place import Place
 from vsr.utils.signals import StopSignals
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vsr.data.batch import to_device
 from vsr.data.loader import batches
-from vsr.evaluation import FrameScore
+from vsr.evaluation.scores import FrameScore
 from vsr.metrics import calculate_psnr, calculate_ssim
 from vsr.utils.place import Place
 

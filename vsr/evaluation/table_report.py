@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 from scipy.stats import t as student_t
 
-from vsr.evaluation import Restored, baselines, middle_sample, to_image, write_image
-from vsr.options import Options
-from vsr.pictures import comparison
-from vsr.report import protocol_names
+from vsr.config.options import Options
+from vsr.evaluation.images import to_image, write_image
+from vsr.evaluation.pictures import comparison
+from vsr.evaluation.report import protocol_names
+from vsr.evaluation.restoration import Restored, baselines, middle_sample
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 import vsr
-from vsr.evaluation import FrameScore, average
+from vsr.config.options import Options
+from vsr.evaluation.scores import FrameScore, average
 from vsr.metrics import protocol_for
-from vsr.options import Options
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger
 from vsr.utils.place import Place

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vsr.archs import EDVRMemory
+from vsr.config.options import DatasetOptions
 from vsr.data.loader import batches
-from vsr.evaluation import padded, to_image, write_image
+from vsr.evaluation.images import to_image, write_image
+from vsr.evaluation.restoration import padded
 from vsr.memory import PixSentence
-from vsr.options import DatasetOptions
 from vsr.utils.errors import UserError
 
 PANEL = 160  # smallest height of a frame, in pixels

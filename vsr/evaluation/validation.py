@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from vsr import prediction
-from vsr.evaluation import FrameScore, average, measure, network_restorer, restore_all
-from vsr.options import DatasetOptions, Options
-from vsr.pictures import triptych
-from vsr.prediction_pictures import example, write_pictures
+from vsr.config.options import DatasetOptions, Options
+from vsr.evaluation import prediction
+from vsr.evaluation.pictures import triptych
+from vsr.evaluation.prediction_pictures import example, write_pictures
+from vsr.evaluation.restoration import measure, network_restorer, restore_all
+from vsr.evaluation.scores import FrameScore, average
 from vsr.trainers.run import Validation
 from vsr.utils.log import logger
 from vsr.utils.place import Place, any_rank, from_all_ranks

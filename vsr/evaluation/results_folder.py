@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from vsr.options import Options
-from vsr.schema import settings_of
+from vsr.config.options import Options
+from vsr.config.schema import settings_of
 
 DATASETS = {"HumanEvaDataset": "Humaneva", "CharadesDataset": "Charades_v1_480"}
 ENCODERS = {"UNetEncoder": "unet_conv", "ResNetEncoder": "resnet18"}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vsr.schema import join
+from vsr.config.schema import join
 from vsr.utils.errors import UserError
 
 # (section, old key, new key); "*" is any key at that place

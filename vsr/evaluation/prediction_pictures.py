@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from vsr.evaluation import to_image, write_image
-from vsr.memory_pictures import weight_bars, weight_maps
-from vsr.pictures import beside, difference
-from vsr.prediction import COMPARED, Predicted
+from vsr.evaluation.images import to_image, write_image
+from vsr.evaluation.memory_pictures import weight_bars, weight_maps
+from vsr.evaluation.pictures import beside, difference
+from vsr.evaluation.prediction import COMPARED, Predicted
 
 
 def write_pictures(folder: Path, number: int, predicted: Predicted) -> None:

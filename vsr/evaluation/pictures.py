@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vsr.evaluation import Restored
+from vsr.evaluation.restoration import Restored
 
 HEIGHT = 320  # of a panel, in pixels of the output
 DIFFERENCE = 4  # factor of an error, to be seen

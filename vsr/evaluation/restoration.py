@@ -1,10 +1,8 @@
 """Restores every frame of a test set and measures it; training validates with the same code."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,6 +11,8 @@ from tqdm import tqdm
 
 from vsr.data.imresize import imresize
 from vsr.data.loader import batches
+from vsr.evaluation.images import to_image
+from vsr.evaluation.scores import FrameScore
 from vsr.utils.errors import UserError
 from vsr.utils.place import Place
 
@@ -25,17 +25,6 @@ class TestSet(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, item: int) -> dict[str, Any]: ...
-
-
-class FrameScore(NamedTuple):
-    """What one method reached on one frame."""
-
-    method: str
-    clip: str
-    frame: str
-    values: dict[str, float]
-    action: str = ""  # what the clip shows and which camera took it, where a data set says so
-    camera: str = ""
 
 
 class Restored(NamedTuple):
@@ -142,22 +131,6 @@ def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
     return scores
 
 
-def average(
-    scores: list[FrameScore], by: Literal["clip", "action", "camera"] = "clip"
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Returns means over frames by method, clip (action, camera) and metric; its ``mean`` is the mean of the clips."""
-    frames: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for score in scores:
-        frames.setdefault(score.method, {}).setdefault(getattr(score, by), []).append(score.values)
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    for method, groups in frames.items():
-        if "mean" in groups:
-            raise UserError(f"a {by} is called 'mean', as the mean over all is in the results: rename it")
-        result[method] = {group: _mean(values) for group, values in groups.items()}
-        result[method]["mean"] = _mean(list(result[method].values()))
-    return result
-
-
 def middle_sample(dataset: TestSet) -> dict[str, Any]:
     """Returns the sample in the middle of a test set, the one to look at.
 
@@ -165,26 +138,3 @@ def middle_sample(dataset: TestSet) -> dict[str, Any]:
         UserError: it cannot be read.
     """
     return next(iter(batches(dataset, [len(dataset) // 2], num_workers=0)))
-
-
-def to_image(frame: Tensor) -> np.ndarray:
-    """Returns a frame (3, h, w), RGB in [0, 1], as (h, w, 3) uint8 BGR, clamped and rounded."""
-    image = (frame.float().clamp(0, 1) * 255).round().byte()
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
-
-
-def write_image(file: Path, image: np.ndarray) -> None:
-    """Writes a PNG.
-
-    Raises:
-        UserError: it could not be written.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(file), image):
-        raise UserError(f"{file} could not be written; is the disk full?")
-
-
-def _mean(values: list[dict[str, float]]) -> dict[str, float]:
-    """Returns the mean of each value over those that have it; a frame where nothing moves has no ``psnr_moved``."""
-    names = dict.fromkeys(name for value in values for name in value)
-    return {name: float(np.mean([value[name] for value in values if name in value])) for name in names}

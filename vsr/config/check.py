@@ -1,0 +1,129 @@
+"""Checks an options file against the code and returns its options, ready to build objects."""
+
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import addict
+
+from vsr.config.files import override, read_tree
+from vsr.config.options import DatasetOptions, GeneralOptions, LoaderOptions, Options
+from vsr.config.schema import Report, check_component, check_mapping, check_value, describe
+from vsr.config.spellings import modernise
+from vsr.config.trials import compare_lengths, try_out
+from vsr.registry import did_you_mean, find
+from vsr.utils.errors import UserError
+
+SECTIONS = [field.name for field in fields(GeneralOptions)]
+LOADER_KEYS = [field.name for field in fields(LoaderOptions)]
+
+
+def load(
+    file: str | Path,
+    overrides: Sequence[str] = (),
+    need: Literal["train", "test"] = "train",
+    missing_data: Literal["mistake", "note"] = "mistake",
+) -> Options:
+    """Returns the checked options of a YAML file.
+
+    Args:
+        file: the options file.
+        overrides: ``a.b.c=value``, each value read as YAML; ``~`` removes the key.
+        need: ``train`` asks for ``datasets.train`` and ``train:``; ``test`` leaves the training data closed.
+        missing_data: whether folders and files that do not exist are mistakes, or notes for later.
+
+    Raises:
+        UserError: the file cannot be read or holds mistakes; all of them are listed.
+    """
+    tree = read_tree(file)
+    for setting in overrides:
+        override(tree, setting)
+    notes = modernise(tree)
+    scale = check_value(tree.get("scale"), int, "scale", Report())
+    report = Report(shared={"scale": scale} if scale is not None and scale > 0 else {})
+    try:
+        options = _check(tree, need, report)
+        absent = try_out(options, need, report)
+    except RecursionError:
+        raise UserError(f"{file}: an anchor contains itself") from None
+    if missing_data == "mistake":
+        report.mistakes += absent
+    if report.mistakes:
+        count = f"{len(report.mistakes)} mistake{'s' * (len(report.mistakes) > 1)}"
+        raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in report.mistakes))
+    frozen = addict.Dict(tree)
+    frozen.freeze()
+    notes += absent + (compare_lengths(options["train"]) if need == "train" else [])
+    return Options(**options, tree=frozen, notes=notes, changes=report.changes)
+
+
+def report_check(file: str, options: Options) -> int:
+    """Prints what ``--check`` found and returns the exit code of success."""
+    for note in options.notes:
+        sys.stdout.write(f"note: {note}\n")
+    sys.stdout.write(f"{file}: options are right ({options.name}, {options.tree['network_g']['type']})\n")
+    return 0
+
+
+def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:
+    """Returns the keyword arguments of Options, complete when nothing was reported."""
+    trainer_name = tree.get("trainer")
+    trainer_name = "ScratchTrainer" if trainer_name is None else trainer_name
+    try:
+        trainer = find("trainer", trainer_name if isinstance(trainer_name, str) else describe(trainer_name))
+    except ValueError as error:
+        report.mistake("trainer", str(error))
+        trainer = find("trainer", "ScratchTrainer")
+    for key in tree:
+        if key not in (*SECTIONS, "datasets", "trainer", "train"):
+            report.mistake(str(key), f"unknown key{did_you_mean(key, [*SECTIONS, 'datasets', 'trainer', 'train'])}")
+
+    general = check_mapping({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report) or {}
+    try:
+        GeneralOptions(**general) if general else None
+    except ValueError as error:
+        report.mistake("", str(error))
+
+    train = None
+    if tree.get("train") is not None:
+        schema = get_type_hints(trainer.__init__ if inspect.isclass(trainer) else trainer)["train"]
+        train = check_value(tree["train"], schema, "train", report)
+    elif need == "train":
+        report.mistake("train", "missing")
+    return {**general, "datasets": _check_datasets(tree, need, report), "trainer": trainer, "train": train}
+
+
+def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str, DatasetOptions]:
+    sections = tree.get("datasets")
+    if not isinstance(sections, dict) or not sections:
+        report.mistake("datasets", "missing" if not sections else f"expected a mapping, got {describe(sections)}")
+        return {}
+    if need == "train" and sections.get("train") is None:
+        report.mistake("datasets.train", "missing: there is nothing to train on")
+    datasets = {}
+    for phase, section in sections.items():
+        path = f"datasets.{phase}"
+        if phase != "train" and not str(phase).startswith(("val", "test")):
+            report.mistake(path, "unknown phase; phases are called train, val…, test…")
+        elif section is None:
+            continue  # `val: ~` takes a data set away
+        elif not isinstance(section, dict):
+            report.mistake(path, f"expected a mapping of keys, got {describe(section)}")
+        else:
+            own = {k: v for k, v in section.items() if k not in (*LOADER_KEYS, "name")}
+            build = check_component(own, "dataset", path, report)
+            loader = check_value({k: v for k, v in section.items() if k in LOADER_KEYS}, LoaderOptions, path, report)
+            name = section.get("name", phase)
+            if not isinstance(name, str):
+                report.mistake(f"{path}.name", f"expected text, got {describe(name)}; put it in quotes")
+            elif phase != "train" and any(other.name == name for other in datasets.values() if other.phase != "train"):
+                report.mistake(f"{path}.name", f"another test set is called '{name}'; results need different names")
+            elif build is not None and loader is not None:
+                try:
+                    datasets[phase] = DatasetOptions(phase, name, build, loader)
+                except ValueError as error:
+                    report.mistake(path, str(error))
+    return datasets

@@ -1,0 +1,99 @@
+"""Reads an options file's YAML: inheritance, overrides, and no other kind of value than plain YAML has."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+
+from vsr.config.schema import describe
+from vsr.utils.errors import UserError
+
+MOST_BITS = 1000  # of a whole number: a float holds no more
+
+
+def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Returns a file's mapping, merged into those of the files that its ``_base_`` names.
+
+    Mappings merge key by key; any other value replaces; ``null`` removes what the base says.
+    """
+    path = Path(file).resolve()
+    if path in parents:
+        raise UserError(f"{file}: _base_ leads back to the file itself: {' → '.join(p.name for p in (*parents, path))}")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"options file {file} does not exist") from None
+    except UnicodeDecodeError:
+        raise UserError(f"options file {file} is not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"options file {file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{file}: nested too deeply") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{file}: expected a mapping of keys, got {describe(tree)}")
+    bases = tree.pop("_base_", [])
+    merged: dict[str, Any] = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str) or "\0" in base:
+            raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
+        merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))
+    return _merge(merged, tree)
+
+
+def override(tree: dict[str, Any], setting: str) -> None:
+    """Changes the key that ``a.b.c=value`` names; the value is read as YAML, and ``~`` removes the key."""
+    keys, equals, text = setting.partition("=")
+    if not equals or not keys.strip():
+        raise UserError(f"--set takes a.b.c=value, got '{setting}'")
+    *sections, last = keys.strip().split(".")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from None
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"--set {setting}: '{section}' is not a mapping of keys")
+    if value is None and last in tree:
+        del tree[last]
+    else:
+        tree[last] = value  # a `~` where nothing is, too: the key may be misspelt
+
+
+def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in child.items():
+        if value is None and key in merged:
+            del merged[key]
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without objects; a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]:
+            if key.value in seen:
+                raise ConstructorError(None, None, f"the key '{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Returns a node's value; what only looks like a number or a date is an error of the file, with its line."""
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > MOST_BITS:
+                raise ValueError(f"a number of {value.bit_length()} bits")
+        except (ValueError, LookupError, AttributeError) as error:
+            text = f"{str(node.value)[:40]!r} is no value ({error}); what is meant as text needs quotes"
+            raise ConstructorError(None, None, text, node.start_mark) from None
+        return value

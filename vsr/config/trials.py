@@ -1,0 +1,133 @@
+"""Tries an options file's components out: each is built once, cheaply, and what does not fit together is told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vsr.config.schema import Report, settings_of
+from vsr.data.sampler import TrainSampler
+from vsr.registry import Kind, task_of
+
+
+def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
+    """Builds every component once and reports what the constructors refuse.
+
+    Returns:
+        Folders and files that do not exist.
+    """
+    absent: list[str] = []
+    networks = []
+    for path, kind, build in report.components:
+        if path == "datasets.train" and need == "test":
+            continue
+        try:
+            result: Any = TRIALS[kind](build) if kind in TRIALS else None
+            if path == "datasets.train" and "train" in options["datasets"]:
+                TrainSampler(len(result), options["datasets"]["train"].loader.dataset_enlarge_ratio)
+        except FileNotFoundError as error:
+            absent.append(f"{path}: {error}")
+        except ValueError as error:
+            report.mistake(path, str(error))
+        else:
+            networks += [result] if kind == "arch" else []
+    _compare_phases(report)
+    for network in networks:
+        _compare_tasks(network, options, report)
+        _compare_with_network(network, report.shared.get("scale", 4), report)
+    for key in ("pretrain_network_g", "resume_state"):
+        file = getattr(options.get("path"), key, None)
+        if file is not None and not Path(file).is_file():
+            absent.append(f"path.{key}: {file} does not exist")
+    return absent
+
+
+def _on_meta(build: Callable[[], Any]) -> Any:
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, TypeError, OverflowError) as error:  # PyTorch's, for sizes whose product it cannot count
+        raise ValueError(f"it cannot be built with these sizes: {str(error).splitlines()[0]}") from None
+
+
+def _two_images(build: Any) -> Any:
+    size = 32 + 2 * max(0, min(build.keywords.get("crop_border", 0), 2000))
+    return build(np.zeros((size, size, 3), np.uint8), np.zeros((size, size, 3), np.uint8))
+
+
+# how a component of each kind is tried out: cheaply, and with what the program would supply
+TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
+    "arch": _on_meta,
+    "dataset": lambda build: build(),
+    "loss": lambda build: build(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)),
+    "optimizer": lambda build: build([torch.zeros(1, requires_grad=True)]),
+    "scheduler": lambda build: build(0, 1e-3),
+    "metric": _two_images,
+}
+
+
+def _compare_phases(report: Report) -> None:
+    """Reports test sets to train on, and training sets to test with."""
+    for path, kind, build in report.components:
+        phases = getattr(build.func, "phases", ("train", "test"))
+        if kind != "dataset":
+            continue
+        if path == "datasets.train" and "train" not in phases:
+            report.mistake(f"{path}.type", f"{build.func.__name__} is for testing: it draws no random samples")
+        elif path != "datasets.train" and "test" not in phases:
+            text = f"{build.func.__name__} is for training: it cuts patches; try VideoTestDataset"
+            report.mistake(f"{path}.type", text)
+
+
+def compare_lengths(train: Any) -> list[str]:
+    """Returns a note where a schedule's periods are not as long as the training."""
+    periods = settings_of(train.scheduler).get("periods") if train.scheduler is not None else None
+    if periods is None or sum(periods) == train.total_iter:
+        return []
+    end, total = sum(periods), train.total_iter
+    what = "the rate then stays at its lowest" if end < total else "the rate has not fallen when training ends"
+    return [f"train.scheduler.periods end at iteration {end}, but train.total_iter is {total}: {what}"]
+
+
+def _compare_tasks(network: Any, options: dict[str, Any], report: Report) -> None:
+    """Reports a trainer or data sets that are not for what the network is for."""
+    name, task = type(network).__name__, task_of(network)
+    others = [(path, build.func) for path, kind, build in report.components if kind == "dataset"]
+    if options["train"] is not None:
+        others.append(("trainer", options["trainer"]))
+    for path, other in others:
+        if task_of(other) != task:
+            report.mistake(path, f"{other.__name__} is for {task_of(other)}, but {name} is for {task}")
+    if task == "next-frame" and any(kind == "metric" for _, kind, _ in report.components):
+        report.mistake("val.metrics", f"{name} is always measured by the same values; remove it")
+
+
+def _compare_with_network(network: Any, scale: int, report: Report) -> None:
+    """Reports a scale, windows or training crops that the network cannot take."""
+    name, multiple = type(network).__name__, getattr(network, "size_multiple", 1)
+    test_type = getattr(network, "test_type", None)
+    center = getattr(network, "center_frame_idx", None)
+    if center is not None and center != network.num_frame // 2:
+        text = f"{center}, but the ground truth is the middle frame, {network.num_frame // 2}: leave it out"
+        report.mistake("network_g.center_frame_idx", text)
+    if getattr(network, "scale", scale) != scale:
+        report.mistake("scale", f"{scale}, but {name} with these options restores ×{network.scale}")
+    for path, kind, dataset in report.components:
+        value = settings_of(dataset) if kind == "dataset" else {}
+        num_frame = getattr(network, "num_frame", value.get("num_frame"))
+        if value.get("num_frame") != num_frame and "num_frame" in value:
+            report.mistake(f"{path}.num_frame", f"{value['num_frame']}, but network_g.num_frame is {num_frame}")
+        if value.get("test_type", test_type) != test_type:
+            report.mistake(f"{path}.test_type", f"{value['test_type']}, but network_g.test_type is {test_type}")
+        frame_size = (value.get("height"), value.get("width"))
+        if None not in frame_size and frame_size != getattr(network, "frame_size", frame_size):
+            text = f"height, width are {list(frame_size)}, but network_g.frame_size is {list(network.frame_size)}"
+            report.mistake(path, text)
+        if isinstance(value.get("gt_size"), int) and value["gt_size"] // scale % multiple:
+            unit = scale * multiple
+            nearest = max(round(value["gt_size"] / unit), 1) * unit
+            report.mistake(
+                f"{path}.gt_size", f"{value['gt_size']} is no multiple of {unit}, as {name} needs: {nearest}"
+            )

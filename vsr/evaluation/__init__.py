@@ -1,0 +1,1 @@
+"""Measuring networks: frames restored or predicted, their scores, tables and pictures."""

@@ -1,0 +1,26 @@
+"""Frames of a network as 8-bit images and files."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from vsr.utils.errors import UserError
+
+
+def to_image(frame: Tensor) -> np.ndarray:
+    """Returns a frame (3, h, w), RGB in [0, 1], as (h, w, 3) uint8 BGR, clamped and rounded."""
+    image = (frame.float().clamp(0, 1) * 255).round().byte()
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
+
+
+def write_image(file: Path, image: np.ndarray) -> None:
+    """Writes a PNG.
+
+    Raises:
+        UserError: it could not be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(file), image):
+        raise UserError(f"{file} could not be written; is the disk full?")
