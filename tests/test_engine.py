@@ -180,7 +180,7 @@ def test_fp16_scales_the_loss_skips_what_overflows_and_resumes_exactly(tmp_path,
     """On a CPU, which can be made to compute in fp16, though users are told not to."""
     monkeypatch.setattr(trainer, "autocast_type", lambda amp, device: torch.float16)
     scaler = partial(torch.amp.GradScaler, init_scale=2.0**22, growth_interval=5)
-    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    monkeypatch.setattr(trainer, "GradScaler", scaler)
     common = {"train__total_iter": 14, "train__max_bad_steps": 2, "logger__save_checkpoint_freq": 7}
     train(small_options(clips, name="whole", **common))
     state = torch.load("experiments/whole/training_states/14.state", weights_only=True)

@@ -86,7 +86,7 @@ def test_16_bits_train_nearly_as_32(tmp_path, clips, train, amp):
 
 def test_a_loss_scaled_too_high_is_skipped_and_halved(tmp_path, clips, train, monkeypatch):
     scaler = partial(torch.amp.GradScaler, init_scale=2.0**40)
-    monkeypatch.setattr(trainer.torch.amp, "GradScaler", scaler)
+    monkeypatch.setattr(trainer, "GradScaler", scaler)
     train(small_options(clips, num_gpu=1, train__amp="fp16", train__total_iter=30, train__max_bad_steps=30))
     state = torch.load("experiments/small/training_states/30.state", weights_only=True)
     assert state["scaler"]["scale"] < 2.0**40

@@ -66,12 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             weights = read_weights(file, path.param_key_g)
             loaded = checkpoint.load_weights(network, weights, file, path.strict_load_g).matched
 
-        resumes = found is not None and args.resume_mode != "weights"
-        run = make_run(options, place, folder, loaded, resumes)
+        resumed = None if args.resume_mode == "weights" else found
+        run = make_run(options, place, folder, loaded, resumes=resumed is not None)
         trainer = options.trainer(network, run, train=options.train)
-        if resumes:
-            load_state(trainer, found.state, keep_rates=args.resume_mode == "exact")
-            logger.info("resumed from %s at iteration %d", found.file, trainer.iteration)
+        if resumed is not None:
+            load_state(trainer, resumed.state, keep_rates=args.resume_mode == "exact")
+            logger.info("resumed from %s at iteration %d", resumed.file, trainer.iteration)
         trainer.fit()
     return 0
 

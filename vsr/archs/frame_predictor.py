@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,23 @@ from torch import Tensor, nn
 from vsr.registry import Component, register
 
 TestType = Literal["nextframe", "subtract", "opticalflow"]
+
+
+class Encoder(Protocol):
+    """A module that makes the levels' features of a frame, the largest level first."""
+
+    channels: list[int]  # of each level
+    strides: list[int]  # pixels of the frame that one position stands for, of each level
+
+    def __call__(self, image: Tensor) -> list[Tensor]: ...  # noqa: D102
+
+
+class Decoder(Protocol):
+    """A module that makes a picture of the levels' features."""
+
+    image: nn.Conv2d  # its last layer
+
+    def __call__(self, features: list[Tensor]) -> Tensor: ...  # noqa: D102
 
 
 class Prediction(NamedTuple):
@@ -53,8 +70,8 @@ class FramePredictor(nn.Module):
 
     def __init__(
         self,
-        encoder: Annotated[Callable[..., nn.Module], Component("encoder")],
-        decoder: Annotated[Callable[..., nn.Module], Component("decoder")],
+        encoder: Annotated[Callable[..., Encoder], Component("encoder")],
+        decoder: Annotated[Callable[..., Decoder], Component("decoder")],
         memory: Annotated[Callable[..., nn.Module], Component("memory")],
         noskip: list[bool],
         query_sentence_separate: bool = False,
@@ -81,8 +98,8 @@ class FramePredictor(nn.Module):
         )
         self.decoder = decoder(channels, strides, 2 if test_type == "opticalflow" else 3)
         if test_type != "nextframe":  # an untrained network then copies the query
-            nn.init.zeros_(self.decoder.image.weight)
-            nn.init.zeros_(self.decoder.image.bias)
+            for parameter in self.decoder.image.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, query: Tensor, sentences: Tensor, return_weights: bool = False) -> Prediction:
         """Returns the prediction and, if asked for, the memories' weights.

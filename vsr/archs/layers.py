@@ -17,13 +17,19 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         for conv in (self.conv1, self.conv2):
-            nn.init.kaiming_normal_(conv.weight)
-            nn.init.zeros_(conv.bias)
-            conv.weight.data.mul_(0.1)
+            he_normal(conv, 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a feature of the input's shape, (b, c, h, w)."""
         return x + self.conv2(F.relu(self.conv1(x), inplace=True))
+
+
+def he_normal(conv: nn.Conv2d, scale: float = 1.0) -> None:
+    """Initialises a convolution as He et al. 2015 do (normal, fan-in), times ``scale``; its bias, if any, is zero."""
+    nn.init.kaiming_normal_(conv.weight)
+    conv.weight.data.mul_(scale)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 def residual_blocks(num_blocks: int, num_feat: int) -> nn.Sequential:
@@ -36,19 +42,20 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
 
 
-def conv_with_reference(conv: nn.Conv2d, frames: Tensor, reference: Tensor) -> Tensor:
+def conv_with_reference(conv: nn.Module, frames: Tensor, reference: Tensor) -> Tensor:
     """Returns ``conv`` of each frame joined with the reference its clip shares, ``conv(cat([frame, reference], 1))``.
 
     A convolution is linear, so the reference's half is computed once per clip rather than once per frame.
 
     Args:
-        conv: of 2·c channels, the frame's before the reference's.
+        conv: a Conv2d of 2·c channels, the frame's before the reference's.
         frames: (b, t, c, h, w).
         reference: (b, c, h, w).
 
     Returns:
         (b·t, co, h, w).
     """
+    assert isinstance(conv, nn.Conv2d), "a ModuleDict does not say what it holds"
     b, t, c = frames.shape[:3]
     of_frame, of_reference = conv.weight[:, :c], conv.weight[:, c:]
     own = F.conv2d(frames.flatten(0, 1), of_frame, None, conv.stride, conv.padding)

@@ -54,6 +54,8 @@ class ResNetEncoder(nn.Module):
             self.add_module(name, nn.Sequential(BasicBlock(previous, channels, stride), BasicBlock(channels, channels)))
             previous = channels
         # the mean and spread of ImageNet's pixels, which torchvision's weights expect to be taken out
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
         if weights is not None:

@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from vsr.archs.layers import he_normal
 from vsr.registry import register
 
 
@@ -82,6 +83,5 @@ def two_convs(in_channels: int, out_channels: int) -> nn.Sequential:
     """Returns two 3×3 convolutions that keep the size and, at first, the spread; each is followed by a ReLU."""
     convs = [nn.Conv2d(channels, out_channels, 3, padding=1) for channels in (in_channels, out_channels)]
     for conv in convs:
-        nn.init.kaiming_normal_(conv.weight)
-        nn.init.zeros_(conv.bias)
+        he_normal(conv)
     return nn.Sequential(convs[0], nn.ReLU(), convs[1], nn.ReLU())

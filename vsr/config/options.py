@@ -200,7 +200,7 @@ class GeneralOptions:
     """
 
     name: str
-    network_g: Annotated[Callable[..., Any], Component("arch")]
+    network_g: Annotated[partial[Any], Component("arch")]
     scale: int = 4
     manual_seed: int = 0
     num_gpu: int | Literal["auto"] = "auto"

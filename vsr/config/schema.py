@@ -38,7 +38,7 @@ class Report:
         components: path, kind and component, for every ``type:`` that was right.
     """
 
-    def __init__(self, shared: Mapping[str, object] | None = None) -> None:
+    def __init__(self, shared: Mapping[str, Any] | None = None) -> None:
         self.shared = shared or {}
         self.mistakes: list[str] = []
         self.changes: list[str] = []
@@ -116,7 +116,7 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
     """Returns ``value`` as ``annotation`` wants it (``"1e-4"`` becomes a number); None after a mistake."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        kind = next((extra.kind for extra in arguments[1:] if isinstance(extra, Component)), None)
+        kind: Kind | None = next((extra.kind for extra in arguments[1:] if isinstance(extra, Component)), None)
         if kind is None:
             return check_value(value, arguments[0], path, report)
         return check_component(value, kind, path, report)
@@ -162,7 +162,7 @@ def join(path: str, key: object) -> str:
 
 def describe(value: object) -> str:
     """Returns a value as a message shows it, with its kind."""
-    kinds = {bool: "true/false", int: "a whole number", float: "a number", str: "text", list: "a list"}
+    kinds: dict[type, str] = {bool: "true/false", int: "a whole number", float: "a number", str: "text", list: "a list"}
     if value is None:
         return "nothing (null)"
     if isinstance(value, Mapping):

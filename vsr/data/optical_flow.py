@@ -38,7 +38,7 @@ def backward_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(0)  # the preset's half resolution is made for larger frames
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (target, source)]
-    flow = estimator.calc(grey[0], grey[1], None)  # (h, w, 2)
+    flow = estimator.calc(*grey, None)  # type: ignore[call-overload]  # (h, w, 2); None is missing in OpenCV's types
     return np.ascontiguousarray(flow.transpose(2, 0, 1))
 
 

@@ -63,7 +63,7 @@ def predict_all(
         for batch in batches(dataset, share, BATCH_SIZE, num_workers):
             batch = to_device(batch, place.device)
             output, weights = network(batch["query"], batch["sentences"], index < num_weights)
-            predicted = network.frame_of(output, batch["query"]).float()
+            predicted = network.frame_of(output, batch["query"]).float()  # type: ignore[operator]  # a method
             for number in range(len(output)):
                 sample = {k: v[number].cpu() if isinstance(v, Tensor) else v[number] for k, v in batch.items()}
                 shares = [level[number].float().cpu() for level in weights or []] if index < num_weights else []

@@ -1,6 +1,7 @@
 """The read of every position of every frame, without ever holding all scores."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ def _tokens(frames: Tensor) -> Tensor:
     return frames.movedim(2, -1).flatten(1, 3).contiguous().unsqueeze(1)  # (b, 1, t·h·w, c)
 
 
-def _repeatable(q: Tensor) -> AbstractContextManager[None]:
+def _repeatable(q: Tensor) -> AbstractContextManager[Any]:
     """Returns the context in which attention gives the same bits again, if that is wanted.
 
     On CUDA the fused back ends' gradients differ from run to run: under ``warn_only=True`` PyTorch warns and still uses

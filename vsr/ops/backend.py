@@ -130,10 +130,11 @@ def _compiled_problem(operator: Operator, device_type: str) -> str | None:
 @cache
 def choose(operator: Operator, device_type: str) -> Choice:
     """Returns the back end for ``"cpu"`` or ``"cuda"`` tensors: what ``VSR_OPS`` names, or the first that can run."""
-    wanted = os.environ.get("VSR_OPS", "")
-    if wanted and wanted not in get_args(Backend):
-        return Choice(None, f"VSR_OPS={wanted}: expected one of {', '.join(get_args(Backend))}, or nothing")
-    if wanted:
+    name = os.environ.get("VSR_OPS", "")
+    wanted: Backend | None = name if name in get_args(Backend) else None  # type: ignore[assignment]
+    if name and wanted is None:
+        return Choice(None, f"VSR_OPS={name}: expected one of {', '.join(get_args(Backend))}, or nothing")
+    if wanted is not None:
         problem = unavailable(wanted, operator, device_type)
         return Choice(None, f"VSR_OPS={wanted}, but {problem}") if problem else Choice(wanted, f"VSR_OPS={wanted}")
     reasons: list[str] = []

@@ -73,7 +73,7 @@ def deform_conv2d(
     device_type = input.device.type
     is_autocast = not input.is_meta and torch.is_autocast_enabled(device_type)
     if is_autocast:
-        input, weight, bias = _autocast((input, weight, bias), device_type)
+        input, weight, bias = _autocast(input, weight, bias, device_type)
     check_arguments(input, offset, weight, bias, mask, stride, padding, dilation)
     largest_index = max(numbers_per_image(x) for x in (input, offset, offset if mask is None else mask))
     if not input.is_meta and backend.use_reference("deform_conv2d", input, largest_index):
@@ -105,13 +105,19 @@ if backend.choose("deform_conv2d", "cuda").backend == "triton":
     _use_triton()
 
 
-def _autocast(tensors: tuple[Tensor | None, ...], device_type: str) -> tuple[Tensor | None, ...]:
+def _autocast(
+    input: Tensor, weight: Tensor, bias: Tensor | None, device_type: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Returns the tensors in the autocast dtype; float64 stays. Offsets and masks are never among them.
 
     bfloat16 offsets of 17 pixels cost 4 % of output error, bfloat16 features 0.2 %.
     """
     dtype = torch.get_autocast_dtype(device_type)
-    return tuple(x if x is None or x.dtype == torch.float64 else x.to(dtype) for x in tensors)
+
+    def cast(x: Tensor) -> Tensor:
+        return x if x.dtype == torch.float64 else x.to(dtype)
+
+    return cast(input), cast(weight), None if bias is None else cast(bias)
 
 
 def _autocast_rule(device_type: str, key: torch._C.DispatchKey) -> None:
@@ -121,7 +127,7 @@ def _autocast_rule(device_type: str, key: torch._C.DispatchKey) -> None:
         input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, *geometry: list[int]
     ) -> Tensor:
         with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
-            input, weight, bias = _autocast((input, weight, bias), device_type)
+            input, weight, bias = _autocast(input, weight, bias, device_type)
             return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, *geometry)
 
     _library.impl("deform_conv2d", rule, "AutocastCUDA" if device_type == "cuda" else "AutocastCPU")
@@ -171,13 +177,13 @@ def _fake_backward(
     )
 
 
-def _save_for_backward(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple, output: Tensor) -> None:
     input, offset, weight, _, mask, *geometry = inputs
     ctx.save_for_backward(input, offset, weight, mask)
     ctx.geometry = geometry
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     input, offset, weight, mask = ctx.saved_tensors
     for_input, for_offset, for_weight, for_bias, for_mask, *_ = ctx.needs_input_grad
     needed = [for_input, for_offset, for_weight, for_mask]

@@ -113,8 +113,8 @@ def check_tensors(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | 
 def _named(
     input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
 ) -> dict[str, Tensor]:
-    named = {"input": input, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
-    return {name: tensor for name, tensor in named.items() if tensor is not None or name not in ("bias", "mask")}
+    optional = {name: tensor for name, tensor in (("bias", bias), ("mask", mask)) if tensor is not None}
+    return {"input": input, "offset": offset, "weight": weight, **optional}
 
 
 def _check_kinds(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:

@@ -73,8 +73,9 @@ class ModulatedDeformConvPack(nn.Module):
         self.conv_offset = nn.Conv2d(
             in_channels, sum(self.offset_channels), self.kernel_size, self.stride, self.padding, self.dilation
         )
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        for parameter in self.conv_offset.parameters():
+            nn.init.zeros_(parameter)
+        self.offset_magnitude: Tensor
         self.register_buffer("offset_magnitude", torch.zeros(2), persistent=False)
 
     def forward(self, x: Tensor, feature: Tensor) -> Tensor:

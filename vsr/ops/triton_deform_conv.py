@@ -4,6 +4,9 @@ Gradients of offset, mask and weight are written without races. The input's are 
 they must be deterministic.
 """
 
+# a kernel's types are its compiler's
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
 from typing import NamedTuple
 
 import torch

@@ -4,6 +4,9 @@ The kernels want channels innermost: with 128 bytes of a position side by side t
 instructions. Features in another layout are copied first, and gradients last; channels_last networks have no copies.
 """
 
+# a kernel's types are its compiler's
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
 import torch
 import triton
 from torch import Tensor

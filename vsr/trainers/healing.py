@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 
 from vsr.data.batch import Batch
 from vsr.trainers import checkpoint
@@ -44,7 +45,7 @@ def out_of_memory(iteration: int, states: list[Path]) -> UserError:
     return UserError(text + (GO_ON.format(file=states[0]) if states else "Nothing is saved yet"))
 
 
-def still_scaling(scaler: torch.amp.GradScaler, loss: float) -> bool:
+def still_scaling(scaler: GradScaler, loss: float) -> bool:
     """Returns whether a step may have gone wrong only because the loss was scaled too high, as in fp16's first steps.
 
     The scaler halves the scale after each such step until gradients fit.

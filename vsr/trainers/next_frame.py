@@ -1,7 +1,6 @@
 """Training of a network that predicts the next frame."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -74,6 +73,7 @@ class NextFrameTrainer(Trainer):
     """
 
     task = "next-frame"
+    train: NextFrameOptions
 
     def __init__(self, network: nn.Module, run: Run, /, train: NextFrameOptions) -> None:
         self.newest: Validation | None = None
@@ -122,7 +122,8 @@ class NextFrameTrainer(Trainer):
 
     def keep(self, name: str, result: Validation, may_fail: bool) -> None:
         """Writes pictures and weights to the results, as ``best_loss`` or ``last``."""
-        results: Path = self.run.results
+        results = self.run.results
+        assert results is not None, "vsr.train names the folder of next-frame results"
         with failing_is_told(may_fail and self.run.logger.on_failed_write == "go_on"):
             result.save_pictures(results / name)
             if self.run.place.is_main:

@@ -25,7 +25,7 @@ def track_offsets(network: nn.Module, on: bool) -> None:
     """Makes the deformable convolutions note the offsets of the next forward pass, or not."""
     for module in network.modules():
         if hasattr(module, "track_offsets"):
-            module.track_offsets = on
+            module.track_offsets = on  # type: ignore[assignment]  # known to be a switch
 
 
 def read_offsets(network: nn.Module, place: Place) -> list[LayerOffset]:
@@ -33,7 +33,7 @@ def read_offsets(network: nn.Module, place: Place) -> list[LayerOffset]:
     layers = [(name, module) for name, module in network.named_modules() if hasattr(module, "offset_magnitude")]
     if not layers:
         return []
-    magnitudes = torch.stack([module.offset_magnitude for _, module in layers])
+    magnitudes = torch.stack([module.get_buffer("offset_magnitude") for _, module in layers])
     values = over_ranks(magnitudes, place, "max").tolist()
     return [LayerOffset(name, mean, maximum) for (name, _), (mean, maximum) in zip(layers, values, strict=True)]
 

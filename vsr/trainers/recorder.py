@@ -133,7 +133,7 @@ def _drop_rows_after(table: Path, iteration: int) -> None:
 
 def _start_wandb(folder: Path, options: LoggerOptions) -> None:
     try:
-        import wandb
+        import wandb  # type: ignore[import-not-found]  # optional
     except ImportError:
         raise UserError(
             f"logger.wandb.project is '{options.wandb.project}', but wandb is not installed: "
@@ -145,7 +145,7 @@ def _start_wandb(folder: Path, options: LoggerOptions) -> None:
 
 def _connect_visdom(name: str, options: VisdomOptions) -> Any:
     try:
-        import visdom
+        import visdom  # type: ignore[import-not-found]  # optional
     except ImportError:
         raise UserError("logger.visdom is set, but visdom is not installed: pip install visdom, or remove it") from None
     where = {"server": options.server, "port": options.port, "env": name}

@@ -20,13 +20,13 @@ class Validation(NamedTuple):
         values: by name.
         example: pictures to look at, (h, w, 3) uint8 RGB, by title.
         lower_is_better: the names of errors and losses; of the others the largest is the best.
-        save_pictures: writes every sample's pictures into a folder; None where there are none.
+        save_pictures: writes the samples' pictures into a folder.
     """
 
     values: dict[str, float]
     example: dict[str, np.ndarray]
     lower_is_better: frozenset[str] = frozenset()
-    save_pictures: Callable[[Path], None] | None = None
+    save_pictures: Callable[[Path], None] = lambda folder: None
 
 
 class Run(NamedTuple):

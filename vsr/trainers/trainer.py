@@ -2,13 +2,14 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from vsr.data.batch import Batch, to_device
@@ -47,14 +48,14 @@ class Trainer:
         self.run = run
         self.train = train
         layout = torch.channels_last if train.channels_last else torch.preserve_format
-        self.network = network.to(run.place.device, memory_format=layout)
+        self.network = network.to(run.place.device, memory_format=layout)  # type: ignore[call-overload]  # not in stubs
         self.ema = copy.deepcopy(self.network).requires_grad_(False) if train.ema_decay else None
         apply_switches(self.network, train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
-        self.scaler = torch.amp.GradScaler(run.place.device.type, enabled=self.autocast_type is torch.float16)
+        self.scaler = GradScaler(run.place.device.type, enabled=self.autocast_type is torch.float16)
         self.optimizer = train.optim_g(self.parameter_groups())
         self.loss_is_sum = train.pixel_opt.keywords.get("reduction") == "sum"
-        self.model: nn.Module | None = None  # what the loss calls: the network, compiled and distributed
+        self.model: Any = None  # what the loss calls: the network, compiled and distributed; enter_phase makes it
         # what follows is the state beside weights, averages and moments
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.iteration = 0  # optimiser steps done
@@ -132,7 +133,7 @@ class Trainer:
             yield from grouped(self.run.batches(self.samples), self.train.accumulate)
 
     @contextmanager
-    def saved_on_mistake(self) -> Iterator[None]:
+    def saved_on_mistake(self) -> Generator[None]:
         """Saves a state before a frame that cannot be read ends the training; of several processes only one knows."""
         try:
             yield

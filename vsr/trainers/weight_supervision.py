@@ -21,7 +21,8 @@ def weight_divergence(weights: Tensor, sentences: Tensor, target: Tensor) -> Ten
     Reference: the original project's README names the option (``wsupervised``); the formula is our reading of it.
     """
     difference = (sentences - target[:, None]).abs().mean(2)  # (b, t, H, W)
-    difference = F.adaptive_avg_pool2d(difference, weights.shape[2:] or 1)
+    h, w = weights.shape[2:] or (1, 1)
+    difference = F.adaptive_avg_pool2d(difference, (h, w))
     log_q = (-LEVELS * difference).log_softmax(1)
     log_p = weights.view_as(difference).clamp(min=1e-12).log()
     return (log_q.exp() * (log_q - log_p)).sum(1).mean()

@@ -1,7 +1,7 @@
 """Writes that are whole or not there."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -46,7 +46,7 @@ def write_text_atomically(file: Path, text: str) -> None:
 
 
 @contextmanager
-def failing_is_told(active: bool) -> Iterator[None]:
+def failing_is_told(active: bool) -> Generator[None]:
     """Where ``active``, a write that fails is only logged."""
     try:
         yield

@@ -1,8 +1,11 @@
 """Where a process runs: its device, and its place among the processes of a distributed run."""
 
+# PyTorch leaves these functions without types
+# pyright: reportUnknownMemberType=false
+
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
@@ -44,7 +47,7 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port: int | None = None) -> Iterator[Place]:
+def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port: int | None = None) -> Generator[Place]:
     """Yields the place of this process; joins the others when ``torchrun`` started several.
 
     Args:

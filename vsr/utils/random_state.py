@@ -1,5 +1,8 @@
 """The state of the random generators. Samples draw from generators of their own; see vsr.data.sampler."""
 
+# PyTorch leaves these functions without types
+# pyright: reportUnknownMemberType=false
+
 import random
 from typing import Any
 
@@ -17,7 +20,8 @@ def seed(number: int) -> None:
 def get_state(device: torch.device) -> dict[str, Any]:
     """Returns the state of every generator, as tensors and plain values."""
     version, numbers, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    legacy: Any = np.random.get_state()
+    name, keys, position, has_gauss, cached = legacy
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from vsr.utils.log import logger
 
 
 @contextmanager
-def sole_use(folder: Path, active: bool = True) -> Iterator[None]:
+def sole_use(folder: Path, active: bool = True) -> Generator[None]:
     """Keeps other processes, also on other machines, out of a folder while entered, or until this process dies.
 
     Args:

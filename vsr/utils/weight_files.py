@@ -31,7 +31,7 @@ def read(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} {_what_it_is(file, error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a dictionary of tensors, got {type(content).__name__}")
-    return content
+    return content  # pyright: ignore[reportUnknownVariableType]  # its names are looked at below
 
 
 def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> dict[str, Tensor]:
