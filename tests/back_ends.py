@@ -14,4 +14,4 @@ DEVICES = [pytest.param("cpu"), pytest.param("cuda", marks=gpu)]
 
 def insist_on(name, monkeypatch):
     monkeypatch.setenv("VSR_OPS", name)
-    backend.choose.cache_clear()
+    backend.choices.clear()

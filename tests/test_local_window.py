@@ -27,7 +27,7 @@ def device(request, monkeypatch):
     insist_on(name, monkeypatch)
     yield device
     monkeypatch.undo()
-    backend.choose.cache_clear()
+    backend.choices.clear()
 
 
 def make(b=2, t=3, c=8, e=None, h=5, w=6, dtype=torch.float32, device="cpu", scale=1.0):
@@ -185,7 +185,7 @@ def test_gradients_of_reads_and_weights(own_values, valid, monkeypatch):
         assert gradcheck(lambda q, k, v=None: local_window_read(q, k, v, 3, valid).read, arguments)
         assert gradcheck(lambda q, k, v=None: local_window_read(q, k, v, 3, valid, True).weights, arguments[:2])
     monkeypatch.undo()
-    backend.choose.cache_clear()
+    backend.choices.clear()
 
 
 def test_gradients_equal_those_of_the_composition(device):

@@ -121,7 +121,7 @@ def test_a_back_end_that_cannot_run_here_is_named(monkeypatch):
     with pytest.raises(ValueError, match="VSR_OPS=triton, but Triton kernels run on CUDA, not on cpu"):
         local_window_read(query, keys, None, 3)
     monkeypatch.undo()
-    backend.choose.cache_clear()
+    backend.choices.clear()
 
 
 def test_compiled_kernels_are_for_the_cpu_only():

@@ -32,10 +32,10 @@ def fresh_choices(monkeypatch):
     loaded = backend.library.cache_info().currsize
     assert loaded
     keep = {name: backend.library(name) for name in ("cpu", "cuda")}
-    backend.choose.cache_clear()
+    backend.choices.clear()
     yield
     monkeypatch.undo()
-    backend.choose.cache_clear()
+    backend.choices.clear()
     forget_libraries()
     monkeypatch.setattr(backend.torch.ops, "load_library", lambda _: None)  # loading twice would register twice
     assert {name: backend.library(name).problem for name in keep} == {name: lib.problem for name, lib in keep.items()}
@@ -160,7 +160,7 @@ def test_insisting_on_what_cannot_run_is_an_error(monkeypatch, library_file):
         ("fast", "expected one of"),
     ):
         monkeypatch.setenv("VSR_OPS", wanted)
-        backend.choose.cache_clear()
+        backend.choices.clear()
         with pytest.raises(ValueError, match=f"VSR_OPS={wanted}.*{message}"):
             deform_conv2d(x, offset, weight, padding=1)
 

@@ -144,6 +144,7 @@ def test_training_starts_from_pretrained_weights(tmp_path, clips):
         ([1], "expected a dictionary"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*parse .*invariants")
 def test_weight_files_that_are_none_are_told(tmp_path, clips, content, message):
     file = tmp_path / "weights.pth"
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)

@@ -48,6 +48,11 @@ class Choice(NamedTuple):
     reason: str
 
 
+# What was decided, by operator and device. torch.compile can read it, but could not follow the decision; telling it so
+# with a decorator would import the compiler, which takes every program another second to start.
+choices: dict[tuple[Operator, str], Choice] = {}
+
+
 @cache
 def built(device_type: str) -> Library:
     """Returns what is known of the library for ``"cpu"`` or ``"cuda"`` without loading it."""
@@ -127,9 +132,15 @@ def _compiled_problem(operator: Operator, device_type: str) -> str | None:
     return problem
 
 
-@cache
 def choose(operator: Operator, device_type: str) -> Choice:
     """Returns the back end for ``"cpu"`` or ``"cuda"`` tensors: what ``VSR_OPS`` names, or the first that can run."""
+    key = operator, device_type
+    if key not in choices:
+        choices[key] = _decide(operator, device_type)
+    return choices[key]
+
+
+def _decide(operator: Operator, device_type: str) -> Choice:
     name = os.environ.get("VSR_OPS", "")
     wanted: Backend | None = name if name in get_args(Backend) else None  # type: ignore[assignment]
     if name and wanted is None:
@@ -146,7 +157,6 @@ def choose(operator: Operator, device_type: str) -> Choice:
     raise AssertionError("the reference runs everywhere")
 
 
-@torch.compiler.assume_constant_result
 def require(operator: Operator, device_type: str) -> Backend:
     """Returns the back end of an operator for a kind of device.
 
