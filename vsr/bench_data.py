@@ -1,6 +1,5 @@
 """Says how fast training samples come and what holds them up: ``python -m vsr.bench_data -opt options/1e-4.yml``."""
 
-import argparse
 import resource
 import statistics
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from vsr import config
+from vsr.config.arguments import options_parser
 from vsr.config.options import DatasetOptions, LoaderOptions
 from vsr.data.batch import to_device
 from vsr.data.loader import batches
@@ -61,9 +61,7 @@ class TimedStore:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the training set of an options file and prints what it found; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m vsr.bench_data", description=__doc__)
-    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="options file (YAML)")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option")
+    parser = options_parser("python -m vsr.bench_data", "Says how fast training samples come and what holds them up.")
     parser.add_argument("--samples", type=int, default=200, help="of each measurement (default: %(default)s)")
     parser.add_argument("--workers", type=int, nargs="+", help="numbers to try (default: 0, 1, 2 and the file's)")
     args = parser.parse_args(arguments)

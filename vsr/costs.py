@@ -1,6 +1,5 @@
 """What a network costs: parameters, multiply–accumulates, time: ``python -m vsr.costs -opt options/1e-4.yml``."""
 
-import argparse
 import statistics
 import sys
 import time
@@ -14,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vsr import config
+from vsr.config.arguments import options_parser
 from vsr.memory import PixSentence, PixSim, PixWise
 from vsr.registry import task_of
 from vsr.utils.errors import exit_cleanly
@@ -32,9 +32,7 @@ class Costs(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints what the network of an options file costs and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m vsr.costs", description="Counts a network's costs.")
-    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="options file (YAML)")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option")
+    parser = options_parser("python -m vsr.costs", "Counts a network's costs.")
     args = parser.parse_args(arguments)
     options = config.load(args.opt, args.set, need="test", missing_data="note")
     with torch.device("meta"):

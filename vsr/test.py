@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from vsr import config
+from vsr.config.arguments import options_parser
 from vsr.config.options import DatasetOptions, Options
 from vsr.evaluation import prediction
 from vsr.evaluation.images import write_image
@@ -79,14 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m vsr.test", description="Tests a network from an options file.")
-    parser.add_argument(
-        "-opt", "--opt", required=True, metavar="FILE", help="options file (YAML), of a test or a training"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option; may be repeated"
-    )
-    parser.add_argument("--check", action="store_true", help="checks the options and stops; missing data is only noted")
+    description = "Tests a network from an options file, of a test or of the training that trained it."
+    parser = options_parser("python -m vsr.test", description, with_check=True)
     parser.add_argument("--weights", metavar="FILE", help="weights to test; see the order in docs/testing.md")
     parser.add_argument("--save_weights", action="store_true", help="also draws what the network's memory reads")
     return parser.parse_args(arguments)

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from vsr import config
+from vsr.config.arguments import options_parser
 from vsr.config.options import Options
 from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
@@ -78,12 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m vsr.train", description="Trains a network from an options file.")
-    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="options file (YAML)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option; may be repeated"
-    )
-    parser.add_argument("--check", action="store_true", help="checks the options and stops; missing data is only noted")
+    parser = options_parser("python -m vsr.train", "Trains a network from an options file.", with_check=True)
     parser.add_argument(
         "--auto_resume", action="store_true", help="goes on from the experiment's newest state, if there is one"
     )
