@@ -39,3 +39,36 @@ def summary(network: nn.Module, lq: Tensor) -> dict[str, list[float]]:
         "gradient_norms": [parameter.grad.norm().item() for parameter in network.parameters()],
         "names": [name for name, _ in network.named_parameters()],
     }
+
+
+TRAINING = {
+    "optim_g": {"type": "Adam", "lr": 1e-3, "weight_decay": 0.01, "betas": [0.9, 0.99]},
+    "scheduler": {
+        "type": "CosineAnnealingRestartLR",
+        "periods": [6, 8],
+        "restart_weights": [1, 0.5],
+        "eta_min": 1e-7,
+    },
+    "total_iter": 14,
+    "warmup_iter": 3,
+    "tsa_iter": 5,
+    "dcn_lr_mul": 0.2,
+    "ema_decay": 0.9,
+    "pixel_opt": {"type": "CharbonnierLoss", "loss_weight": 0.5, "reduction": "sum"},
+}
+
+
+def batch(number: int) -> dict[str, Tensor]:
+    """Returns two windows (2, 5, 3, 16, 16) and what to make of them (2, 3, 64, 64), another pair for each number."""
+    b, c, y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (2, 3, 64, 64)), indexing="ij")
+    truth = [
+        0.5 + 0.3 * torch.sin(0.21 * (x + t) + number + b) + 0.2 * torch.cos(0.13 * (y - t) * (1 + b) + c)
+        for t in range(-2, 3)
+    ]
+    lq = torch.stack([torch.nn.functional.avg_pool2d(frame, 4) for frame in truth], dim=1)
+    return {"lq": lq.float(), "gt": truth[2].float()}
+
+
+def norms(weights: dict[str, Tensor]) -> dict[str, float]:
+    """Returns the norm of every parameter."""
+    return {name: value.norm().item() for name, value in weights.items()}

@@ -71,6 +71,8 @@ def multi_step_restart(
 
     Raises:
         ValueError: restarts and weights do not fit, or a rate would be negative.
+
+    Differs: BasicSR multiplies the rate of the step before, so that after a warm-up of n steps it stays at (n − 1) / n.
     """
     if len(restarts) != len(restart_weights):
         raise ValueError(f"{len(restarts)} restarts and {len(restart_weights)} restart_weights; give as many")
