@@ -3,6 +3,8 @@
 import ast
 import inspect
 import re
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
@@ -49,13 +51,19 @@ def test_rooms_import_only_what_lies_below_them(room):
         assert set(imports(file)) <= MAY_IMPORT[room] | {room}, file
 
 
-def test_nothing_but_one_feature_needs_torchvision():
+def test_vsr_imports_what_it_declares_and_nothing_else():
+    imported = set()
     for file in ROOT.rglob("*.py"):
-        top = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        names = {getattr(node, "module", None) or node.names[0].name for node in top}
-        assert not any(name.startswith("torchvision") for name in names), (
-            f"{file} imports torchvision when it is imported"
-        )
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported |= {"tensorboard" if name == "torch.utils.tensorboard" else name.split(".")[0] for name in modules}
+    of_module = metadata.packages_distributions()
+    packages = {of_module.get(name, [name])[0].lower() for name in imported - sys.stdlib_module_names - {"vsr"}}
+    toml = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    project = toml.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    declared = {re.match(r"[\w-]+", line)[0].lower() for line in project["dependencies"]}
+    assert packages - {"triton", "zlib-ng", "zlib_ng", "wandb", "visdom"} == declared
 
 
 @pytest.mark.parametrize(("kind", "name"), COMPONENTS)
