@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from vsr import config
 from vsr.registry import task_of
 
+pytestmark = pytest.mark.skipif(torch.version.cuda is None, reason="a CPU build of PyTorch cannot imitate a GPU")
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(
     file
