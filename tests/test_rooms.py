@@ -93,6 +93,7 @@ def test_an_unknown_name_is_told_with_the_nearest_one():
 
 def test_a_name_taken_twice_leaves_the_registry_as_it_was():
     before = registry.find("arch", "EDVR")
-    with pytest.raises(ValueError, match="registered twice"):
-        registry.register("arch", "EDVR")(type("Other", (), {}))
+    for name in ("Other", "EDVR"):
+        with pytest.raises(ValueError, match="registered twice"):
+            registry.register("arch", "EDVR")(type(name, (), {}))
     assert registry.find("arch", "EDVR") is before

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vsr import config
 from vsr.config.arguments import options_parser
+from vsr.config.schema import settings_of
 from vsr.memory import PixSentence, PixSim, PixWise
 from vsr.registry import task_of
 from vsr.utils.errors import exit_cleanly
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         t, (h, w) = options.network_g.keywords["memory"].keywords.get("memory_size") or 1, network.frame_size
         shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
     else:
-        t, (h, w) = network.num_frame, (size // options.scale for size in FRAME_SIZE)
+        windows = [settings_of(entry.open)["num_frame"] for entry in options.datasets.values()]
+        t, (h, w) = getattr(network, "num_frame", windows[0]), (size // options.scale for size in FRAME_SIZE)
         shapes, of = [(1, t, 3, h, w)], f"a window of {t} frames of {h}×{w}"
     macs = num_macs(options.network_g, *shapes)
     sys.stdout.write(f"{num_parameters(network):,} parameters; {macs / 1e9:,.2f} GMACs for {of}\n")

@@ -51,7 +51,8 @@ def register(kind: Kind, name: str | None = None) -> Callable[[Registered], Regi
     def decorate(component: Registered) -> Registered:
         key = name or component.__name__
         known = _components[kind].get(key)
-        if known is not None and known.__qualname__ != component.__qualname__:
+        origin = component.__module__, component.__qualname__
+        if known is not None and (known.__module__, known.__qualname__) != origin:
             raise ValueError(f"{kind} '{key}' is registered twice: by {known.__module__} and {component.__module__}")
         _components[kind][key] = component
         return component

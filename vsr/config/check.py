@@ -4,8 +4,9 @@ import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import addict
 
@@ -14,7 +15,7 @@ from vsr.config.options import DatasetOptions, GeneralOptions, LoaderOptions, Op
 from vsr.config.schema import Report, check_component, check_mapping, check_value, describe
 from vsr.config.spellings import modernise
 from vsr.config.trials import compare_lengths, try_out
-from vsr.registry import did_you_mean, find
+from vsr.registry import Kind, did_you_mean, find, names
 from vsr.utils.errors import UserError
 
 SECTIONS = [field.name for field in fields(GeneralOptions)]
@@ -44,6 +45,7 @@ def load(
     notes = modernise(tree)
     scale = check_value(tree.get("scale"), int, "scale", Report())
     report = Report(shared={"scale": scale} if scale is not None and scale > 0 else {})
+    _import(tree, report)
     try:
         options = _check(tree, need, report)
         absent = try_out(options, need, report)
@@ -66,6 +68,24 @@ def report_check(file: str, options: Options) -> int:
         sys.stdout.write(f"note: {note}\n")
     sys.stdout.write(f"{file}: options are right ({options.name}, {options.tree['network_g']['type']})\n")
     return 0
+
+
+def _import(tree: dict[str, Any], report: Report) -> None:
+    """Imports the modules that the file names; they register what else it names."""
+    modules = tree.get("imports")
+    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+        return  # a mistake, if there is one, is told with those of the other keys
+    for kind in get_args(Kind):
+        names(kind)  # ours come first: where a name is taken twice, the message is about the other
+    for module in modules:
+        try:
+            if not all(part.isidentifier() for part in module.split(".")):
+                raise ModuleNotFoundError("expected a name as in Python's import")
+            import_module(module)
+        except ModuleNotFoundError as error:
+            report.mistake("imports", f"'{module}' cannot be imported from {Path.cwd()} or PYTHONPATH: {error}")
+        except ValueError as error:  # it registers a name that is taken
+            report.mistake("imports", f"{module}: {error}")
 
 
 def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:

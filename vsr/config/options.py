@@ -197,6 +197,8 @@ class GeneralOptions:
         scale: enlargement from LQ to GT, known to every part that needs it.
         manual_seed: the seed of everything random.
         num_gpu: ``auto`` takes a GPU if there is one; 0 runs on the CPU; a number asks for that many.
+        imports: modules of your own, ``[my_networks]`` for a my_networks.py in the folder where the command is given or
+            on PYTHONPATH: what they register can be named in the file.
     """
 
     name: str
@@ -204,6 +206,7 @@ class GeneralOptions:
     scale: int = 4
     manual_seed: int = 0
     num_gpu: int | Literal["auto"] = "auto"
+    imports: list[str] = field(default_factory=list)
     path: PathOptions = field(default_factory=PathOptions)
     val: ValOptions = field(default_factory=ValOptions)
     logger: LoggerOptions = field(default_factory=LoggerOptions)

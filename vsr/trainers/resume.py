@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 # these change where and how a run goes, not what it computes; the effective batch is compared by its number
-HARMLESS = ("name", "num_gpu", "path", "logger", "val", "dist_params")
+HARMLESS = ("name", "imports", "num_gpu", "path", "logger", "val", "dist_params")
 HARMLESS_IN_TRAIN = ("accumulate", "checkpointing", "num_pictures")
 HOW_IT_IS_READ = (
     *("batch_size_per_gpu", "num_worker_per_gpu", "prefetch_mode", "num_prefetch_queue", "pin_memory"),
