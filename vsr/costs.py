@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         t, (h, w) = options.network_g.keywords["memory"].keywords.get("memory_size") or 1, network.frame_size
         shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
     else:
-        windows = [settings_of(entry.open)["num_frame"] for entry in options.datasets.values()]
+        windows = [settings_of(entry.open).get("num_frame", 1) for entry in options.datasets.values()]
         t, (h, w) = getattr(network, "num_frame", windows[0]), (size // options.scale for size in FRAME_SIZE)
         shapes, of = [(1, t, 3, h, w)], f"a window of {t} frames of {h}×{w}"
     macs = num_macs(options.network_g, *shapes)

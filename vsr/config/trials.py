@@ -108,15 +108,15 @@ def _compare_with_network(network: Any, scale: int, report: Report) -> None:
     """Reports a scale, windows or training crops that the network cannot take."""
     name, multiple = type(network).__name__, getattr(network, "size_multiple", 1)
     test_type = getattr(network, "test_type", None)
-    center = getattr(network, "center_frame_idx", None)
-    if center is not None and center != network.num_frame // 2:
-        text = f"{center}, but the ground truth is the middle frame, {network.num_frame // 2}: leave it out"
+    center, window = getattr(network, "center_frame_idx", None), getattr(network, "num_frame", None)
+    if None not in (center, window) and center != window // 2:
+        text = f"{center}, but the ground truth is the middle frame, {window // 2}: leave it out"
         report.mistake("network_g.center_frame_idx", text)
     if getattr(network, "scale", scale) != scale:
         report.mistake("scale", f"{scale}, but {name} with these options restores ×{network.scale}")
     for path, kind, dataset in report.components:
         value = settings_of(dataset) if kind == "dataset" else {}
-        num_frame = getattr(network, "num_frame", value.get("num_frame"))
+        num_frame = value.get("num_frame") if window is None else window
         if value.get("num_frame") != num_frame and "num_frame" in value:
             report.mistake(f"{path}.num_frame", f"{value['num_frame']}, but network_g.num_frame is {num_frame}")
         if value.get("test_type", test_type) != test_type:
