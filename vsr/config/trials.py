@@ -109,7 +109,7 @@ def _compare_with_network(network: Any, scale: int, report: Report) -> None:
     name, multiple = type(network).__name__, getattr(network, "size_multiple", 1)
     test_type = getattr(network, "test_type", None)
     center, window = getattr(network, "center_frame_idx", None), getattr(network, "num_frame", None)
-    if None not in (center, window) and center != window // 2:
+    if center is not None and window is not None and center != window // 2:
         text = f"{center}, but the ground truth is the middle frame, {window // 2}: leave it out"
         report.mistake("network_g.center_frame_idx", text)
     if getattr(network, "scale", scale) != scale:
