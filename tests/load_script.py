@@ -1,4 +1,4 @@
-"""Imports a file of scripts/ as a module, and runs it as the command line would."""
+"""Imports a file of scripts/, or setup.py, as a module, and runs it as the command line would."""
 
 import importlib.util
 import sys
@@ -12,8 +12,8 @@ from vsr.utils.errors import exit_cleanly
 ROOT = Path(__file__).parents[1]
 
 
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+def load_script(name: str, folder: Path = ROOT / "scripts") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that its functions can be pickled for worker processes
     spec.loader.exec_module(module)

@@ -1,7 +1,6 @@
 """Which kernels run, why the others cannot, and what a missing or damaged library does."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from load_script import load_script
 
 from vsr import env
 from vsr.ops import backend, deform_conv2d
@@ -28,17 +28,14 @@ def forget_libraries():
 def fresh_choices(monkeypatch):
     """Forgets what was found out before a test, and what it found out."""
     monkeypatch.delenv("VSR_OPS", raising=False)
-    backend.library("cpu")  # the real one, loaded before a test puts another in its place
-    loaded = backend.library.cache_info().currsize
-    assert loaded
-    keep = {name: backend.library(name) for name in ("cpu", "cuda")}
+    problem = backend.library("cpu").problem  # the real one, loaded before a test puts another in its place
     backend.choices.clear()
     yield
     monkeypatch.undo()
     backend.choices.clear()
     forget_libraries()
     monkeypatch.setattr(backend.torch.ops, "load_library", lambda _: None)  # loading twice would register twice
-    assert {name: backend.library(name).problem for name in keep} == {name: lib.problem for name, lib in keep.items()}
+    assert backend.library("cpu").problem == problem
 
 
 @pytest.fixture
@@ -144,12 +141,21 @@ def test_a_library_from_before_an_operator_leaves_its_reference(monkeypatch):
 
 def test_what_is_best_is_announced_quietly(monkeypatch, caplog):
     caplog.set_level("INFO", logger="vsr.ops")
-    monkeypatch.setattr(backend, "unavailable", lambda name, operator, device: None if name != "compiled" else "none")
-    monkeypatch.setattr(backend, "COMPILED", {"deform_conv2d": (), "local_window_read": ()})
-    monkeypatch.setattr(backend, "is_stale", lambda record: False)
+    monkeypatch.setattr(backend, "unavailable", lambda name, operator, device: None)
+    monkeypatch.setattr(backend, "is_stale", lambda record: True)  # of a library that is not used
     backend.announce("cuda")
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert caplog.messages == ["kernels on cuda: deform_conv2d triton, local_window_read triton"]
+
+
+def test_what_takes_the_place_of_triton_is_a_warning(monkeypatch, caplog):
+    """The library's CUDA kernels, which store columns; the local window has none."""
+    possible = {("compiled", "deform_conv2d"), ("reference", "deform_conv2d"), ("reference", "local_window_read")}
+    monkeypatch.setattr(backend, "unavailable", lambda name, operator, _: None if (name, operator) in possible else "x")
+    backend.announce("cuda")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "kernels on cuda: deform_conv2d compiled, local_window_read reference (" in caplog.messages[0]
+    assert "no triton kernels: x" in caplog.messages[0]
 
 
 def test_insisting_on_what_cannot_run_is_an_error(monkeypatch, library_file):
@@ -172,7 +178,9 @@ def test_insisting_on_the_reference(monkeypatch):
 
 
 def test_the_report_names_everything():
-    report = "\n".join(env.report())
+    # in a process of its own: it loads the CUDA library, whose kernels take the place of Triton's
+    command = [sys.executable, "-m", "vsr.env"]
+    report = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for fact in (
         f"torch {torch.__version__.split('+')[0]}",
         "python 3",
@@ -203,10 +211,7 @@ def test_a_truncated_library_costs_one_line_at_import(tmp_path):
 
 @pytest.fixture(scope="module")
 def setup_script():
-    spec = importlib.util.spec_from_file_location("vsr_setup", ROOT / "setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("setup", ROOT)
 
 
 def executable(path, text):

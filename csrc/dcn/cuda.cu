@@ -40,11 +40,11 @@ cudaStream_t current_stream(const Tensor& x) {
   return static_cast<cudaStream_t>(stream);
 }
 
-int blocks_for(int64_t threads) {
-  return static_cast<int>(std::min<int64_t>((threads + kThreads - 1) / kThreads, 1 << 20));
-}
-
-void check_launch() {
+// Starts a kernel that loops with the stride of all its threads, so that any number of them is right.
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), int64_t threads, cudaStream_t stream, const Arguments&... arguments) {
+  int blocks = static_cast<int>(std::min<int64_t>((threads + kThreads - 1) / kThreads, 1 << 20));
+  kernel<<<blocks, kThreads, 0, stream>>>(arguments...);
   cudaError_t error = cudaGetLastError();
   STD_TORCH_CHECK(error == cudaSuccess, "deform_conv2d: ", cudaGetErrorString(error));
 }
@@ -124,9 +124,8 @@ struct Inputs {
 
   void sample(int64_t first, int64_t count, const Tensor& to) const {
     int64_t threads = count * shape.offset_groups * shape.taps();
-    columns_kernel<T, Acc><<<blocks_for(threads), kThreads, 0, stream>>>(shape, first, count, data<const T>(input),
-                                                                         offset_view, mask_view, data<T>(to));
-    check_launch();
+    launch(columns_kernel<T, Acc>, threads, stream, shape, first, count, data<const T>(input), offset_view, mask_view,
+           data<T>(to));
   }
 };
 
@@ -150,10 +149,8 @@ Tensor forward(const Shape& s, const Tensor& input, const Tensor& offset, const 
   }
   std::optional<Tensor> dense_bias;
   if (bias) dense_bias = st::contiguous(*bias);
-  finish_kernel<T, Acc><<<blocks_for(output.numel()), kThreads, 0, in.stream>>>(
-      data<const T>(rows), dense_bias ? data<const T>(*dense_bias) : nullptr, strided<T>(output), s.co, s.ho, s.wo,
-      output.numel());
-  check_launch();
+  launch(finish_kernel<T, Acc>, output.numel(), in.stream, data<const T>(rows),
+         dense_bias ? data<const T>(*dense_bias) : nullptr, strided<T>(output), s.co, s.ho, s.wo, output.numel());
   return output;
 }
 
@@ -176,18 +173,14 @@ Tensor run_backward(const Shape& s, const Inputs<T>& in, const Tensor& grad_rows
     for (int64_t g = 0; g < s.groups; g++)
       mm_out(slice(chunk, 1, g * read, read), slice(rows, 1, g * written, written),
              slice(in.weight, 0, g * written, written));
-    gradients_kernel<T, Acc><<<blocks_for(threads), kThreads, 0, in.stream>>>(
-        in.shape, first, count, data<const T>(in.input), in.offset_view, in.mask_view, data<const T>(columns),
-        need_input, add, grad_offset, grad_mask);
-    check_launch();
+    launch(gradients_kernel<T, Acc, Add>, threads, in.stream, in.shape, first, count, data<const T>(in.input),
+           in.offset_view, in.mask_view, data<const T>(columns), need_input, add, grad_offset, grad_mask);
     if (!need_weight) continue;
     in.sample(first, count, columns);
     for (int64_t g = 0; g < s.groups; g++)
       mm_out(slice(part, 0, g * written, written), st::transpose(slice(rows, 1, g * written, written), 0, 1),
              slice(chunk, 1, g * read, read));
-    add_kernel<T, Acc><<<blocks_for(part.numel()), kThreads, 0, in.stream>>>(data<Acc>(grad_weight),
-                                                                             data<const T>(part), part.numel());
-    check_launch();
+    launch(add_kernel<T, Acc>, part.numel(), in.stream, data<Acc>(grad_weight), data<const T>(part), part.numel());
   }
   return grad_weight;
 }
@@ -219,14 +212,13 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
     Tensor by_output = largest(grad_rows), by_weight = largest(in.weight), by_mask;
     if (mask) by_mask = largest(in.mask);
     double terms = double(s.co / s.groups) * s.taps() * s.positions();
-    scale_kernel<T, Acc><<<1, 1, 0, in.stream>>>(data<const T>(by_output), data<const T>(by_weight),
-                                                 mask ? data<const Acc>(by_mask) : nullptr, terms, data<double>(scale));
+    launch(scale_kernel<T, Acc>, 1, in.stream, data<const T>(by_output), data<const T>(by_weight),
+           mask ? data<const Acc>(by_mask) : nullptr, terms, data<double>(scale));
     auto cells = static_cast<unsigned long long*>(fixed.data_ptr());
     sum = run_backward<T>(s, in, grad_rows, true, needed[2], AddInFixedPoint<Acc>{cells, data<const double>(scale)},
                           offset_view, mask_view);
-    from_fixed_point_kernel<Acc><<<blocks_for(input.numel()), kThreads, 0, in.stream>>>(
-        cells, data<const double>(scale), data<Acc>(grad_input), input.numel());
-    check_launch();
+    launch(from_fixed_point_kernel<Acc>, input.numel(), in.stream, cells, data<const double>(scale),
+           data<Acc>(grad_input), input.numel());
   } else {
     Acc* cells = needed[0] ? data<Acc>(grad_input) : nullptr;
     sum = run_backward<T>(s, in, grad_rows, needed[0], needed[2], AddAtomically<Acc>{cells}, offset_view, mask_view);

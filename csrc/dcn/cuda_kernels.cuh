@@ -1,8 +1,8 @@
 // The CUDA kernels, right on any shape: one thread per (position, group, tap) that loops over the group's channels.
 //
-// Plain C++ apart from the launch: tests/test_ops_cuda_source.py compiles this file for the CPU and runs it there, one
-// thread after the other. Features are channels_last. All indices into tensors have 64 bits. Coordinates, offsets,
-// masks and sums are Acc: float, or double for double.
+// tests/test_ops_cuda_source.py compiles them for the CPU and runs them there, thread after thread: no thread waits for
+// another. Features are channels_last. All indices into tensors have 64 bits. Coordinates, offsets, masks and sums are
+// Acc: float, or double for double.
 #pragma once
 
 #include <cstdint>
@@ -159,7 +159,7 @@ __global__ void gradients_kernel(CudaShape s, int64_t first, int64_t count, cons
 }
 
 // The power of two by which the largest possible sum fills 61 bits: terms * max|grad_output| * max|weight| * max|mask|.
-// It is NaN when one of these is NaN or infinite, and makes the whole gradient so.
+// It is NaN when one of these is NaN or infinite, and makes the whole gradient so. Every thread writes the same.
 template <typename T, typename Acc>
 __global__ void scale_kernel(const T* grad_output, const T* weight, const Acc* mask, double terms, double* scale) {
   double largest = terms * double(Acc(*grad_output)) * double(Acc(*weight)) * (mask ? double(*mask) : 1.0);

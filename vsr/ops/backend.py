@@ -1,6 +1,6 @@
 """Decides which kernels run an operator, and keeps the reason for those that cannot.
 
-``compiled`` (``csrc``) before ``triton`` (CUDA) before ``reference`` (plain PyTorch, everywhere); the environment
+``triton`` (CUDA) before ``compiled`` (``csrc``) before ``reference`` (plain PyTorch, everywhere); the environment
 variable ``VSR_OPS`` names one to insist on. Nothing is ever compiled at import, and a missing or broken library never
 stops it.
 """
@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-Backend = Literal["compiled", "triton", "reference"]
+Backend = Literal["triton", "compiled", "reference"]  # in the order of preference
 Operator = Literal["deform_conv2d", "local_window_read"]
 
 # The devices that csrc has kernels of an operator for.
@@ -200,12 +200,10 @@ def announce(device_type: str) -> None:
     """Logs one line about the back ends of a kind of device, as a warning unless they are the best there are."""
     choices = {operator: choose(operator, device_type) for operator in get_args(Operator)}
     chosen = ", ".join(f"{operator} {choice.backend or 'nothing'}" for operator, choice in choices.items())
-    problems = {
-        choice.reason
-        for operator, choice in choices.items()
-        if choice.backend != ("compiled" if device_type in COMPILED[operator] else "triton")
-    }
-    if not problems and is_stale(built(device_type).record):
+    best = "triton" if device_type == "cuda" else "compiled"
+    problems = {choice.reason for choice in choices.values() if choice.backend != best}
+    uses_library = any(choice.backend == "compiled" for choice in choices.values())
+    if not problems and uses_library and is_stale(built(device_type).record):
         problems = {f"the compiled library is older than csrc; {HOW_TO_BUILD}"}
     level = logging.WARNING if problems else logging.INFO
     logger.log(level, "kernels on %s: %s%s", device_type, chosen, f" ({'; '.join(problems)})" if problems else "")

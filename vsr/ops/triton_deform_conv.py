@@ -1,4 +1,4 @@
-"""The deformable convolution in Triton, for CUDA machines without the compiled library: most, as pip brings no nvcc.
+"""The deformable convolution in Triton, for CUDA: fused, without columns in memory.
 
 Gradients of offset, mask and weight are written without races. The input's are added atomically, in fixed point where
 they must be deterministic.
