@@ -1,6 +1,7 @@
 """The engine's promises: phases that hold, switches that do what they say, steps that go wrong are healed."""
 
 import math
+import os
 from functools import partial
 from pathlib import Path
 
@@ -106,8 +107,10 @@ def test_accumulated_sums_equal_one_large_sum(tmp_path, clips, train):
 
 
 @pytest.fixture
-def global_switches():
+def global_switches(monkeypatch):
     """Puts back what a training sets for its whole process."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     matmul, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     yield
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolutions
@@ -141,6 +144,7 @@ def test_switches_that_change_only_rounding(tmp_path, clips, train, switch):
     plain = final_weights(tmp_path, train, clips, "plain")
     other = final_weights(tmp_path, train, clips, "other", **{f"train__{switch}": True})
     assert torch.are_deterministic_algorithms_enabled() == (switch == "deterministic")
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == (switch == "deterministic")
     for name, value in plain["params"].items():
         torch.testing.assert_close(other["params"][name], value, rtol=1e-3, atol=2e-5)
 

@@ -29,8 +29,9 @@ REPEATABLE = {"num_gpu": 1, "train__deterministic": True, "logger__save_checkpoi
 
 
 @pytest.fixture
-def deterministic():
-    """Leaves the switch as other tests expect it, which in a training is the process's own."""
+def deterministic(monkeypatch):
+    """Leaves the switches as other tests expect them, which in a training are the process's own."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once
     yield
     torch.use_deterministic_algorithms(False)
 

@@ -1,5 +1,6 @@
 """Switches of speed and precision, applied to a network before it is trained."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -37,6 +38,8 @@ def apply_switches(network: nn.Module, train: TrainOptions, device: torch.device
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = train.tf32
     torch.backends.cudnn.benchmark = device.type == "cuda" and not train.deterministic
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
+    if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch warns of every matrix product
     if train.checkpointing:
         for block in blocks(network):
             block.forward = partial(_recomputed, block.forward)
