@@ -52,7 +52,6 @@ def run_twin(tensors, geometry, grad_output):
 def run_triton(tensors, geometry, grad_output, needed=(True,) * 4, deterministic=False):
     from vsr.ops import triton_deform_conv
 
-    triton_deform_conv._SPLITS = 2 if tensors[0].shape[2] > 4 else 1  # every program costs the interpreter time
     input, offset, weight, _, mask = tensors
     output = triton_deform_conv.forward(*tensors, *geometry)
     needed = list(needed)

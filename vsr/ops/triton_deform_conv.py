@@ -17,8 +17,6 @@ from vsr.ops.deform_conv_checks import Pair, output_size
 from vsr.ops.tensors import layout_of
 from vsr.ops.triton_deform_conv_kernels import data_gradients_kernel, forward_kernel, weight_gradient_kernel
 
-_SPLITS = 16  # programs per tap that share the positions of the weight's gradient, and its partial sums
-
 
 class Launch(NamedTuple):
     """How the kernels are launched: positions per program, and how many taps' weights are loaded ahead."""
@@ -206,14 +204,26 @@ def backward(
     grad_weight = weight.new_empty(0)
     if needed[2]:
         taps = sizes.kernel[0] * sizes.kernel[1]
-        parts = torch.zeros(_SPLITS, taps, sizes.padded_channels, sizes.padded_outputs, device=x.device)
+        splits = _splits(taps, x.device)
+        parts = torch.zeros(splits, taps, sizes.padded_channels, sizes.padded_outputs, device=x.device)
         if grad_y.numel():
-            weight_gradient_kernel[taps, _SPLITS](
+            weight_gradient_kernel[taps, splits](
                 grad_y, x, offset_, x if mask_ is None else mask_, parts, blocks, n, h, w, wo, ho * wo,
-                *read, *geometry, **constants, SPLITS=_SPLITS,
+                *read, *geometry, **constants, SPLITS=splits,
             )  # fmt: skip
         grad_weight = unpack_weight(parts.sum(0), weight, sizes)
     return grad_input, grad_offset, grad_weight, grad_mask
+
+
+def _splits(taps: int, device: torch.device) -> int:
+    """Returns how many programs per tap share the positions of the weight's gradient: as many as run at a time.
+
+    A multiprocessor holds two, or one, after which another comes.
+    """
+    if device.type != "cuda":
+        return 2  # Triton's interpreter
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, 2 * processors // taps)
 
 
 def _scale(grad_y: Tensor, weight: Tensor, mask: Tensor | None, positions: int) -> Tensor:
