@@ -121,6 +121,8 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("network_g.num_feat", 2**50, "network_g: it cannot be built with these sizes"),
         ("network_g.num_feat", 1e300, "network_g.num_feat: 1e+300 (a number) is larger than anything"),
         ("network_g.num_frame", 7, "datasets.train.num_frame: 5, but network_g.num_frame is 7"),
+        ("path", {"type": "x"}, "path.type: unknown key"),
+        ("train.type", "x", "train.type: unknown key"),
         ("network_g.num_frame", 0, "network_g: center_frame_idx 0 is not one of the 0 frames"),
         ("network_g.center_frame_idx", 1, "network_g.center_frame_idx: 1, but the ground truth is the middle frame, 2"),
         ("scale", 2, "restores ×4"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vsr.archs import EDVR, EDVRMemory
-from vsr.costs import main, milliseconds, num_macs, num_parameters
+from vsr.costs import main, num_macs, num_parameters
 from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
 
 LQ = (1, 5, 3, 180, 320)
@@ -63,12 +63,6 @@ def test_fully_connected_embeddings_score_one_vector_a_frame(memory):
     assert cost == vectors + keys + T * C * (1 - POSITIONS)
 
 
-def test_milliseconds_is_the_median_after_a_warm_up():
-    calls = []
-    assert milliseconds(lambda: calls.append(1), torch.device("cpu")) >= 0
-    assert len(calls) == 6
-
-
 @pytest.mark.parametrize(
     ("file", "line"),
     [
@@ -80,3 +74,11 @@ def test_the_network_of_a_file_is_counted(file, line, capsys, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
     assert main(["-opt", f"options/{file}"]) == 0
     assert capsys.readouterr().out == line
+
+
+def test_a_network_without_data_is_counted(tmp_path, capsys):
+    """EDVR knows its window."""
+    text = "name: x\nnetwork_g: {type: EDVR, num_feat: 8, deformable_groups: 2}\ndatasets: {val: ~}\n"
+    (tmp_path / "x.yml").write_text(text)
+    assert main(["-opt", str(tmp_path / "x.yml")]) == 0
+    assert "GMACs for a window of 5 frames" in capsys.readouterr().out

@@ -120,3 +120,11 @@ def test_meta_tensors_have_shapes_only():
     input, offset, weight, bias, mask = (x.detach().to("meta") for x in tensors)
     output = deform_conv2d(input, offset, weight, bias, mask=mask, **geometry)
     assert output.is_meta and output.shape == (2, 16, 5, 6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_second_derivative_is_refused_not_wrong(device):
+    tensors, geometry = make(device=device)
+    x = tensors[0].requires_grad_()
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(deform_conv2d(*tensors[:4], **geometry, mask=tensors[4]).sum(), x, create_graph=True)

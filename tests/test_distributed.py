@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import cv2
 import pytest
 import torch
 from synthetic import make_clips
@@ -20,11 +21,11 @@ def clips(tmp_path_factory):
     return make_clips(tmp_path_factory.mktemp("clips"), num_clips=1, num_frames=5, gt_size=(48, 64))
 
 
-def launch(folder, options, processes, *arguments):
-    """Trains with so many processes, the batch shared among them; returns exit code and output."""
+def launch(folder, options, processes, *arguments, program="vsr.train"):
+    """Trains, or tests, with so many processes, the batch shared among them; returns exit code and output."""
     options["datasets"]["train"]["batch_size_per_gpu"] = BATCH // processes
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "vsr.train", "-opt", str(write_options(folder, options)), *arguments]
+    command = [sys.executable, *launcher, "-m", program, "-opt", str(write_options(folder, options)), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
     return run.returncode, run.stdout + run.stderr
@@ -63,6 +64,11 @@ def test_two_processes_predict_frames_as_one(tmp_path):
     assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "two"))
     kept = [len(list((tmp_path / "experiments" / name).rglob("prediction.jpg"))) for name in ("one", "two")]
     assert kept == [6, 6]
+    assert launch(tmp_path, predictor_options(root, name="one"), 1, program="vsr.test")[0] == 0
+    code, text = launch(tmp_path, predictor_options(root, name="two"), 2, program="vsr.test")
+    assert code == 0, text
+    pictures = [tmp_path / f"results/{name}/visualization/held_out_comparison.png" for name in ("one", "two")]
+    assert cv2.imread(pictures[0]).shape == cv2.imread(pictures[1]).shape, "rows of both processes"
 
 
 def test_a_state_passes_from_two_processes_to_one_to_three(tmp_path, clips):

@@ -6,6 +6,7 @@ import torch
 from synthetic import make_clips
 from training import small_options, weights, write_options
 
+from vsr import config
 from vsr.archs import EDVR, EDVRMemory
 from vsr.archs.edvr_memory import PYRAMID
 from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
@@ -146,7 +147,7 @@ def test_freezing_trains_the_memory_alone_around_a_pretrained_edvr(tmp_path, mon
     edvr = small_options(clips, name="edvr", train__total_iter=1)
     assert main(["-opt", str(write_options(tmp_path, edvr))]) == 0
     options = small_options(clips, name="memory", trainer="FreezeTrainer", train__total_iter=2)
-    options["network_g"] |= {"type": "EDVRMemory", "memory": {"type": "pixwise", "crop": 3}, "map_size": [8, 8]}
+    options["network_g"] |= {"type": "EDVRMemory", "memory": {"type": "pixwise", "crop": 3}}
     options["network_g"]["memory_position"] = "after_tsa"
     options["path"] = {"pretrain_network_g": "experiments/edvr/models/net_g_1.pth", "strict_load_g": False}
     assert main(["-opt", str(write_options(tmp_path, options))]) == 0
@@ -157,3 +158,18 @@ def test_freezing_trains_the_memory_alone_around_a_pretrained_edvr(tmp_path, mon
     assert after["fusion.memory_fusion.output.weight"].abs().max() > 0
     log = (tmp_path / "experiments/memory/train.log").read_text()
     assert f"{len(before)} matched, 6 missing, 0 unexpected" in log
+    again = {**options, "name": "again", "path": {"resume_state": "experiments/memory/training_states/2.state"}}
+    assert main(["-opt", str(write_options(tmp_path, again)), "--resume_mode", "weights"]) == 0
+    trained = weights(tmp_path, "again", 2)["params"]
+    assert all(torch.equal(before[name], trained[name]) for name in before), "the same stays frozen"
+
+
+def test_the_training_maps_follow_from_the_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = small_options(make_clips(tmp_path, num_clips=1, num_frames=5, gt_size=(48, 64)))
+    options["network_g"] |= {"type": "EDVRMemory", "memory": {"type": "pixsim"}}
+    network = config.load(write_options(tmp_path, options)).network_g()
+    assert network.memory_fusion.memory.tau.item() == 8.0  # √(8 · 8), of crops of 32 pixels
+    options["network_g"]["map_size"] = [64, 64]
+    with pytest.raises(UserError, match=r"network_g.map_size: \[64, 64\], but datasets.train.gt_size is 32"):
+        config.load(write_options(tmp_path, options))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from training import assert_same_weights, log_of, rows, small_options, weights, write_options
 
+from vsr.data.stores import FolderStore
 from vsr.ops import ModulatedDeformConvPack
 from vsr.train import main
 from vsr.trainers import trainer
@@ -346,3 +347,17 @@ def test_missing_loggers_are_told(clips, train, monkeypatch, options, message):
     monkeypatch.setitem(__import__("sys").modules, "visdom", None)
     with pytest.raises(UserError, match=message):
         train(small_options(clips, **options))
+
+
+def test_cached_frames_are_read_for_the_first_validation_only(clips, train, monkeypatch):
+    """Also where workers were asked for, which would take what they keep with them."""
+    read, frames = FolderStore.read, []
+
+    def count(store, key, crop=None):
+        frames.extend([(store.root, key)] * (crop is None))
+        return read(store, key, crop)
+
+    monkeypatch.setattr(FolderStore, "read", count)
+    validation = {"datasets__val__cache_data": True, "datasets__val__num_worker_per_gpu": 2, "val__val_freq": 1}
+    train(small_options(clips, train__total_iter=3, **validation))
+    assert frames and len(frames) == len(set(frames))

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from training import small_options
+from training import predictor_options, rows, small_options
+from videos import make_humaneva
 
 from vsr import config
+from vsr.train import main as train
 from vsr.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +30,79 @@ def test_a_network_of_ones_own_is_trained_and_tested(tmp_path, clips):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "small" / "metrics.json").exists()
+
+
+OWN_MEMORY = """
+import torch
+from torch import nn
+from vsr.memory import MemoryRead
+from vsr.registry import register
+
+
+@register("memory", "newest")
+class Newest(nn.Module):
+    def __init__(self, channels: int, map_size: tuple[int, int], /, embed_channels: int | None = None) -> None:
+        super().__init__()
+        self.embed_channels, self.memory_size = embed_channels or channels, 1
+        self.embedding = nn.Conv2d(channels, self.embed_channels, 1)
+
+    def forward(self, query, sentences, valid=None, return_weights=False):
+        u, read = self.embedding(query), self.embedding(sentences[:, -1])
+        return MemoryRead(u, read, torch.ones(len(query), 1) if return_weights else None)
+"""
+
+
+@pytest.mark.parametrize("task", ["super-resolution", "next-frame"])
+def test_a_memory_of_ones_own_is_trained(tmp_path, clips, monkeypatch, task):
+    """It needs what vsr.memory.Memory names, and nothing that is only ours."""
+    (tmp_path / "my_memory.py").write_text(OWN_MEMORY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    own = {"imports": ["my_memory"], "train__total_iter": 1, "train__checkpointing": True}
+    if task == "next-frame":
+        options = predictor_options(make_humaneva(tmp_path / "frames"), network_g__memory={"type": "newest"}, **own)
+    else:
+        network = {"type": "EDVRMemory", "memory": {"type": "newest"}, "num_feat": 8, "num_frame": 3}
+        network |= {"num_extract_block": 1, "num_reconstruct_block": 1, "deformable_groups": 2}
+        options = small_options(clips, network_g=network, **own)
+    file = tmp_path / "options.yml"
+    file.write_text(yaml.safe_dump(options))
+    assert train(["-opt", str(file)]) == 0
+
+
+OWN_LOSS = """
+from torch import Tensor
+from vsr.registry import register
+
+
+@register("loss", "SummedError")
+def summed_error(sr: Tensor, gt: Tensor, /, reduction: str = "sum") -> Tensor:
+    return (sr - gt).abs().sum()
+
+
+@register("loss", "AsInBasicSR")
+class Loss:
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        self.loss_weight = loss_weight
+"""
+
+
+def test_a_loss_of_ones_own_that_sums_by_default_is_a_sum(tmp_path, clips, monkeypatch):
+    (tmp_path / "my_loss.py").write_text(OWN_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, loss in {"default": {}, "spelt_out": {"reduction": "sum"}}.items():
+        changes = {"train__accumulate": 2, "train__total_iter": 1, "datasets__val": None}
+        options = small_options(clips, name=name, imports=["my_loss"], **changes)
+        options["train"]["pixel_opt"] = {"type": "SummedError", **loss}
+        file = tmp_path / "options.yml"
+        file.write_text(yaml.safe_dump(options))
+        assert train(["-opt", str(file)]) == 0
+    assert rows(tmp_path, "default") == rows(tmp_path, "spelt_out")
+    options["train"]["pixel_opt"] = {"type": "AsInBasicSR"}
+    file.write_text(yaml.safe_dump(options))
+    with pytest.raises(UserError, match=r"train\.pixel_opt: Loss cannot be called with \(sr, gt\)"):
+        config.load(file)
 
 
 @pytest.mark.parametrize(

@@ -281,3 +281,9 @@ def test_a_network_no_better_than_the_mean_is_flagged(tmp_path, root, train):
 def test_options_that_contradict_each_other_are_told(tmp_path, root, change, message):
     with pytest.raises(UserError, match=re.escape(message)):
         config.load(write_options(tmp_path, predictor_options(root, **change)))
+
+
+def test_augmentation_cannot_be_left_to_the_gpu(tmp_path):
+    options = predictor_options(make_humaneva(tmp_path / "frames"), datasets__train__augment_on_gpu=True)
+    with pytest.raises(UserError, match=r"datasets\.train\.augment_on_gpu: HumanEvaDataset has no augmentation"):
+        config.load(write_options(tmp_path, options))

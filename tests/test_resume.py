@@ -87,6 +87,20 @@ def test_another_effective_batch_is_a_change(clips, train):
         train(small_options(clips, train__total_iter=1, datasets__train__batch_size_per_gpu=4), "--auto_resume")
 
 
+@pytest.mark.parametrize("order", [[0], [1, 0]])
+def test_other_samples_are_a_change(tmp_path, clips, train, order):
+    """A list may move, but not name other clips, nor the same ones in another order."""
+    train(small_options(clips, train__total_iter=1))
+    lines = clips.meta.read_text().splitlines()
+    (tmp_path / "list.txt").write_text("\n".join(lines[number] for number in order))
+    options = small_options(clips, datasets__train__meta_info_file="list.txt", train__total_iter=1)
+    with pytest.raises(UserError, match=r"datasets\.train has changed since .*1\.state was written: \d+ samples, list"):
+        train(options, "--auto_resume")
+    assert train(options, "--auto_resume", "--resume_mode", "new_schedule") == 0
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n\n")
+    assert train(options, "--auto_resume") == 0, "it is the list that the state was made with"
+
+
 def test_options_that_change_nothing_computed_may_change():
     former = {
         "name": "a",

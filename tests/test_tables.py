@@ -42,8 +42,7 @@ def small(tmp_path_factory):
         sets += [f"network_g.{key}={value}" for key, value in network.items()]
         train_set = {"gt_size": 32, "batch_size_per_gpu": 1, "val_partition": "none"}
         sets += [f"datasets.train.{key}={value}" for key, value in train_set.items()]
-        sets += ["num_gpu=0", "logger.use_tb_logger=false", "logger.print_freq=1", "val.pbar=false"]
-        return sets + (["network_g.map_size=[8, 8]"] if "memory" in tree["network_g"] else [])
+        return [*sets, "num_gpu=0", "logger.use_tb_logger=false", "logger.print_freq=1", "val.pbar=false"]
 
     return overrides
 

@@ -18,6 +18,7 @@ from vsr.metrics import calculate_psnr
 from vsr.test import main
 from vsr.train import main as train
 from vsr.utils.errors import UserError
+from vsr.utils.place import take_place
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +152,38 @@ def test_a_frame_that_cannot_be_read_is_named_and_keeps_the_sets_before_it(train
         weights = "experiments/small/models/net_g_1.pth"
         main(["-opt", str(file), "--weights", weights, *(part for o in overrides for part in ("--set", o))])
     assert list(json.loads(Path("results/kept/metrics.json").read_text())["datasets"]) == ["clips"]
+
+
+def test_the_entry_is_that_of_the_pretrained_weights_and_not_of_those_trained_from_them(trained, tmp_path):
+    folder, clips, _ = trained
+    pretrained = folder / "experiments/small/models/net_g_1.pth"
+    options = small_options(clips, name="tuned", train__total_iter=1, train__ema_decay=0.0)
+    options["path"] = {"pretrain_network_g": str(pretrained), "param_key_g": "params_ema"}
+    file = write_options(tmp_path, options)
+    assert train(["-opt", str(file)]) == 0
+    assert main(["-opt", str(file)]) == 0
+    with pytest.raises(UserError, match=r"has no entry 'params_ema' \(path.param_key_g\)"):
+        main(["-opt", str(file), "--weights", "experiments/tuned/models/net_g_1.pth"])
+
+
+def test_a_black_frame_makes_infinite_means_that_are_told_and_valid_json(trained, tmp_path, capsys):
+    """Every method restores it exactly, if the network's weights are zero."""
+    _, clips, file = trained
+    for source, target in ((clips.gt, "gt"), (clips.lq, "lq")):
+        shutil.copytree(source, tmp_path / target)
+        for frame in (tmp_path / target / "000").iterdir():
+            cv2.imwrite(str(frame), 0 * cv2.imread(str(frame)))
+    roots = [f"datasets.val.dataroot_{kind}={tmp_path / kind}" for kind in ("gt", "lq")]
+    weights = ["--weights", "experiments/small/models/net_g_1.pth", "--set", "name=black"]
+    assert main(["-opt", str(file), *weights, *(part for root in roots for part in ("--set", root))]) == 0
+    report = json.loads(Path("results/black/metrics.json").read_text(), parse_constant=pytest.fail)
+    means = report["datasets"]["clips"]["scores"]["bicubic"]
+    assert means["mean"]["psnr"] is None and means["000"]["psnr"] is None and means["001"]["psnr"] > 10
+    assert "frames equal the truth: their PSNR and its mean are infinite: 000/" in capsys.readouterr().out
+
+
+def test_processes_meet_as_the_options_say(trained, monkeypatch):
+    given = []
+    monkeypatch.setattr("vsr.test.take_place", lambda *arguments: given.append(arguments) or take_place(0))
+    assert main(["-opt", str(trained[2]), "--set", "dist_params.port=12345", "--set", "dist_params.backend=gloo"]) == 0
+    assert given == [(0, "gloo", 12345)]

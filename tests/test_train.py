@@ -26,6 +26,7 @@ def losses(folder, name):
 def test_training_lowers_the_loss_and_leaves_everything_behind(tmp_path, clips):
     rate = {"train__optim_g": {"type": "Adam", "lr": 4e-3}, "train__scheduler": None}
     options = small_options(clips, train__total_iter=30, logger__use_tb_logger=True, val__val_freq=15, **rate)
+    options["datasets"]["train"]["batch_size_per_gpu"], options["train"]["accumulate"] = 1, 2
     assert train(tmp_path, options) == 0
     curve = losses(tmp_path, "small")
     assert len(curve) == 30
@@ -36,7 +37,7 @@ def test_training_lowers_the_loss_and_leaves_everything_behind(tmp_path, clips):
     assert list((folder / "tb_logger").iterdir())
     assert [row[0] for row in rows(tmp_path, "small") if row[1] == "val/clips/psnr"] == ["15", "30"]
     assert weights(tmp_path, "small", 30).keys() == {"params", "params_ema"}
-    assert "effective batch 2" in (folder / "train.log").read_text()
+    assert "1 process(es) × batch 1 × accumulate 2 = effective batch 2" in (folder / "train.log").read_text()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

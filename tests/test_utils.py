@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsr.utils import place, random_state
+from vsr.utils import clock, place, random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
 from vsr.utils.place import connect, take_place
@@ -137,6 +137,18 @@ def test_the_first_signal_is_a_request_and_a_second_ctrl_c_interrupts():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_speed_is_of_the_steps_since_the_start(monkeypatch):
+    now = iter(range(1000))  # every look at the clock is a second later
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: float(next(now)))
+    measured = clock.Clock()
+    for step in measured.wait_for(range(10)):
+        if step == 2:
+            assert measured.speed_and_wait() == (3 / 7, 3 / 7)  # 3 × 2 looks and this one
+        if step == 5:
+            measured.start()
+    assert measured.speed_and_wait()[0] == 4 / 10  # of which the last find no more steps
 
 
 def test_generators_go_on_from_a_saved_state(tmp_path):

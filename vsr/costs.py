@@ -1,11 +1,9 @@
-"""What a network costs: parameters, multiply–accumulates, time: ``python -m vsr.costs -opt options/1e-4.yml``."""
+"""What a network costs: parameters and multiply–accumulates. ``python -m vsr.costs -opt options/1e-4.yml``."""
 
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +17,7 @@ from vsr.memory import PixSentence, PixSim, PixWise
 from vsr.registry import task_of
 from vsr.utils.errors import exit_cleanly
 
-RUNS = 5  # timed, after one to warm up
 FRAME_SIZE = 720, 1280  # of REDS's ground truth
-
-
-class Costs(NamedTuple):
-    """Of one window, restored."""
-
-    parameters: int
-    macs: int
-    milliseconds: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         t, (h, w) = options.network_g.keywords["memory"].keywords.get("memory_size") or 1, network.frame_size
         shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
     else:
-        windows = [settings_of(entry.open).get("num_frame", 1) for entry in options.datasets.values()]
+        windows = [settings_of(entry.open).get("num_frame", 1) for entry in options.datasets.values()] or [1]
         t, (h, w) = getattr(network, "num_frame", windows[0]), (size // options.scale for size in FRAME_SIZE)
         shapes, of = [(1, t, 3, h, w)], f"a window of {t} frames of {h}×{w}"
     macs = num_macs(options.network_g, *shapes)
@@ -86,18 +75,6 @@ def num_macs(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> int:
         with FlopCounterMode(display=False, custom_mapping=counted) as counter:
             network(*(torch.empty(shape) for shape in shapes))
     return counter.get_total_flops() // 2 + reads
-
-
-def milliseconds(run: Callable[[], object], device: torch.device) -> float:
-    """Returns the median time of a call."""
-    times = []
-    for _ in range(RUNS + 1):
-        start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times[1:])
 
 
 def _deform_conv_flops(

@@ -24,6 +24,7 @@ from vsr.evaluation.report import (
     sha256,
     show_table,
     versions,
+    warn_of_exact_frames,
     warn_of_other_frames,
     write_results,
 )
@@ -51,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"{args.opt} has no test set: add datasets.test with `type: VideoTestDataset`")
 
     keep_freed_memory()
-    with take_place(options.num_gpu) as place:
-        file = find_weights(options, args.weights)
+    with take_place(options.num_gpu, options.dist_params.backend, options.dist_params.port) as place:
+        file, key = find_weights(options, args.weights)
         folder = Path("results") / options.name
         start_log(folder / "test.log", place.is_main)
         for note in options.notes:
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         announce(place.device.type)
         network = options.network_g()
-        weights = read_weights(file, options.path.param_key_g, prefer="params_ema")
+        weights = read_weights(file, key, prefer="params_ema")
         checkpoint.load_weights(network, weights, file)  # all of them, or the numbers would be another network's
         network.to(place.device).eval()
         test = test_prediction if task_of(network) == "next-frame" else test_restoration
@@ -87,20 +88,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def find_weights(options: Options, given: str | None) -> Path:
+def find_weights(options: Options, given: str | None) -> tuple[Path, str | None]:
     """Returns the weights to test: those given, those an options file for training has trained, or the pretrained.
+
+    With them goes the entry to take, ``path.param_key_g``; of what was trained, the average if there is one.
 
     Raises:
         UserError: there are none.
     """
     if given is not None:
-        return Path(given)
+        return Path(given), options.path.param_key_g
     folder = Path("experiments") / options.name
     trained = checkpoint.newest_weights(folder) if options.train is not None else None
     if trained is not None:
-        return trained
+        return trained, None
     if options.train is None and options.path.pretrain_network_g is not None:
-        return Path(options.path.pretrain_network_g)
+        return Path(options.path.pretrain_network_g), options.path.param_key_g
     where = f"no weights in {folder}/models: train first" if options.train else "path.pretrain_network_g is not given"
     raise UserError(f"{where}, or name a file with --weights FILE")
 
@@ -134,7 +137,9 @@ def test_restoration(
     protocols = describe_protocols(dataset, entry.name, options)
     show_table(scores, f"protocols: {protocol_names(protocols)}", folder, entry.name, place)
     means = average(scores)
-    warn_of_other_frames(protocols, means.get("bicubic", {}).get("mean", {}))
+    if place.is_main:
+        warn_of_exact_frames(scores)
+        warn_of_other_frames(protocols, means.get("bicubic", {}).get("mean", {}))
     return scores, {"protocols": protocols, "scores": means}
 
 
@@ -154,13 +159,13 @@ def test_prediction(
         if options.val.save_img or save_weights:
             write_pictures(folder / "visualization" / entry.name, number, predicted)
         examples += [predicted] * (number in shown)
-    scores = from_all_ranks(scores, place)
-    if examples:
+    scores, examples = from_all_ranks(scores, place), from_all_ranks(examples, place)
+    if examples and place.is_main:
         write_image(picture_file(folder, entry.name), prediction_comparison(examples))
     show_table(scores, f"{len(dataset)} samples, {dataset.test_type}", folder, entry.name, place)
     means = {by: average(scores, by) for by in ("clip", "action", "camera")}
     overall = {method: clips["mean"] for method, clips in means["clip"].items()}
-    if not prediction.beats_memory(overall):
+    if place.is_main and not prediction.beats_memory(overall):
         logger.warning("%s: %s", entry.name, prediction.standing(overall))
     labels = {f"scores_by_{by}": means[by] for by in ("action", "camera")}
     return scores, {"protocol": prediction.PROTOCOL, "scores": means["clip"], **labels}

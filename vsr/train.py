@@ -19,7 +19,7 @@ from vsr.ops.backend import announce
 from vsr.registry import task_of
 from vsr.trainers import checkpoint
 from vsr.trainers.prefetch import prefetched
-from vsr.trainers.resume import differences
+from vsr.trainers.resume import differences, same_samples, samples_of
 from vsr.trainers.run import Run
 from vsr.trainers.state import load_state
 from vsr.utils import random_state
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.info("%s: %s parameters", type(network).__name__, f"{sum(p.numel() for p in network.parameters()):,}")
         path, loaded = options.path, []
         if found is not None and args.resume_mode == "weights":
-            checkpoint.load_weights(network, found.state["network"], found.file, path.strict_load_g)
+            match = checkpoint.load_weights(network, found.state["network"], found.file, path.strict_load_g)
+            loaded = found.state["loaded"] or match.matched
         elif found is None and path.pretrain_network_g:
             file = Path(path.pretrain_network_g)
             weights = read_weights(file, path.param_key_g)
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         resumed = None if args.resume_mode == "weights" else found
         run = make_run(options, place, folder, loaded, resumes=resumed is not None)
+        if resumed is not None and "training_set" in resumed.state:  # older states do not know
+            same_samples(resumed.file, resumed.state["training_set"], run.samples, args.resume_mode != "exact")
         trainer = options.trainer(network, run, train=options.train)
         if resumed is not None:
             load_state(trainer, resumed.state, keep_rates=args.resume_mode == "exact")
@@ -133,9 +136,8 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
             "from there with --auto_resume, or from here under another name, --set name=NEW"
         )
     changes = differences(state["settings"], options.tree.to_dict())
-    effective_batch = global_batch_size(options, place) * options.train.accumulate
-    if state["effective_batch"] != effective_batch:
-        changes.append(f"effective batch: {state['effective_batch']} → {effective_batch}")
+    if state["effective_batch"] != effective_batch(options, place):
+        changes.append(f"effective batch: {state['effective_batch']} → {effective_batch(options, place)}")
     if changes and mode == "exact":
         raise UserError(
             f"the options have changed since {file} was written:\n"
@@ -156,9 +158,9 @@ def introduce(options: Options, place: Place) -> None:
         logger.info("option %s", change)
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
     logger.info(
-        "%s on %s: %d process(es) × batch %d = effective batch %d",
+        "%s on %s: %d process(es) × batch %d × accumulate %d = effective batch %d",
         *(options.name, device, place.world_size, options.datasets["train"].loader.batch_size_per_gpu),
-        place.world_size * options.datasets["train"].loader.batch_size_per_gpu,
+        *(options.train.accumulate, effective_batch(options, place)),
     )
     if options.num_gpu not in ("auto", 0, place.world_size):
         logger.warning(
@@ -190,7 +192,8 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str], re
         logger=options.logger,
         val_freq=options.val.val_freq,
         batches=training_batches,
-        batch_size=global_batch_size(options, place),
+        effective_batch=effective_batch(options, place),
+        samples=samples_of(train.open, dataset),
         validate=validate,
         settings=options.tree.to_dict(),
         loaded=loaded,
@@ -199,9 +202,9 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str], re
     )
 
 
-def global_batch_size(options: Options, place: Place) -> int:
-    """Returns the samples of a batch over all processes."""
-    return options.datasets["train"].loader.batch_size_per_gpu * place.world_size
+def effective_batch(options: Options, place: Place) -> int:
+    """Returns the samples of an optimiser step, over all processes."""
+    return options.datasets["train"].loader.batch_size_per_gpu * place.world_size * options.train.accumulate
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vsr.archs.edvr import EDVR
 from vsr.archs.layers import lrelu
+from vsr.memory import Memory
 from vsr.memory.fusion import Fuse, MemoryFusion
 from vsr.registry import Component, register
 
@@ -28,8 +29,9 @@ class EDVRMemory(EDVR):
         memory_position: replace_tsa fuses by the memory alone. before_tsa adds y to the centre's aligned feature,
             after_tsa to TSA's result; there y starts at zero, so that a pretrained EDVR starts unchanged.
         with_pcd: aligns the frames; without, the pyramid's convolutions go as well and the memory has to find motion.
-        map_size: height and width of the training features, gt_size / scale; what pixsim's temperature starts from,
-            what ``embedding: fc`` is made for, and what ``crop`` is checked against.
+        map_size: height and width of the training features; what pixsim's temperature starts from, what
+            ``embedding: fc`` is made for, and what ``crop`` is checked against. A quarter of
+            ``datasets.train.gt_size`` is filled in.
         num_in_ch: colour channels of a frame, 3.
         num_out_ch: colour channels of the result, 3.
         num_feat: channels of the features.
@@ -50,7 +52,7 @@ class EDVRMemory(EDVR):
 
     def __init__(
         self,
-        memory: Annotated[Callable[..., nn.Module], Component("memory")],
+        memory: Annotated[Callable[..., Memory], Component("memory")],
         fusion: Fuse = "add",
         memory_position: Literal["replace_tsa", "before_tsa", "after_tsa"] = "replace_tsa",
         with_pcd: bool = True,
@@ -81,6 +83,7 @@ class EDVRMemory(EDVR):
             with_tsa=keeps_tsa,
         )
         self.memory_position = memory_position
+        self.map_size = map_size
         self.with_pcd = with_pcd
         memory_fusion = MemoryFusion(num_feat, map_size, memory, fusion, zero=keeps_tsa)
         if keeps_tsa:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vsr.memory.hops import Memory, num_kept
 from vsr.registry import Component, register
 
 TestType = Literal["nextframe", "subtract", "opticalflow"]
@@ -72,7 +73,7 @@ class FramePredictor(nn.Module):
         self,
         encoder: Annotated[Callable[..., Encoder], Component("encoder")],
         decoder: Annotated[Callable[..., Decoder], Component("decoder")],
-        memory: Annotated[Callable[..., nn.Module], Component("memory")],
+        memory: Annotated[Callable[..., Memory], Component("memory")],
         noskip: list[bool],
         query_sentence_separate: bool = False,
         test_type: TestType = "nextframe",
@@ -140,11 +141,11 @@ class LevelMemory(nn.Module):
         memory: builds the memory of these two.
     """
 
-    def __init__(self, channels: int, map_size: tuple[int, int], memory: Callable[..., nn.Module]) -> None:
+    def __init__(self, channels: int, map_size: tuple[int, int], memory: Callable[..., Memory]) -> None:
         super().__init__()
         self.read = memory(channels, map_size)
-        embed_channels: int = self.read.hops.embed_channels  # type: ignore[union-attr]  # any attribute may be a Tensor
-        self.projection = nn.Identity() if embed_channels == channels else nn.Conv2d(embed_channels, channels, 1)
+        e = self.read.embed_channels
+        self.projection = nn.Identity() if e == channels else nn.Conv2d(e, channels, 1)
 
     def forward(self, query: Tensor, sentences: Tensor, return_weights: bool) -> tuple[Tensor, Tensor | None]:
         """Returns the answer (b, c, h, w) and, or None, the sentences' shares of it, (b, t) or (b, t, h, w).
@@ -158,9 +159,9 @@ class LevelMemory(nn.Module):
         if weights is None:
             return self.projection(read), None
         t = sentences.shape[1]
-        num_kept: int = self.read.hops.num_kept(t)  # type: ignore[operator]  # any attribute may be a Tensor
-        shares = weights.unflatten(1, (num_kept, -1)).sum(2)  # over the shifts of a window
-        forgotten = shares.new_zeros(shares.shape[0], t - num_kept, *shares.shape[2:])
+        kept = num_kept(self.read, t)
+        shares = weights.unflatten(1, (kept, -1)).sum(2)  # over the shifts of a window
+        forgotten = shares.new_zeros(shares.shape[0], t - kept, *shares.shape[2:])
         return self.projection(read), torch.cat([forgotten, shares], 1)
 
 

@@ -14,7 +14,7 @@ from vsr.config.files import override, read_tree
 from vsr.config.options import DatasetOptions, GeneralOptions, LoaderOptions, Options
 from vsr.config.schema import Report, check_component, check_mapping, check_value, describe
 from vsr.config.spellings import modernise
-from vsr.config.trials import compare_lengths, try_out
+from vsr.config.trials import compare_schedule, try_out
 from vsr.registry import Kind, did_you_mean, find, names
 from vsr.utils.errors import UserError
 
@@ -43,8 +43,7 @@ def load(
     for setting in overrides:
         override(tree, setting)
     notes = modernise(tree)
-    scale = check_value(tree.get("scale"), int, "scale", Report())
-    report = Report(shared={"scale": scale} if scale is not None and scale > 0 else {})
+    report = Report(shared=_shared(tree))
     _import(tree, report)
     try:
         options = _check(tree, need, report)
@@ -58,7 +57,7 @@ def load(
         raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in report.mistakes))
     frozen = addict.Dict(tree)
     frozen.freeze()
-    notes += absent + (compare_lengths(options["train"]) if need == "train" else [])
+    notes += absent + (compare_schedule(options["train"]) if need == "train" else [])
     return Options(**options, tree=frozen, notes=notes, changes=report.changes)
 
 
@@ -68,6 +67,16 @@ def report_check(file: str, options: Options) -> int:
         sys.stdout.write(f"note: {note}\n")
     sys.stdout.write(f"{file}: options are right ({options.name}, {options.tree['network_g']['type']})\n")
     return 0
+
+
+def _shared(tree: dict[str, Any]) -> dict[str, Any]:
+    """Returns values that components take from elsewhere in the file, if they can be read."""
+    scale = check_value(tree.get("scale"), int, "scale", Report())
+    shared: dict[str, Any] = {"scale": scale} if scale is not None and scale > 0 else {}
+    datasets = tree.get("datasets")
+    train = datasets.get("train") if isinstance(datasets, dict) else None
+    gt_size = train.get("gt_size") if isinstance(train, dict) else None
+    return shared | ({"map_size": (gt_size // 4, gt_size // 4)} if type(gt_size) is int and gt_size >= 4 else {})
 
 
 def _import(tree: dict[str, Any], report: Report) -> None:

@@ -55,7 +55,9 @@ def override(tree: dict[str, Any], setting: str) -> None:
     except yaml.YAMLError as error:
         raise UserError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from None
     for section in sections:
-        tree = tree.setdefault(section, {})
+        if tree.get(section) is None:  # an empty section, too
+            tree[section] = {}
+        tree = tree[section]
         if not isinstance(tree, dict):
             raise UserError(f"--set {setting}: '{section}' is not a mapping of keys")
     if value is None and last in tree:

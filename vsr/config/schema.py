@@ -91,7 +91,7 @@ def check_mapping(
     num_before = len(report.mistakes)
     arguments: dict[str, Any] = {}
     for key, item in value.items():
-        if key == "type" and "type" not in options:
+        if key == "type" and "type" not in options and not dataclasses.is_dataclass(function):
             continue
         if key not in options:
             report.mistake(join(path, key), f"unknown key{did_you_mean(key, options)}")

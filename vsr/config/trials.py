@@ -26,7 +26,11 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
         try:
             result: Any = TRIALS[kind](build) if kind in TRIALS else None
             if path == "datasets.train" and "train" in options["datasets"]:
-                TrainSampler(len(result), options["datasets"]["train"].loader.dataset_enlarge_ratio)
+                loader = options["datasets"]["train"].loader
+                TrainSampler(len(result), loader.dataset_enlarge_ratio)
+                if loader.augment_on_gpu and not hasattr(result, "read_raw"):
+                    text = f"{type(result).__name__} has no augmentation to leave to the GPU; remove it"
+                    report.mistake(f"{path}.augment_on_gpu", text)
         except FileNotFoundError as error:
             absent.append(f"{path}: {error}")
         except ValueError as error:
@@ -57,11 +61,19 @@ def _two_images(build: Any) -> Any:
     return build(np.zeros((size, size, 3), np.uint8), np.zeros((size, size, 3), np.uint8))
 
 
+def _two_batches(build: Any) -> Any:
+    try:
+        return build(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+    except TypeError as error:
+        name = build.func.__name__
+        raise ValueError(f"{name} cannot be called with (sr, gt), as a loss is: {error}; register a function") from None
+
+
 # how a component of each kind is tried out: cheaply, and with what the program would supply
 TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
     "arch": _on_meta,
     "dataset": lambda build: build(),
-    "loss": lambda build: build(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)),
+    "loss": _two_batches,
     "optimizer": lambda build: build([torch.zeros(1, requires_grad=True)]),
     "scheduler": lambda build: build(0, 1e-3),
     "metric": _two_images,
@@ -81,14 +93,18 @@ def _compare_phases(report: Report) -> None:
             report.mistake(f"{path}.type", text)
 
 
-def compare_lengths(train: Any) -> list[str]:
-    """Returns a note where a schedule's periods are not as long as the training."""
-    periods = settings_of(train.scheduler).get("periods") if train.scheduler is not None else None
-    if periods is None or sum(periods) == train.total_iter:
-        return []
-    end, total = sum(periods), train.total_iter
-    what = "the rate then stays at its lowest" if end < total else "the rate has not fallen when training ends"
-    return [f"train.scheduler.periods end at iteration {end}, but train.total_iter is {total}: {what}"]
+def compare_schedule(train: Any) -> list[str]:
+    """Returns notes where a schedule's periods are not as long as the training, or its lowest rate is the highest."""
+    settings = settings_of(train.scheduler) if train.scheduler is not None else {}
+    periods, lowest = settings.get("periods"), settings.get("eta_min")
+    rate, total, notes = train.optim_g.keywords.get("lr"), train.total_iter, []
+    if periods is not None and sum(periods) != total:
+        end = sum(periods)
+        what = "the rate then stays at its lowest" if end < total else "the rate has not fallen when training ends"
+        notes.append(f"train.scheduler.periods end at iteration {end}, but train.total_iter is {total}: {what}")
+    if lowest is not None and rate is not None and lowest > rate:
+        notes.append(f"train.scheduler.eta_min is {lowest:g}, above train.optim_g.lr, {rate:g}: the rate rises")
+    return notes
 
 
 def _compare_tasks(network: Any, options: dict[str, Any], report: Report) -> None:
@@ -125,9 +141,11 @@ def _compare_with_network(network: Any, scale: int, report: Report) -> None:
         if None not in frame_size and frame_size != getattr(network, "frame_size", frame_size):
             text = f"height, width are {list(frame_size)}, but network_g.frame_size is {list(network.frame_size)}"
             report.mistake(path, text)
-        if isinstance(value.get("gt_size"), int) and value["gt_size"] // scale % multiple:
+        gt_size = value.get("gt_size")
+        if isinstance(gt_size, int) and gt_size // scale % multiple:
             unit = scale * multiple
-            nearest = max(round(value["gt_size"] / unit), 1) * unit
-            report.mistake(
-                f"{path}.gt_size", f"{value['gt_size']} is no multiple of {unit}, as {name} needs: {nearest}"
-            )
+            nearest = max(round(gt_size / unit), 1) * unit
+            report.mistake(f"{path}.gt_size", f"{gt_size} is no multiple of {unit}, as {name} needs: {nearest}")
+        elif isinstance(gt_size, int) and list(getattr(network, "map_size", [gt_size // 4] * 2)) != [gt_size // 4] * 2:
+            text = f"{list(network.map_size)}, but {path}.gt_size is {gt_size}, whose features are"
+            report.mistake("network_g.map_size", f"{text} [{gt_size // 4}, {gt_size // 4}]")

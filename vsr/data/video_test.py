@@ -50,7 +50,8 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         padding: frames that stand in for those before the first and after the last; for frame 0 of a window of 5:
             replicate 0 0 0 1 2, reflection 2 1 0 1 2, reflection_circle 4 3 0 1 2, circle 3 4 0 1 2. A clip shorter
             than the window uses replicate.
-        cache_data: keeps every decoded frame in memory.
+        cache_data: keeps every decoded frame in memory, from one validation to the next. Validation then reads without
+            workers.
         io_backend: how both roots are stored.
         scale: GT size / LQ size; the options' top level ``scale`` is filled in.
 
@@ -76,7 +77,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         scale: int = 4,
     ) -> None:
         check_window(num_frame, padding)
-        self.num_frame, self.scale = num_frame, scale
+        self.num_frame, self.scale, self.cache_data = num_frame, scale, cache_data
         self._padding: Padding = padding
         listed = {clip.name: clip for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         clip = next(iter(listed), "*")

@@ -128,7 +128,8 @@ class VideoTestVimeo90KDataset(Dataset[Sample]):
         meta_info_file: list of the septuplets, lines ``00001/0001 7 (256,448,3)``.
         num_frame: frames in a window, odd: 7 reads all, 5 reads im2 to im6.
         padding: no effect, the window never leaves the septuplet; BasicSR's files hold the key.
-        cache_data: keeps every decoded frame in memory.
+        cache_data: keeps every decoded frame in memory, from one validation to the next. Validation then reads without
+            workers.
         io_backend: how both roots are stored.
         scale: GT size / LQ size; the options' top level ``scale`` is filled in.
 
@@ -153,7 +154,7 @@ class VideoTestVimeo90KDataset(Dataset[Sample]):
         check_window(num_frame, padding)
         if num_frame > 7:
             raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
-        self.num_frame, self.scale = num_frame, scale
+        self.num_frame, self.scale, self.cache_data = num_frame, scale, cache_data
         self.padding = "reflection_circle"  # for the protocol's name: windows never leave a septuplet
         self.names = [clip.name for clip in read_meta_info(meta_info_file)]
         self.lq = open_lq_root(dataroot_lq, io_backend, self.names[0], scale, HELP)

@@ -16,7 +16,7 @@ def to_image(frame: Tensor) -> np.ndarray:
 
 
 def write_image(file: Path, image: np.ndarray) -> None:
-    """Writes a PNG.
+    """Writes a PNG or JPEG, as the name ends.
 
     Raises:
         UserError: it could not be written.

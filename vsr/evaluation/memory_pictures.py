@@ -18,7 +18,8 @@ from vsr.config.options import DatasetOptions
 from vsr.data.loader import batches
 from vsr.evaluation.images import to_image, write_image
 from vsr.evaluation.restoration import padded
-from vsr.memory import PixSentence
+from vsr.memory import Memory, PixSentence
+from vsr.memory.hops import num_kept
 from vsr.utils.errors import UserError
 
 PANEL = 160  # smallest height of a frame, in pixels
@@ -57,7 +58,7 @@ def save_weight_pictures(network: nn.Module, entry: DatasetOptions, folder: Path
 
 
 def memory_pictures(
-    memory: nn.Module, query: Tensor, sentences: Tensor, frames: Tensor, labels: Sequence[str], center: int
+    memory: Memory, query: Tensor, sentences: Tensor, frames: Tensor, labels: Sequence[str], center: int
 ) -> dict[str, np.ndarray]:
     """Returns pictures of what a registered memory reads for one query, by name.
 
@@ -65,7 +66,7 @@ def memory_pictures(
     whole-space search also ``positions``: where five positions of the query look.
 
     Args:
-        memory: takes (query, sentences, None, True) and returns a MemoryRead. Frames that it forgets have weight 0.
+        memory: Frames that it forgets have weight 0.
         query: (1, c, h, w).
         sentences: (1, t, c, h, w).
         frames: (t, 3, H, W), RGB in [0, 1]: the pictures that the sentences are features of, H = n·h.
@@ -74,9 +75,10 @@ def memory_pictures(
     """
     with torch.no_grad():
         t = sentences.shape[1]
-        num_kept: int = memory.hops.num_kept(t)  # type: ignore[operator]  # torch: any attribute may be a Tensor
-        weights = memory(query, sentences, None, True).weights[0].float().cpu()
-        weights = _with_forgotten(weights.unflatten(0, (num_kept, -1)), 0, t).flatten(0, 1)
+        read = memory(query, sentences, None, True)
+        assert read.weights is not None, "they were asked for"
+        weights = read.weights[0].float().cpu()
+        weights = _with_forgotten(weights.unflatten(0, (num_kept(memory, t), -1)), 0, t).flatten(0, 1)
         if weights.ndim == 1:
             return {"frames": weight_bars(weights, labels)}
         pictures = {"maps": weight_maps(weights, frames, labels)}

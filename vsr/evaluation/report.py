@@ -64,6 +64,13 @@ def protocol_names(protocols: dict[str, Any]) -> str:
     return ", ".join(f"{metric} {protocol['name']}" for metric, protocol in protocols.items())
 
 
+def warn_of_exact_frames(scores: list[FrameScore]) -> None:
+    """Warns of frames that a method gave exactly, as bicubic does black ones: their PSNR is infinite, and its mean."""
+    exact = [f"{score.clip}/{score.frame} ({score.method})" for score in scores if math.inf in score.values.values()]
+    if exact:
+        logger.warning("%d frames equal the truth: their PSNR and its mean are infinite: %s", len(exact), exact[0])
+
+
 def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> None:
     """Warns where bicubic does not give what is published for the protocol.
 
@@ -92,7 +99,14 @@ def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, 
         row = [dataset, score.method, score.clip, score.frame, *(getattr(score, label) for label in labels)]
         writer.writerow([*row, *(score.values.get(name, "") for name in metrics)])
     write_text_atomically(folder / "metrics.csv", text.getvalue())
-    write_text_atomically(folder / "metrics.json", json.dumps(report, indent=2) + "\n")
+    write_text_atomically(folder / "metrics.json", json.dumps(_without_infinity(report), indent=2) + "\n")
+
+
+def _without_infinity(value: Any) -> Any:
+    """Returns a tree of values in which those that JSON does not know, infinity and NaN, are None."""
+    if isinstance(value, dict):
+        return {key: _without_infinity(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256(file: Path) -> str:

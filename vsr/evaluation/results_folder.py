@@ -7,6 +7,7 @@ from vsr.config.options import Options
 from vsr.config.schema import settings_of
 
 DATASETS = {"HumanEvaDataset": "Humaneva", "CharadesDataset": "Charades_v1_480"}
+EMBEDDINGS = {"conv": "_Conv_multi_sep1by1", "conv3x3": "_Conv_multi_sep3by3", "fc": "_FC_multi_sep"}
 ENCODERS = {"UNetEncoder": "unet_conv", "ResNetEncoder": "resnet18"}
 
 
@@ -35,14 +36,13 @@ def _test(tree: Any, data: dict[str, Any]) -> str:
 
 def _memory(tree: Any, network: dict[str, Any], train: Any) -> str:
     kind, memory = tree["network_g"]["memory"]["type"], settings_of(network["memory"])
-    embeddings = {"conv": "Conv_multi_sep1by1", "conv3x3": "Conv_multi_sep3by3", "fc": "FC_multi_sep"}
-    name = f"Static_{embeddings[memory['embedding']]}" + (f"_{kind}" if kind != "pixsim" else "")
-    if memory["flat2d"] is not None:
+    name = "Static" + EMBEDDINGS.get(memory.get("embedding", ""), "") + (f"_{kind}" if kind != "pixsim" else "")
+    if memory.get("flat2d") is not None:
         name += f"_flat2d_stride{memory['flat2d'].stride}"
-    name += f"_m{memory['memory_size'] or 'all'}_e{memory['embed_channels'] or 'all'}_hop{memory['hops']}"
+    name += f"_m{memory.get('memory_size') or 'all'}_e{memory['embed_channels'] or 'all'}_hop{memory.get('hops', 1)}"
     name += f"_crop{memory['crop']}" if memory.get("crop", 0) > 1 else ""
-    name += f"_{memory['normalize']}" if memory["normalize"] != "none" else ""
-    name += f"_{memory['tying']}" if memory["tying"] != "adjacent" else ""
+    name += f"_{memory['normalize']}" if memory.get("normalize", "none") != "none" else ""
+    name += f"_{memory['tying']}" if memory.get("tying", "adjacent") != "adjacent" else ""
     name += f"_ws{train.wsupervised:g}" if train.wsupervised else ""
     return name + "_QSsep" * network["query_sentence_separate"]
 

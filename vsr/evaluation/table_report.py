@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +86,11 @@ def clip_scores(folder: Path, method: str) -> Scores:
         raise UserError(
             f"{folder}/metrics.json has no scores of {method} ({error!r}): remove it and test again"
         ) from None
-    return {clip: values for clip, values in scores.items() if clip != "mean"}
+    return {
+        clip: {metric: math.nan if value is None else value for metric, value in values.items()}
+        for clip, values in scores.items()
+        if clip != "mean"
+    }
 
 
 def summarise(title: str, scores: list[Scores], reference: list[Scores], costs: dict[str, float]) -> Summary:

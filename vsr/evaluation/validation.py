@@ -28,7 +28,9 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
         if dataset.gt is None:
             logger.warning("%s has no ground truth: nothing is validated on it", entry.name)
         else:
-            opened[entry.name] = dataset, entry.loader.num_worker_per_gpu
+            # workers end with a validation, and what they keep with them
+            keeps_frames = getattr(dataset, "cache_data", False)
+            opened[entry.name] = dataset, 0 if keeps_frames else entry.loader.num_worker_per_gpu
 
     def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
         values: dict[str, float] = {}

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vsr.memory.hops import Memory
+
 Fuse = Literal["add", "concat"]
 
 
@@ -29,13 +31,13 @@ class MemoryFusion(nn.Module):
         self,
         channels: int,
         map_size: tuple[int, int],
-        memory: Callable[..., nn.Module],
+        memory: Callable[..., Memory],
         fuse: Fuse,
         zero: bool = False,
     ) -> None:
         super().__init__()
         self.memory = memory(channels, map_size)
-        e: int = self.memory.hops.embed_channels  # type: ignore[union-attr]  # torch: any attribute may be a Tensor
+        e = self.memory.embed_channels
         self.fuse = fuse
         if fuse == "add" and e != channels:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,25 @@ class MemoryRead(NamedTuple):
     query: Tensor  # u (b, e, h, w)
     read: Tensor  # o (b, e, h, w)
     weights: Tensor | None  # p, as the memory defines it; None unless asked for
+
+
+class Memory(Protocol):
+    """What a component of the kind ``memory`` builds, given channels and (h, w) of query and sentences: a module.
+
+    Its option ``embed_channels`` sets e; null is the number of channels given.
+    """
+
+    embed_channels: int  # e
+    memory_size: int | None  # sentences that are read, the newest; None reads all
+
+    def __call__(  # noqa: D102
+        self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
+    ) -> MemoryRead: ...
+
+
+def num_kept(memory: Memory, num_sentences: int) -> int:
+    """Returns how many of the sentences a memory reads; the others, the oldest, are forgotten."""
+    return min(num_sentences, memory.memory_size or num_sentences)
 
 
 class Hops(nn.Module):
@@ -113,10 +132,6 @@ class Hops(nn.Module):
         if self.norm is not None:
             u, read = self.norm(torch.cat([u, read], 1)).chunk(2, 1)
         return MemoryRead(u, read, weights)
-
-    def num_kept(self, num_sentences: int) -> int:
-        """Returns how many of the sentences are read, the newest; the others are forgotten."""
-        return min(num_sentences, self.memory_size or num_sentences)
 
     def _kept(self, query: Tensor, sentences: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         channels = self.query_embedding.in_channels

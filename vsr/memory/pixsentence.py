@@ -47,6 +47,7 @@ class PixSentence(nn.Module):
         if crop not in (0, 1):
             raise ValueError(f"crop is {crop}, but pixsentence searches the whole frame; remove crop, or use pixwise")
         self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
+        self.embed_channels, self.memory_size = self.hops.embed_channels, memory_size
         self.stride = 1 if flat2d is None else flat2d.stride
         self.is_fc = embedding == "fc"
 

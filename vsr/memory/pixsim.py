@@ -52,6 +52,7 @@ class PixSim(nn.Module):
         self.window = checked_window(crop, map_size, embedding, flat2d)
         self.stride = 1 if flat2d is None else flat2d.stride
         self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
+        self.embed_channels, self.memory_size = self.hops.embed_channels, memory_size
         positions = 1 if embedding == "fc" else math.prod(-(-size // self.stride) for size in map_size)
         self.tau = nn.Parameter(torch.tensor(positions**0.5))
 

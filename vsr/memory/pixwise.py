@@ -48,6 +48,7 @@ class PixWise(nn.Module):
         self.stride = 1 if flat2d is None else flat2d.stride
         self.is_fc = embedding == "fc"
         self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
+        self.embed_channels, self.memory_size = self.hops.embed_channels, memory_size
 
     def forward(
         self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False

@@ -1,7 +1,14 @@
 """What may differ between the options of a state and those of the run that goes on from it."""
 
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sized
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+from vsr.config.schema import settings_of
+from vsr.utils.errors import UserError
+from vsr.utils.log import logger
 
 # these change where and how a run goes, not what it computes; the effective batch is compared by its number
 HARMLESS = ("name", "imports", "num_gpu", "path", "logger", "val", "dist_params")
@@ -19,6 +26,36 @@ def differences(former: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
     before, now = dict(_flat(former)), dict(_flat(current))
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and not _is_harmless(key)]
     return [f"{key}: {before.get(key)!r} → {now.get(key)!r}" for key in keys]
+
+
+def same_samples(file: Path, former: str, current: str, may_differ: bool) -> None:
+    """Notes that the training set is not the one that a state was made with, or refuses to go on.
+
+    Args:
+        file: the state's.
+        former: see :func:`samples_of`.
+        current: likewise.
+        may_differ: whether it may be another.
+
+    Raises:
+        UserError: it may not.
+    """
+    if former == current:
+        return
+    if not may_differ:
+        raise UserError(
+            f"datasets.train has changed since {file} was written: {former} → {current}. Bring back what it was, or "
+            "say what is meant: --resume_mode new_schedule goes on with these samples"
+        )
+    logger.info("changed samples of datasets.train: %s → %s", former, current)
+
+
+def samples_of(open_dataset: "partial[Any]", dataset: Sized) -> str:
+    """Returns what tells a training set from one of other samples: their number, and a hash of the list they are on."""
+    settings = settings_of(open_dataset)
+    lists = [str(settings[key]) for key in ("meta_info_file", "list_file") if settings.get(key)]
+    words = [Path(file).expanduser().read_text(encoding="utf-8").split() for file in lists]
+    return f"{len(dataset)} samples" + (f", list {zlib.crc32(repr(words).encode()):08x}" if lists else "")
 
 
 def same_validation(former: Mapping[str, Any], current: Mapping[str, Any]) -> bool:

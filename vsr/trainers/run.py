@@ -38,10 +38,11 @@ class Run(NamedTuple):
         logger: what is written, and how often.
         val_freq: iterations between validations; None validates at the end only.
         batches: this process's batches, without end, given how many samples all processes have consumed so far.
-        batch_size: samples of a batch over all processes.
+        effective_batch: samples of an optimiser step, over all processes.
+        samples: what tells the training set from another, kept in the state.
         validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
         settings: the resolved options, kept in the state.
-        loaded: names of the parameters that came from ``path.pretrain_network_g``.
+        loaded: names of the parameters that came from ``path.pretrain_network_g``, or a state's weights.
         resumes: whether a state will be loaded, which knows those names.
         results: where next-frame training keeps its best and last pictures and weights.
     """
@@ -51,7 +52,8 @@ class Run(NamedTuple):
     logger: LoggerOptions
     val_freq: int | None
     batches: Callable[[int], Iterable[Batch]]
-    batch_size: int
+    effective_batch: int
+    samples: str
     validate: Callable[[nn.Module, StopSignals], Validation | None] | None
     settings: dict[str, Any]
     loaded: list[str]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from vsr.config.schema import settings_of
 from vsr.data.batch import Batch, to_device
 from vsr.trainers import checkpoint
 from vsr.trainers.average import update_average
@@ -54,7 +55,7 @@ class Trainer:
         self.autocast_type = autocast_type(train.amp, run.place.device)
         self.scaler = GradScaler(run.place.device.type, enabled=self.autocast_type is torch.float16)
         self.optimizer = train.optim_g(self.parameter_groups())
-        self.loss_is_sum = train.pixel_opt.keywords.get("reduction") == "sum"
+        self.loss_is_sum = settings_of(train.pixel_opt).get("reduction") == "sum"  # type: ignore[arg-type]  # a partial
         self.model: Any = None  # what the loss calls: the network, compiled and distributed; enter_phase makes it
         # what follows is the state beside weights, averages and moments
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -102,7 +103,7 @@ class Trainer:
             while self.iteration < total:
                 for batches in clock.wait_for(self.batches()):
                     self.iteration += 1
-                    self.samples += self.run.batch_size * self.train.accumulate
+                    self.samples += self.run.effective_batch
                     self.enter_phase(batches[0])
                     self.set_learning_rate()
                     output, last, is_well = self.step(batches)
@@ -284,7 +285,7 @@ class Trainer:
         """Returns the message with the remedy, after going back to before this step and saving that state."""
         self.optimizer.zero_grad(set_to_none=True)
         self.iteration -= 1
-        self.samples -= self.run.batch_size * self.train.accumulate
+        self.samples -= self.run.effective_batch
         if self.iteration and self.run.place.world_size == 1:  # the other processes are in the middle of the step
             self.save()
         return out_of_memory(self.iteration, checkpoint.states(self.run.folder))
@@ -309,7 +310,7 @@ class Trainer:
         if self.looks_at_offsets():
             for layer, mean, maximum in read_offsets(self.network, place):
                 record.curves(self.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
-        speed, wait = clock.speed_and_wait(self.run.logger.print_freq)
+        speed, wait = clock.speed_and_wait()
         record.line(self.iteration, self.train.total_iter, values, speed, wait, peak_memory(place.device))
 
     def validation_is_due(self) -> bool:

@@ -15,7 +15,7 @@ class Clock:
 
     def start(self) -> None:
         """Starts measuring anew."""
-        self.since, self.waited = time.perf_counter(), 0.0
+        self.since, self.waited, self.steps = time.perf_counter(), 0.0, 0
 
     def wait_for(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yields the items, timing the wait for each."""
@@ -27,11 +27,12 @@ class Clock:
             except StopIteration:
                 return
             self.waited += time.perf_counter() - before
+            self.steps += 1
             yield item
 
-    def speed_and_wait(self, steps: int) -> tuple[float, float]:
-        """Returns steps per second and the waiting share since the last call, and starts anew."""
+    def speed_and_wait(self) -> tuple[float, float]:
+        """Returns steps per second and the waiting share since the last start or call, and starts anew."""
         elapsed = max(time.perf_counter() - self.since, 1e-9)
-        result = steps / elapsed, self.waited / elapsed
+        result = self.steps / elapsed, self.waited / elapsed
         self.start()
         return result
