@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from itertools import count, islice
@@ -288,3 +290,28 @@ def test_losses_and_weights_are_bit_for_bit_the_same_and_resume_is_exact(tmp_pat
     train(small_options(clips, name="other", **shared, logger__save_checkpoint_freq=3), "--auto_resume")
     assert rows(tmp_path, "plain") == rows(tmp_path, "other")
     assert_same_weights(weights(tmp_path, "plain", 6), weights(tmp_path, "other", 6))
+
+
+BROKEN = """
+import sys
+from vsr.data.loader import batches
+
+class Broken:
+    def __getitem__(self, key):
+        if key == 5:
+            raise RuntimeError("boom")
+        return {"key": key}
+
+    def __len__(self):
+        return 9
+
+for batch in batches(Broken(), num_workers=2):
+    pass
+"""
+
+
+def test_a_mistake_in_a_data_set_ends_the_program(tmp_path):
+    """Its traceback holds the loader, whose workers ignore the signal that would end them."""
+    command = [sys.executable, "-c", BROKEN]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "boom" in done.stderr

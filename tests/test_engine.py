@@ -32,7 +32,8 @@ MEMORY = {"type": "EDVRMemory", "map_size": [8, 8], "memory": {"type": "pixwise"
 
 def with_memory(clips, **changes):
     """Returns options of a network with memory around the EDVR that ``pretrained`` trained."""
-    options = small_options(clips, logger__save_checkpoint_freq=1, datasets__val=None, **changes)
+    keeping = {"logger__save_checkpoint_freq": 1, "logger__keep_states": 9}
+    options = small_options(clips, datasets__val=None, **keeping, **changes)
     options["network_g"] |= MEMORY
     options |= {"trainer": "FreezeTrainer"}
     options["path"] = {"pretrain_network_g": "experiments/pretrained/models/net_g_1.pth", "strict_load_g": False}
@@ -52,6 +53,7 @@ def test_loaded_parameters_stay_frozen_until_tsa_iter_also_after_resuming(tmp_pa
         train(with_memory(clips, name="halves", train__tsa_iter=4), "--auto_resume")
     (tmp_path / "gone.pth").rename(tmp_path / "experiments" / "pretrained" / "models" / "net_g_1.pth")
     train(with_memory(clips, name="halves", train__tsa_iter=4), "--auto_resume")
+    assert "halves/training_states/2.state at iteration 2" in log_of(tmp_path, "halves")
 
     pretrained = weights(tmp_path, "pretrained", 1)["params"]
     for name in ("whole", "halves"):
@@ -69,6 +71,11 @@ def test_freezing_needs_weights_to_freeze(clips, train):
     options["path"] = {}
     with pytest.raises(UserError, match="FreezeTrainer freezes loaded weights"):
         train(options)
+    train(options | {"trainer": "ScratchTrainer"})
+    longer = with_memory(clips, train__total_iter=7)
+    longer["path"] = {}  # a state knows what was loaded, and nothing was
+    with pytest.raises(UserError, match="this training began with none"):
+        train(longer, "--auto_resume", "--resume_mode", "new_schedule")
 
 
 def test_freezing_everything_leaves_nothing_to_train(clips, train):
@@ -323,6 +330,14 @@ def test_training_rolls_back_when_asked_to(tmp_path, clips, train, runaway):
     assert state["samples"] == 14  # the spoilt batch was passed over
     assert state["base_rates"] == [1e-3, 5e-4]
     assert [row[0] for row in rows(tmp_path, "small") if row[1] == "train/loss"] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_the_state_to_roll_back_to_is_kept(tmp_path, clips, train, runaway):
+    """Between two looks at the offsets more states are saved than are kept."""
+    often = {"train__offset_guard": "rollback", "train__scheduler": None, "logger__keep_states": 1}
+    train(small_options(clips, **{**OFFSETS, "train__offset_freq": 2, **often}))
+    assert "rolled back to experiments/small/training_states/2.state, 2 iterations" in log_of(tmp_path)
+    assert [int(file.stem) for file in states(tmp_path / "experiments/small")] == [6]
 
 
 def test_offsets_are_shown_as_curves(tmp_path, clips, train):

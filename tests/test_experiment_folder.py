@@ -68,8 +68,8 @@ def no_room_for(monkeypatch):
     return fill_the_disk
 
 
-@pytest.mark.parametrize("pattern", ["4.state", "net_g_4.pth"])
-def test_a_full_disk_stops_training_and_loses_nothing(tmp_path, clips, no_room_for, monkeypatch, pattern):
+@pytest.mark.parametrize(("pattern", "newest"), [("4.state", 2), ("net_g_4.pth", 4)])
+def test_a_full_disk_stops_training_and_loses_nothing(tmp_path, clips, no_room_for, monkeypatch, pattern, newest):
     common = {"logger__save_checkpoint_freq": 2}
     main(["-opt", str(write_options(tmp_path, small_options(clips, name="whole", **common)))])
     file = write_options(tmp_path, small_options(clips, **common))
@@ -81,7 +81,7 @@ def test_a_full_disk_stops_training_and_loses_nothing(tmp_path, clips, no_room_f
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     main(["-opt", str(file), "--auto_resume"])
-    assert "resumed from experiments/small/training_states/2.state" in log_of(tmp_path)
+    assert f"resumed from experiments/small/training_states/{newest}.state" in log_of(tmp_path)
     assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
 
 
@@ -124,9 +124,31 @@ def test_torch_failing_to_write_is_one_message_and_leaves_nothing_behind(tmp_pat
     done = subprocess.run(
         [sys.executable, "-c", code, "-opt", str(file)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 2 and "net_g_1.pth could not be written" in done.stderr
+    assert done.returncode == 2 and "1.state could not be written" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list((tmp_path / "experiments" / "small" / "models").iterdir())
+    assert not list((tmp_path / "experiments" / "small" / "training_states").iterdir())
+
+
+def test_weights_that_a_stop_left_out_are_written_when_resuming(tmp_path, clips):
+    file = write_options(tmp_path, small_options(clips, train__total_iter=1))
+    main(["-opt", str(file)])
+    final = tmp_path / "experiments" / "small" / "models" / "net_g_1.pth"
+    content = torch.load(final, weights_only=True)
+    final.unlink()
+    main(["-opt", str(file), "--auto_resume"])
+    assert_same_weights(torch.load(final, weights_only=True), content)
+
+
+@pytest.mark.parametrize("left", ["damaged states", "weights"])
+def test_nothing_is_begun_anew_over_an_experiment_without_a_state(tmp_path, clips, left):
+    file = write_options(tmp_path, small_options(clips, logger__save_checkpoint_freq=2))
+    main(["-opt", str(file)])
+    for state in states(tmp_path / "experiments" / "small"):
+        state.write_bytes(state.read_bytes()[:1000]) if left == "damaged states" else state.unlink()
+    before = sorted((tmp_path / "experiments" / "small").rglob("*.pth"))
+    with pytest.raises(UserError, match="has no state in experiments/small/training_states that can be read"):
+        main(["-opt", str(file), "--auto_resume"])
+    assert sorted((tmp_path / "experiments" / "small").rglob("*.pth")) == before
 
 
 def test_commands_of_older_launchers_are_understood(tmp_path, clips):

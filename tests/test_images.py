@@ -138,3 +138,23 @@ def test_other_kinds_of_png_are_decoded_whole(parts, mode):
 def test_a_crop_outside_is_refused(crop):
     with pytest.raises(ValueError, match="frame is 500 x 800, too small for Crop"):
         decode(png(FRAME), "frame", crop)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_frame_is_not_turned_whatever_a_camera_noted(orientation):
+    """Or crops, which are read without looking at the note, would be of another place than the frame's."""
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(FRAME).save(file, "png", exif=exif)
+    np.testing.assert_array_equal(decode(file.getvalue(), "frame"), FRAME)
+    np.testing.assert_array_equal(decode(file.getvalue(), "frame", CROPS[1]), FRAME[10:110, 33:123])
+
+
+def test_a_size_that_no_image_has_is_told():
+    data = bytearray(cv2.imencode(".jpg", FRAME)[1].tobytes())
+    place = data.index(b"\xff\xc0")
+    data[place + 5] ^= 0x80  # height and width + 32768
+    data[place + 7] ^= 0x80
+    with pytest.raises(ValueError, match="frame cannot be decoded"):
+        decode(bytes(data), "frame")

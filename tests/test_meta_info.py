@@ -79,3 +79,8 @@ def test_any_bytes_are_read_or_refused_with_one_message(tmp_path_factory, data):
         assert "meta.txt" in str(error)
     else:
         assert all(clip.num_frames >= 1 and clip.name for clip in clips)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_clip(tmp_path):
+    (tmp_path / "meta.txt").write_text("000 8 (48,64,3)\n", encoding="utf-8-sig")
+    assert [clip.name for clip in read_meta_info(tmp_path / "meta.txt")] == ["000"]

@@ -107,3 +107,15 @@ def test_any_bytes_after_a_header_are_refused_or_read(data, form):
 def test_a_crop_outside_is_refused(crop):
     with pytest.raises(ValueError, match="frame is 40 x 40, too small for Crop"):
         decode(pack_frame(noise(40, 40), "raw"), "frame", crop)
+
+
+@pytest.mark.parametrize("place", range(4, 12))
+@pytest.mark.parametrize("value", [0, 2, 255])
+def test_a_damaged_header_is_told_or_the_frame_is_whole(place, value):
+    data = bytearray(pack_frame(moving_texture(1, (40, 50), 3)[0], "raw"))
+    whole = decode(bytes(data), "frame")
+    data[place] = value
+    try:
+        np.testing.assert_array_equal(decode(bytes(data), "frame"), whole)
+    except ValueError as error:
+        assert "frame is damaged" in str(error) or "all frames of a clip must have one size" in str(error)

@@ -41,7 +41,6 @@ def test_14_steps_equal_the_published_trainers(tmp_path, monkeypatch):
             validate=None,
             settings={},
             loaded=[],
-            resumes=False,
         )
         trainer = options.trainer(fill(options.network_g()), run, train=options.train)
         log = trainer.log

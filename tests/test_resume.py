@@ -1,5 +1,6 @@
 """Exact resume: at any moment, after any damage; and what may change between a state and the run that goes on."""
 
+import os
 import random
 import re
 import signal
@@ -11,6 +12,7 @@ from training import assert_same_weights, log_of, rows, small_options, start, we
 from vsr.train import main
 from vsr.trainers.checkpoint import states
 from vsr.trainers.resume import differences
+from vsr.trainers.trainer import Trainer
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -162,3 +164,24 @@ def test_killing_at_25_random_moments_changes_nothing(tmp_path, clips, train):
     assert_same_weights(weights(tmp_path, "whole", 60), weights(tmp_path, "killed", 60))
     assert rows(tmp_path, "whole") == rows(tmp_path, "killed")
     assert not list((tmp_path / "experiments" / "killed").rglob("*.tmp")), "a killed write leaves its temporary file"
+
+
+def test_a_stop_while_a_resumed_training_validates_first_is_kept(tmp_path, clips, train, monkeypatch):
+    """The stop came between the last step and its validation, and another during that validation."""
+    measured = Trainer.validate
+
+    def stopped(trainer, record, stop):
+        os.kill(os.getpid(), signal.SIGINT)
+        return measured(trainer, record, stop)
+
+    options = small_options(clips, train__total_iter=2, val__val_freq=2)
+    for _ in range(2):
+        monkeypatch.setattr(Trainer, "validate", stopped)
+        with pytest.raises(SystemExit) as end:
+            train(options, "--auto_resume")
+        assert end.value.code == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert train(options, "--auto_resume") == 0
+    assert [row[0] for row in rows(tmp_path, "small") if row[1] == "val/clips/psnr"] == ["2"]

@@ -246,3 +246,26 @@ def test_a_list_of_an_lmdb_that_is_no_text_is_named(clips, tmp_path):
     (tmp_path / "gt.lmdb" / "meta_info.txt").write_text("000/00000000.png (32,40,3) 1\n", encoding="utf-16")
     with pytest.raises(ValueError, match=r"meta_info\.txt is not a text file in UTF-8"):
         open_store(tmp_path / "gt.lmdb", IOBackend("lmdb"))
+
+
+def test_clips_with_spaces_are_read_from_the_list_of_an_lmdb(tmp_path):
+    with lmdb.open(str(tmp_path / "gt.lmdb"), map_size=1 << 24) as database, database.begin(write=True) as transaction:
+        for key in ("my clip/00000000", "my clip/00000001"):
+            transaction.put(key.encode(), cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    lines = "my clip/00000000.png (8,8,3) 0\nmy clip/00000001.png (8,8,3)\n"
+    (tmp_path / "gt.lmdb" / "meta_info.txt").write_text(lines)
+    store = open_store(tmp_path / "gt.lmdb", IOBackend("lmdb"))
+    assert store.clips() == ["my clip"] and store.frames("my clip") == ["00000000", "00000001"]
+
+
+def test_numerals_that_are_no_digits_are_part_of_a_name():
+    assert sorted(["10²", "2", "10"], key=natural_order) == ["2", "10", "10²"]
+
+
+def test_a_link_back_into_the_tree_is_not_followed_and_another_is(clips, tmp_path):
+    root = tmp_path / "gt"
+    shutil.copytree(clips.gt, root)
+    (root / "all").symlink_to(".")
+    (root / "000" / "up").symlink_to("..")
+    (root / "again").symlink_to("000")
+    assert open_store(root).clips() == ["000", "001", "again"]

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             loaded = checkpoint.load_weights(network, weights, file, path.strict_load_g).matched
 
         resumed = None if args.resume_mode == "weights" else found
-        run = make_run(options, place, folder, loaded, resumes=resumed is not None)
+        run = make_run(options, place, folder, loaded)
         if resumed is not None and "training_set" in resumed.state:  # older states do not know
             same_samples(resumed.file, resumed.state["training_set"], run.samples, args.resume_mode != "exact")
         trainer = options.trainer(network, run, train=options.train)
@@ -119,6 +119,12 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
     if found is None and options.path.resume_state is not None:
         file = Path(options.path.resume_state)
         found = checkpoint.Found(file, read(file))
+    if found is None and exists:
+        raise UserError(
+            f"experiment '{options.name}' has no state in {folder}/training_states that can be read: put one back from "
+            "a copy, or train under another name, from its weights perhaps: --set name=NEW --set "
+            f"path.pretrain_network_g={checkpoint.newest_weights(folder) or 'FILE'}"
+        )
     if found is None:
         return None
     file, state = found
@@ -169,7 +175,7 @@ def introduce(options: Options, place: Place) -> None:
         )
 
 
-def make_run(options: Options, place: Place, folder: Path, loaded: list[str], resumes: bool) -> Run:
+def make_run(options: Options, place: Place, folder: Path, loaded: list[str]) -> Run:
     """Opens the data sets and returns what the trainer works with."""
     train = options.datasets["train"]
     dataset, loader = train.open(), train.loader
@@ -197,7 +203,6 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str], re
         validate=validate,
         settings=options.tree.to_dict(),
         loaded=loaded,
-        resumes=resumes,
         results=folder / "Results" / results_folder(options) if predicts else None,
     )
 

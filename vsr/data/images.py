@@ -32,7 +32,10 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
     """
     if len(data) == 0:
         raise ValueError(f"{source} is empty (0 bytes); copy or extract it again")
-    packed = packs.read_header(data)
+    try:
+        packed = packs.read_header(data)
+    except ValueError as error:
+        raise ValueError(f"{source} is damaged: {error}; pack it again") from None
     if packed is not None:
         rectangle = crop or Crop(0, 0, packed.height, packed.width)
         _check_inside(rectangle, packed.height, packed.width, source)
@@ -50,7 +53,11 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
     part = None if crop is None else _decode_part_of_png(data, crop)
     if part is not None:
         return part
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        # turning frames as a camera was held would not do to crops, nor to the sizes in a header
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # a size that no image has
+        pixels = None
     if pixels is None:
         raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are no readable image")
     return cv2.cvtColor(cut(pixels, crop, source), cv2.COLOR_BGR2RGB)

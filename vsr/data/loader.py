@@ -104,15 +104,20 @@ def batches(
     if num_workers and sys.platform == "linux":
         _widen_pipe(stream)
     num_passed_over = 0
-    for batch in stream:
-        if isinstance(batch, Failure):
-            raise UserError(batch.message)
-        if isinstance(batch, _Batch):
-            batch = batch.tensors()
-        for message in (message for messages in batch.pop("passed_over", ()) for message in messages):
-            num_passed_over += 1  # here, since workers count only their own, and do not all reach the log
-            _log.warning("on_bad_frame: skip: %s (bad samples so far: %d)", message, num_passed_over)
-        yield batch
+    try:
+        for batch in stream:
+            if isinstance(batch, Failure):
+                raise UserError(batch.message)
+            if isinstance(batch, _Batch):
+                batch = batch.tensors()
+            for message in (message for messages in batch.pop("passed_over", ()) for message in messages):
+                num_passed_over += 1  # here, since workers count only their own, and do not all reach the log
+                _log.warning("on_bad_frame: skip: %s (bad samples so far: %d)", message, num_passed_over)
+            yield batch
+    finally:
+        # An error's traceback would keep the stream, and Python, at its end, wait for workers that ignore SIGTERM.
+        if num_workers:
+            stream._shutdown_workers()  # type: ignore[attr-defined]  # of the iterator with workers
 
 
 def _reader(dataset: Any, augment_later: bool) -> Callable[[Any], Any]:

@@ -41,7 +41,7 @@ def read_meta_info(path: str | Path) -> list[ClipInfo]:
             "lists the clips of a folder"
         )
     clips: dict[str, ClipInfo] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, text in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         if not text.strip():
             continue
         clip = _parse(text.strip())

@@ -56,10 +56,16 @@ def pack_frame(pixels: np.ndarray, form: Form, tile_size: int = TILE_SIZE) -> by
 
 
 def read_header(data: bytes | memoryview) -> PackedFrame | None:
-    """Returns what the first ``HEADER_BYTES`` of a packed frame say; None if it is not a packed frame."""
+    """Returns what the first ``HEADER_BYTES`` of a packed frame say; None if it is not a packed frame.
+
+    Raises:
+        ValueError: it says what cannot be.
+    """
     if bytes(data[:4]) != MAGIC or len(data) < HEADER_BYTES:
         return None
     _, form, tile_size, height, width, checksum = _HEADER.unpack(data[:HEADER_BYTES])
+    if form >= len(_FORMS) or 0 in (tile_size, height, width):
+        raise ValueError(f"its header says form {form}, tiles of {tile_size} and a size of {height} x {width}")
     return PackedFrame(_FORMS[form], tile_size, height, width, checksum)
 
 

@@ -18,6 +18,7 @@ from vsr.data.images import SIZE_BYTES, decode, image_size
 from vsr.data.meta_info import read_text
 from vsr.data.transforms import Crop
 
+_AFTER_KEY = re.compile(r" \(\d+,\d+,\d+\)( \d+)?\s*$")  # of a line of an LMDB's meta_info.txt: size and compression
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 
 
@@ -107,6 +108,9 @@ class FolderStore:
         """Returns the folders that hold images, at any depth, sorted."""
         found = []
         for folder, subfolders, files in os.walk(self.root, followlinks=True):
+            if _leads_back(folder):
+                subfolders.clear()
+                continue
             subfolders.sort()
             if any(_is_image(Path(name)) for name in files):
                 found.append(Path(folder).relative_to(self.root).as_posix())
@@ -208,9 +212,15 @@ class LmdbStore:
         return value
 
 
+def _leads_back(folder: str) -> bool:
+    """Returns whether a folder is a link to one that it is in."""
+    target, place = (os.path.join(os.path.realpath(path), "") for path in (folder, os.path.dirname(folder)))
+    return os.path.islink(folder) and place.startswith(target)
+
+
 def natural_order(name: str) -> list[tuple[int, str]]:
     """Returns a sort key under which frame2 comes before frame10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 @lru_cache(maxsize=16)
@@ -246,7 +256,7 @@ def _listed_keys(root: Path) -> list[str]:
     meta_info = root / "meta_info.txt"
     if meta_info.is_file():
         lines = read_text(meta_info).splitlines()
-        return [os.path.splitext(line.split(" ")[0])[0] for line in lines if line.strip()]
+        return [os.path.splitext(_AFTER_KEY.sub("", line))[0] for line in lines if line.strip()]
     with _environment(root).begin() as transaction:
         return [key.decode() for key in transaction.cursor().iternext(values=False)]
 

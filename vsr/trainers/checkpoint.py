@@ -102,10 +102,14 @@ def newest_state(folder: Path, until: int | None = None) -> Found | None:
     return None
 
 
-def forget_old_states(folder: Path, keep: int, keep_every: int | None) -> None:
-    """Deletes all but the newest states and, with ``keep_every``, those of its multiples."""
+def forget_old_states(folder: Path, keep: int, keep_every: int | None, needed: int | None = None) -> None:
+    """Deletes all but the newest states and, with ``keep_every``, those of its multiples.
+
+    ``needed`` keeps the newest of up to that iteration, too: training may have to go back to it.
+    """
+    target = next((file for file in states(folder) if needed is not None and iteration_of(file) <= needed), None)
     for file in states(folder)[keep:]:
-        if keep_every is None or iteration_of(file) % keep_every:
+        if file != target and (keep_every is None or iteration_of(file) % keep_every):
             file.unlink()
 
 

@@ -20,13 +20,20 @@ class FreezeTrainer(Trainer):
 
     def __init__(self, network: nn.Module, run: Run, /, train: TrainOptions) -> None:
         super().__init__(network, run, train=train)
-        if not self.loaded and not run.resumes:
-            raise UserError("FreezeTrainer freezes loaded weights: name a file with path.pretrain_network_g")
         if self.loaded.issuperset(name for name, _ in network.named_parameters()):
             raise UserError(
                 "FreezeTrainer freezes what path.pretrain_network_g loads, which is everything: nothing is left to "
                 "train; use ScratchTrainer, or a network with a part that the weights do not have"
             )
+
+    def fit(self) -> None:
+        """Trains; see Trainer. Only now is it known what was loaded, since a state brings the names along."""
+        if not self.loaded:
+            raise UserError(
+                "FreezeTrainer freezes loaded weights, and this training began with none: name a file with "
+                "path.pretrain_network_g and start anew"
+            )
+        super().fit()
 
     def is_trainable(self, name: str, iteration: int) -> bool:
         """Returns whether the parameter ``name`` is trained in this iteration, counted from 1."""

@@ -117,15 +117,15 @@ class NextFrameTrainer(Trainer):
     def save(self, may_fail: bool = False) -> None:
         """Saves the experiment, and the newest results."""
         super().save(may_fail)
-        if self.newest is not None:
-            self.keep("last", self.newest, may_fail)
+        self.keep("last", self.newest, may_fail)
 
-    def keep(self, name: str, result: Validation, may_fail: bool) -> None:
-        """Writes pictures and weights to the results, as ``best_loss`` or ``last``."""
+    def keep(self, name: str, result: Validation | None, may_fail: bool) -> None:
+        """Writes weights, and pictures where there was a validation, to the results: ``best_loss`` or ``last``."""
         results = self.run.results
         assert results is not None, "vsr.train names the folder of next-frame results"
         with failing_is_told(may_fail and self.run.logger.on_failed_write == "go_on"):
-            result.save_pictures(results / name)
+            if result is not None:
+                result.save_pictures(results / name)
             if self.run.place.is_main:
                 network = self.network if self.ema is None else self.ema
                 checkpoint.save(results / "weight" / f"{name}.pth", {"params": network.state_dict()})

@@ -43,7 +43,6 @@ class Run(NamedTuple):
         validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
         settings: the resolved options, kept in the state.
         loaded: names of the parameters that came from ``path.pretrain_network_g``, or a state's weights.
-        resumes: whether a state will be loaded, which knows those names.
         results: where next-frame training keeps its best and last pictures and weights.
     """
 
@@ -57,5 +56,4 @@ class Run(NamedTuple):
     validate: Callable[[nn.Module, StopSignals], Validation | None] | None
     settings: dict[str, Any]
     loaded: list[str]
-    resumes: bool
     results: Path | None = None

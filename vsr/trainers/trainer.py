@@ -96,9 +96,13 @@ class Trainer:
         total, logs, place = self.train.total_iter, self.run.logger, self.run.place
         with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, logs, place.is_main) as record:
             if self.validation_is_due():  # a stop came between the last step and its validation
-                self.validate(record, stop)
+                if self.validate(record, stop) is None:
+                    stop.end_program(self.iteration)
+                self.save()
             if self.iteration >= total:
                 logger.info("nothing to train: this is iteration %d, train.total_iter is %d", self.iteration, total)
+                if place.is_main and not self.weights_file().exists():  # a stop came between the state and them
+                    self.save_weights()
             clock = Clock()
             while self.iteration < total:
                 for batches in clock.wait_for(self.batches()):
@@ -109,6 +113,8 @@ class Trainer:
                     output, last, is_well = self.step(batches)
                     record.bar.update(self.iteration - record.bar.n)
                     stopped = any_rank(bool(stop), place)
+                    if not is_well and not stopped and self.roll_back(record):
+                        break
                     if self.iteration % logs.print_freq == 0:
                         self.log(record, output, last, clock)
                     if self.validation_is_due() and not stopped:
@@ -123,8 +129,6 @@ class Trainer:
                         stop.end_program(self.iteration)
                     if self.iteration == total:
                         logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
-                        break
-                    if not is_well and self.roll_back(record):
                         break
         self.model = None  # what DDP holds has to go before the processes part
 
@@ -347,16 +351,21 @@ class Trainer:
         return self.run.folder / "models" / f"net_g_{self.iteration}.pth"
 
     def save(self, may_fail: bool = False) -> None:
-        """Writes the weights, then the state to resume from; deletes states that are too old to be kept."""
+        """Writes the state to resume from, then the weights; deletes what is too old to be kept."""
         self.loss_sum = over_ranks(self.loss_sum, self.run.place, "mean")  # the main process saves for all
         if not self.run.place.is_main:
             return
+        folder, logs = self.run.folder, self.run.logger
+        needed = self.well_until if self.train.offset_guard == "rollback" else None
+        with failing_is_told(may_fail and logs.on_failed_write == "go_on"):
+            checkpoint.save(folder / "training_states" / f"{self.iteration}.state", state_of(self))
+            self.save_weights()
+            checkpoint.forget_old_states(folder, logs.keep_states, logs.keep_state_every, needed)
+            checkpoint.forget_old_weights(folder, logs.keep_weights)
+
+    def save_weights(self) -> None:
+        """Writes the weights, and their average where one is kept."""
         weights = {"params": self.network.state_dict()}
         if self.ema is not None:
             weights["params_ema"] = self.ema.state_dict()
-        folder, logs = self.run.folder, self.run.logger
-        with failing_is_told(may_fail and logs.on_failed_write == "go_on"):
-            checkpoint.save(self.weights_file(), weights)
-            checkpoint.save(folder / "training_states" / f"{self.iteration}.state", state_of(self))
-            checkpoint.forget_old_states(folder, logs.keep_states, logs.keep_state_every)
-            checkpoint.forget_old_weights(folder, logs.keep_weights)
+        checkpoint.save(self.weights_file(), weights)
