@@ -122,6 +122,8 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("network_g.num_feat", 1e300, "network_g.num_feat: 1e+300 (a number) is larger than anything"),
         ("network_g.num_frame", 7, "datasets.train.num_frame: 5, but network_g.num_frame is 7"),
         ("path", {"type": "x"}, "path.type: unknown key"),
+        ("datasets.train.val_partition", "del", "val_partition: missing; expected 'REDS4' or 'official' or 'none'"),
+        ("model_type", "VideoRecurrentModel", "note: model_type is read as trainer"),
         ("train.type", "x", "train.type: unknown key"),
         ("network_g.num_frame", 0, "network_g: center_frame_idx 0 is not one of the 0 frames"),
         ("network_g.center_frame_idx", 1, "network_g.center_frame_idx: 1, but the ground truth is the middle frame, 2"),
@@ -237,7 +239,8 @@ def test_missing_data_is_a_note_for_check(tmp_path, tree):
     ("text", "message"),
     [
         ("name: [", "not valid YAML"),
-        ("scale: 4\nname: a\nname: b", "the key 'name' is given twice in \"<unicode string>\", line 3"),
+        ("scale: 4\nname: a\nname: b", "line 3, `name: b`: not valid YAML: the key 'name' is given twice"),
+        ("name: a\ntrain:\n  lr: 1\n    eps: 2", "line 4, `eps: 2`: not valid YAML"),
         ("name: 2026-13-45", "'2026-13-45' is no value (month must be in 1..12); what is meant as text needs quotes"),
         ("scale: 0x_", "'0x_' is no value"),
         ("scale: !!int abc", "'abc' is no value"),

@@ -2,19 +2,25 @@
 
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from training import predictor_options, rows, small_options
 from videos import make_humaneva
 
 from vsr import config
+from vsr.data.loader import batches
+from vsr.data.sampler import TrainSampler
 from vsr.train import main as train
 from vsr.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-OWN_NETWORK = (ROOT / "docs" / "training.md").read_text().split("```python\n")[1].split("```")[0]
+OWN_NETWORK, OWN_DATA = (
+    part.split("```")[0] for part in (ROOT / "docs" / "training.md").read_text().split("```python\n")[1:]
+)
 
 
 @pytest.mark.slow
@@ -71,7 +77,8 @@ def test_a_memory_of_ones_own_is_trained(tmp_path, clips, monkeypatch, task):
 
 
 OWN_LOSS = """
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from vsr.registry import register
 
 
@@ -80,10 +87,19 @@ def summed_error(sr: Tensor, gt: Tensor, /, reduction: str = "sum") -> Tensor:
     return (sr - gt).abs().sum()
 
 
-@register("loss", "AsInBasicSR")
-class Loss:
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        self.loss_weight = loss_weight
+@register("loss", "AModule")
+class Loss(nn.Module):
+    def __init__(self, reduction: str = "sum") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, sr: Tensor, gt: Tensor) -> Tensor:
+        return self.weight * (sr - gt).abs().sum()
+
+
+@register("loss", "WithoutASlash")
+def also_summed(prediction: Tensor, target: Tensor, reduction: str = "sum") -> Tensor:
+    return (prediction - target).abs().sum()
 """
 
 
@@ -91,18 +107,36 @@ def test_a_loss_of_ones_own_that_sums_by_default_is_a_sum(tmp_path, clips, monke
     (tmp_path / "my_loss.py").write_text(OWN_LOSS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for name, loss in {"default": {}, "spelt_out": {"reduction": "sum"}}.items():
+    losses = {"default": {}, "spelt_out": {"reduction": "sum"}, "module": {"type": "AModule"}}
+    losses["function"] = {"type": "WithoutASlash"}
+    for name, loss in losses.items():
         changes = {"train__accumulate": 2, "train__total_iter": 1, "datasets__val": None}
         options = small_options(clips, name=name, imports=["my_loss"], **changes)
         options["train"]["pixel_opt"] = {"type": "SummedError", **loss}
         file = tmp_path / "options.yml"
         file.write_text(yaml.safe_dump(options))
         assert train(["-opt", str(file)]) == 0
-    assert rows(tmp_path, "default") == rows(tmp_path, "spelt_out")
-    options["train"]["pixel_opt"] = {"type": "AsInBasicSR"}
+    for name in losses:
+        assert rows(tmp_path, name) == rows(tmp_path, "default")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_data_set_of_ones_own_is_given_numbers(tmp_path, clips, monkeypatch, workers):
+    """The example of docs/training.md, as PyTorch's data sets are; an epoch visits every item as often as asked."""
+    (tmp_path / "my_data.py").write_text(OWN_DATA)
+    for number in range(3):
+        np.save(tmp_path / f"{number}.npy", np.full((3, 3, 8, 8), number, np.float32) / 4)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = small_options(clips, imports=["my_data"], train__total_iter=4, datasets__val=None)
+    loader = {"num_worker_per_gpu": workers, "batch_size_per_gpu": 1, "dataset_enlarge_ratio": 2}
+    options["datasets"]["train"] = {"type": "MyFrames", "folder": str(tmp_path), **loader}
+    file = tmp_path / "options.yml"
     file.write_text(yaml.safe_dump(options))
-    with pytest.raises(UserError, match=r"train\.pixel_opt: Loss cannot be called with \(sr, gt\)"):
-        config.load(file)
+    assert train(["-opt", str(file)]) == 0
+    sampler = islice(TrainSampler(3, 2), 6)
+    read = [sample["key"][0] for sample in batches(config.load(file).datasets["train"].open(), sampler, 1, workers)]
+    assert sorted(read) == ["0", "0", "1", "1", "2", "2"]
 
 
 @pytest.mark.parametrize(

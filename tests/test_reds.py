@@ -258,12 +258,14 @@ def test_missing_root_says_how_to_get_reds(clips, tmp_path, option):
 def test_missing_clips_and_frames_are_named(copy, side, frame):
     root = getattr(copy, side)
     (root / "001" / f"{frame}.png").unlink()
-    message = rf"lacks 1 of the 8 frames of clip '001' that the meta file lists: {frame}\. .*prepare_reds"
+    message = rf"lacks 1 of the 8 frames of clip '001' that the meta file lists: {frame} \(it has 0"
     with pytest.raises(FileNotFoundError, match=message):
         reds(copy)
     shutil.rmtree(root / "001")
     for on_bad_frame in ("error", "skip"):  # a whole clip is no bad frame
-        with pytest.raises(FileNotFoundError, match=r"lacks 8 of the 8 frames of clip '001' .*: 00000000, 00000001, "):
+        with pytest.raises(
+            FileNotFoundError, match=r"lacks 8 of the 8 frames of clip '001' .*: 00000000, .*no such clip"
+        ):
             reds(copy, on_bad_frame=on_bad_frame)
 
 
@@ -328,3 +330,17 @@ def test_a_root_in_the_home_folder_is_found_and_an_empty_one_is_refused(clips, m
     for option in ("dataroot_gt", "dataroot_lq"):
         with pytest.raises(ValueError, match=f"{option} is empty; name a folder"):
             reds(clips, **{option: ""})
+
+
+def test_frames_of_any_names_are_read_in_their_order(copy):
+    """As VideoTestDataset reads them; REDS's own names still say which frame is missing."""
+    expected = reds(copy)[SampleKey(11, 0, 3)]
+    for clip in (folder for root in (copy.gt, copy.lq) for folder in root.iterdir()):
+        for number, file in enumerate(sorted(clip.iterdir())):
+            file.rename(clip / f"frame_{number + 1}.png")
+    sample = reds(copy)[SampleKey(11, 0, 3)]
+    assert sample["key"].split("/")[1].startswith("frame_")
+    assert torch.equal(sample["lq"], expected["lq"]) and torch.equal(sample["gt"], expected["gt"])
+    (copy.lq / "001" / "frame_3.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks 1 of the 8 frames of clip '001' .*: frame_3 \(it has frame_1"):
+        reds(copy)

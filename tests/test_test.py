@@ -129,6 +129,12 @@ def test_weights_that_lack_a_part_are_no_result(trained, tmp_path):
         main(["-opt", str(file), "--weights", str(tmp_path / "part.pth"), "--set", "path.strict_load_g=false"])
 
 
+def test_weights_of_another_width_are_told_by_their_shapes(trained):
+    weights = ["--weights", "experiments/small/models/net_g_1.pth", "--set", "network_g.num_feat=16"]
+    with pytest.raises(UserError, match=r"conv_first.weight is \(8, 3, 3, 3\) in the file, \(16, 3, 3, 3\) in the"):
+        main(["-opt", str(trained[2]), *weights])
+
+
 def test_weights_that_are_not_finite_are_told(trained, tmp_path):
     folder, _, file = trained
     saved = torch.load(folder / "experiments/small/models/net_g_1.pth", weights_only=True)

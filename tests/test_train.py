@@ -2,6 +2,8 @@
 
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -215,3 +217,28 @@ def test_nothing_is_said_to_be_finished_where_nothing_was_to_do(tmp_path, clips)
 def test_a_loss_that_is_not_finite_ends_training(tmp_path, clips):
     with pytest.raises(UserError, match="training diverged"):
         train(tmp_path, small_options(clips, train__optim_g={"type": "Adam", "lr": 1e30}, train__max_bad_steps=3))
+
+
+TWICE = """
+from torch import nn
+from vsr.registry import register
+
+@register("arch")
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 3, 2, 2)
+
+    def forward(self, lq):
+        return self.up(lq[:, 1])
+"""
+
+
+def test_a_network_of_another_scale_is_told(tmp_path, clips):
+    """One that does not say its scale; EDVR is refused before."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    file = write_options(tmp_path, small_options(clips, imports=["twice"], network_g={"type": "Twice"}))
+    command = [sys.executable, "-m", "vsr.train", "-opt", str(file)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: the network restores (2, 3, 16, 16), the ground truth is (2, 3, 32, 32)")

@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from vsr.utils import clock, place, random_state
-from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.errors import UserError, exit_cleanly, tell
 from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
+from vsr.utils.log import start_log
 from vsr.utils.place import connect, take_place
 from vsr.utils.signals import StopSignals
 
@@ -207,3 +208,10 @@ def test_two_processes_on_one_gpu_have_a_remedy(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     with pytest.raises(UserError, match="two processes share a GPU"):
         connect(torch.device("cuda", 0), None, rank=1, world_size=2)
+
+
+def test_the_last_message_is_in_the_log_too(tmp_path, capsys):
+    start_log(tmp_path / "train.log")
+    tell(UserError("the disk is full"))
+    assert (tmp_path / "train.log").read_text().endswith("error: the disk is full\n")
+    assert capsys.readouterr() == ("", "error: the disk is full\n")

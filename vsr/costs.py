@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with torch.device("meta"):
         network = options.network_g()
     if task_of(network) == "next-frame":
-        t, (h, w) = options.network_g.keywords["memory"].keywords.get("memory_size") or 1, network.frame_size
+        past = [settings_of(entry.open).get("input_size") for entry in options.datasets.values()]
+        sizes = [options.network_g.keywords["memory"].keywords.get("memory_size"), *past]
+        t, (h, w) = min((size for size in sizes if size), default=1), network.frame_size
         shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
     else:
         windows = [settings_of(entry.open).get("num_frame", 1) for entry in options.datasets.values()] or [1]

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -24,6 +24,7 @@ from vsr.evaluation.images import to_image, write_image
 from vsr.evaluation.restoration import middle_sample, network_restorer, padded
 from vsr.evaluation.table_report import Row, write_table
 from vsr.trainers import checkpoint
+from vsr.trainers.resume import differences
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger, start_log
@@ -39,6 +40,8 @@ TABLES = {
 }
 OUT = Path("results/tables")
 RUNS = 5  # of a network that are timed
+HARMLESS = ("num_gpu", "dist_params", "logger")
+REMEDY = "remove that folder, or change them back"
 
 
 class TableRun(NamedTuple):
@@ -162,15 +165,22 @@ def check(run: TableRun, resume: bool) -> Options:
         raise UserError(f"{run.file}: the tables need a test set with ground truth, datasets.test.dataroot_gt")
     begun = run.experiment / f"{run.name}.yml"
     if begun.exists():
-        if yaml.safe_load(begun.read_text(encoding="utf-8")) != options.tree.to_dict():
-            raise UserError(
-                f"{run.file} has changed since {run.experiment} was begun: remove that folder, or the change"
-            )
+        changes = changed(yaml.safe_load(begun.read_text(encoding="utf-8")), options)
+        if changes:
+            raise UserError(f"options have changed since {run.experiment} was begun ({changes}): {REMEDY}")
         if not run.costs.exists() and not resume:
             raise UserError(f"{run.name} was begun and not finished: go on with --resume, or remove {run.experiment}")
-    if run.costs.exists() and json.loads(run.costs.read_text()).get("options") != options.tree.to_dict():
-        raise UserError(f"{run.results} was made with other options: remove that folder, or the change")
+    if run.costs.exists():
+        changes = changed(json.loads(run.costs.read_text()).get("options") or {}, options)
+        if changes:
+            raise UserError(f"{run.results} was made with other options ({changes}): {REMEDY}")
     return options
+
+
+def changed(former: dict[str, Any], options: Options) -> str:
+    """Returns how options differ from former ones, but for where and how loudly a program runs."""
+    changes = differences(former, options.tree.to_dict(), lambda key: key.split(".")[0] in HARMLESS)
+    return "; ".join(changes[:3]) + " …" * (len(changes) > 3)
 
 
 def carry_out(run: TableRun, options: Options) -> None:

@@ -130,6 +130,8 @@ def test_restoration(
             write_image(picture_file(folder, entry.name), comparison(restored, options.scale))
     scores = from_all_ranks(scores, place)
     seconds = time.perf_counter() - started
+    if save_weights and place.is_main:
+        logger.info("%s: pictures of the memory's weights in %s", entry.name, folder / "weights" / entry.name)
     logger.info("%s: %d frames in %.0f s (%.2f s per frame)", entry.name, len(dataset), seconds, seconds / len(dataset))
     if not has_gt:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, folder / "visualization")

@@ -54,7 +54,8 @@ def load(
         report.mistakes += absent
     if report.mistakes:
         count = f"{len(report.mistakes)} mistake{'s' * (len(report.mistakes) > 1)}"
-        raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in report.mistakes))
+        lines = report.mistakes + [f"note: {note}" for note in notes]
+        raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in lines))
     frozen = addict.Dict(tree)
     frozen.freeze()
     notes += absent + (compare_schedule(options["train"]) if need == "train" else [])

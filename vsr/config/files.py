@@ -29,6 +29,8 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
         raise UserError(f"options file {file} is not a text file in UTF-8") from None
     except OSError as error:
         raise UserError(f"options file {file} cannot be read: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        raise UserError(f"{file}{_place(error)}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
@@ -42,6 +44,16 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
             raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
         merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))
     return _merge(merged, tree)
+
+
+def _place(error: yaml.MarkedYAMLError) -> str:
+    """Returns line and text of a mistake, ", line 14, `  lr: 1`"; of the wrong indentation, perhaps."""
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return ""
+    lines = mark.buffer.rstrip("\0").splitlines() if mark.buffer is not None else []
+    text = f", `{lines[mark.line].strip()[:60]}`" if mark.line < len(lines) else ""
+    return f", line {mark.line + 1}{text}"
 
 
 def override(tree: dict[str, Any], setting: str) -> None:

@@ -60,11 +60,14 @@ def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, 
 
     Args:
         function: what the options configure.
-        supplied: number of leading parameters that are the program's although no ``/`` says so.
+        supplied: number of leading parameters that are the program's where no ``/`` says which are.
     """
     hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
-    return {p.name: Option(hints.get(p.name, Any), p.default) for p in parameters[supplied:]}
+    parameters = list(inspect.signature(function).parameters.values())
+    own = [p for p in parameters if p.kind is not p.POSITIONAL_ONLY]
+    if len(own) == len(parameters):
+        own = own[supplied:]
+    return {p.name: Option(hints.get(p.name, Any), p.default) for p in own}
 
 
 def settings_of(component: "partial[Any]") -> dict[str, Any]:
@@ -101,14 +104,15 @@ def check_mapping(
             arguments[key] = check_value(item, options[key].annotation, join(path, key), report)
             default = options[key].default
             if default is not MISSING and arguments[key] != default and not isinstance(item, Mapping):
-                report.changes.append(f"{join(path, key)}: {item!r} (default {default!r})")
+                report.changes.append(f"{join(path, key)}: {arguments[key]!r} (default {default!r})")
     for key, option in options.items():
         if key in value:
             continue
         if key in report.shared and "type" in value:
             arguments[key] = report.shared[key]
         elif option.default is MISSING:
-            report.mistake(join(path, key), "missing")
+            choices = f"; expected {_name(option.annotation)}" if get_origin(option.annotation) is Literal else ""
+            report.mistake(join(path, key), f"missing{choices}")
     return arguments if len(report.mistakes) == num_before else None
 
 
@@ -147,7 +151,8 @@ def check_component(value: object, kind: Kind, path: str, report: Report) -> "pa
     except ValueError as error:
         report.mistake(join(path, "type"), str(error))
         return None
-    arguments = check_mapping(value, component, path, report, supplied=2 if kind == "metric" else 0)
+    compares = kind == "metric" or (kind == "loss" and not inspect.isclass(component))  # two images
+    arguments = check_mapping(value, component, path, report, supplied=2 if compares else 0)
     if arguments is None:
         return None
     built = partial(component, **arguments)

@@ -3,10 +3,11 @@
 import fcntl
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vsr.data.pairs import augmented
+from vsr.data.sampler import SampleKey
 from vsr.data.transforms import Augmentation
 from vsr.utils.errors import UserError
 from vsr.utils.memory import keep_freed_memory
@@ -103,7 +105,7 @@ def batches(
     stream = iter(loader)
     if num_workers and sys.platform == "linux":
         _widen_pipe(stream)
-    num_passed_over = 0
+    passed_over: Counter[str] = Counter()
     try:
         for batch in stream:
             if isinstance(batch, Failure):
@@ -111,8 +113,9 @@ def batches(
             if isinstance(batch, _Batch):
                 batch = batch.tensors()
             for message in (message for messages in batch.pop("passed_over", ()) for message in messages):
-                num_passed_over += 1  # here, since workers count only their own, and do not all reach the log
-                _log.warning("on_bad_frame: skip: %s (bad samples so far: %d)", message, num_passed_over)
+                passed_over[message] += 1  # here, since workers count only their own, and do not all reach the log
+                if passed_over[message] == 1:
+                    _log.warning("on_bad_frame: skip: %s (bad samples so far: %d)", message, passed_over.total())
             yield batch
     finally:
         # An error's traceback would keep the stream, and Python, at its end, wait for workers that ignore SIGTERM.
@@ -126,7 +129,7 @@ def _reader(dataset: Any, augment_later: bool) -> Callable[[Any], Any]:
     if read is None and augment_later:
         raise UserError(f"augment_on_gpu: {type(dataset).__name__} has no augmentation to leave to the GPU; remove it")
     if read is None:
-        return dataset.__getitem__
+        return dataset.__getitem__ if _takes_keys(dataset) else partial(_read_item, dataset)
     return read if augment_later else partial(_read_augmented, dataset)
 
 
@@ -159,6 +162,17 @@ def _widen_pipe(stream: Any) -> None:
     """
     with suppress(OSError):  # the system may allow less
         fcntl.fcntl(stream._worker_result_queue._reader.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _takes_keys(dataset: Any) -> bool:
+    """Returns whether a data set says that it takes the sampler's keys, in the annotation of its ``__getitem__``."""
+    hints = get_type_hints(type(dataset).__getitem__).values()
+    return any(SampleKey in (hint, *get_args(hint)) for hint in hints)
+
+
+def _read_item(dataset: Any, key: Any) -> Any:
+    """Reads a sample of a data set that knows numbers only, as most of PyTorch's do."""
+    return dataset[key.draw % len(dataset)] if isinstance(key, SampleKey) else dataset[key]
 
 
 def _start_worker(worker: int) -> None:

@@ -79,17 +79,19 @@ def check_pair(gt: FrameStore, lq: FrameStore, gt_key: str, lq_key: str, scale: 
     return lq_h, lq_w
 
 
-def check_frames(store: FrameStore, clip: str, frames: list[str], on_bad_frame: OnBadFrame, remedy: str) -> None:
+def check_frames(store: FrameStore, clip: str, frames: list[str], on_bad_frame: OnBadFrame) -> None:
     """Raises ``FileNotFoundError`` if a store lacks frames of a clip; with "skip", warns unless it lacks all."""
-    missing = sorted(set(frames) - set(store.frames(clip)))
+    found = store.frames(clip)
+    missing = sorted(set(frames) - set(found))
     if not missing:
         return
     message = (
         f"'{store.root}' lacks {len(missing)} of the {len(frames)} frames of clip '{clip}' that the meta file lists: "
-        f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
+        f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''} "
+        f"(it has {f'{found[0]} … {found[-1]}' if found else 'no such clip'})"
     )
     if on_bad_frame == "error" or len(missing) == len(frames):
-        raise FileNotFoundError(f"{message}. {remedy}")
+        raise FileNotFoundError(message)
     _log.warning("on_bad_frame: skip: %s", message)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from torch.utils.data import Dataset
 
-from vsr.data.meta_info import ClipInfo, read_meta_info
+from vsr.data.meta_info import ClipInfo, listed_frames, read_meta_info
 from vsr.data.pairs import (
     OnBadFrame,
     RawSample,
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @register("dataset")
 class REDSDataset(Dataset[Sample]):
-    """Training samples from clips of numbered frames: ROOT/000/00000000.png, …; REDS or any set in its layout.
+    """Training samples from clips of frames: ROOT/000/00000000.png, …; REDS, or folders of any frames in order.
 
     A sample is a dict: ``lq`` (num_frame, 3, gt_size / scale, gt_size / scale) and ``gt`` (3, gt_size, gt_size), the
     same place in the centre frame, both RGB in [0, 1]; ``key`` names the centre frame, "000/00000014".
@@ -108,6 +108,7 @@ class REDSDataset(Dataset[Sample]):
             )
         self.gt = open_root("dataroot_gt", dataroot_gt, io_backend, HELP)
         self.lq = open_lq_root(dataroot_lq, io_backend, self.clips[0].name, scale, HELP)
+        self._other_names = {clip.name: names for clip in self.clips if (names := self._find_other_names(clip))}
         self.lq_sizes = [self._check(clip) for clip in self.clips]
         self._compare_with_list(meta_info_file)
         self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
@@ -136,7 +137,7 @@ class REDSDataset(Dataset[Sample]):
         frames = self._draw_window(rng, clip, item - int(self._first_item[clip_index]))
         crop = draw_crop(rng, self.lq_sizes[clip_index], self.gt_size // self.scale)
         augment = draw_augmentation(rng, self.use_hflip, self.use_rot)
-        keys = [_frame_key(clip, frame) for frame in frames]
+        keys = [f"{clip.name}/{self._name(clip, frame)}" for frame in frames]
         centre = keys[self.num_frame // 2]
         planes = read_planes(self.gt, self.lq, centre, keys, crop, self.scale)
         return {**planes, "key": centre, "augment": augment}
@@ -161,6 +162,17 @@ class REDSDataset(Dataset[Sample]):
         frames = list(range(centre - reach, centre + reach + 1, interval))
         return frames[::-1] if self.random_reverse and rng.random() < 0.5 else frames
 
+    def _name(self, clip: ClipInfo, frame: int) -> str:
+        """Returns the name of a clip's frame, counted from 0."""
+        other = self._other_names.get(clip.name)
+        return other[frame] if other else f"{clip.start + frame:08d}"
+
+    def _find_other_names(self, clip: ClipInfo) -> list[str]:
+        """Returns the names of a clip's frames, in order, if none is a number of 8 digits as in REDS."""
+        found = self.gt.frames(clip.name)
+        as_in_reds = {f"{clip.start + frame:08d}" for frame in range(clip.num_frames)}
+        return [] if not found or as_in_reds & set(found) else listed_frames(clip, found, self.gt.root)
+
     def _check(self, clip: ClipInfo) -> tuple[int, int]:
         """Returns the LQ frame size of a clip after checking what can be checked without reading the frames."""
         longest = (self.num_frame - 1) * max(self.intervals) + 1
@@ -169,9 +181,10 @@ class REDSDataset(Dataset[Sample]):
                 f"clip '{clip.name}' has {clip.num_frames} frames, but num_frame {self.num_frame} at interval "
                 f"{max(self.intervals)} needs {longest}"
             )
-        keys = [_frame_key(clip, frame) for frame in range(clip.num_frames)]
+        names = [self._name(clip, frame) for frame in range(clip.num_frames)]
+        keys = [f"{clip.name}/{name}" for name in names]
         for store in (self.gt, self.lq):
-            check_frames(store, clip.name, [key.rpartition("/")[2] for key in keys], self.on_bad_frame, HELP)
+            check_frames(store, clip.name, names, self.on_bad_frame)
         size = clip_size(self.gt, self.lq, keys, self.scale, self.on_bad_frame)
         if self.gt_size > min(size) * self.scale:
             raise ValueError(
@@ -179,8 +192,3 @@ class REDSDataset(Dataset[Sample]):
                 f"{size[0] * self.scale} x {size[1] * self.scale}"
             )
         return size
-
-
-def _frame_key(clip: ClipInfo, frame: int) -> str:
-    """Returns the store's key of a clip's frame; REDS's names have 8 digits."""
-    return f"{clip.name}/{clip.start + frame:08d}"

@@ -69,9 +69,13 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, str
     if not fitting:
         raise UserError(f"{file} matches nothing in {type(network).__name__} ({match}); is it another network's?")
     if strict and (match.missing or match.unexpected):
-        examples = ", ".join((match.missing + match.unexpected)[:4])
+        name = next((name for name in match.missing if name in weights), None)
+        if name is None:
+            reason = "such as " + ", ".join((match.missing + match.unexpected)[:4])
+        else:
+            reason = f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network"
         raise UserError(
-            f"{file} does not fit {type(network).__name__}: {match} (such as {examples}); "
+            f"{file} does not fit {type(network).__name__}: {match} ({reason}); "
             "check network_g (a training may begin with what fits: path.strict_load_g: false)"
         )
     network.load_state_dict(fitting, strict=False)

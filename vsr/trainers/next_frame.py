@@ -92,7 +92,7 @@ class NextFrameTrainer(Trainer):
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch and the network's output."""
         output, weights = self.model(batch["query"], batch["sentences"], self.train.wsupervised > 0)
-        loss = self.train.pixel_opt(output.float(), batch["target"])
+        loss = self.criterion(output.float(), batch["target"])
         # a mean over the effective batch, of which this may be a part whose pixel loss is a sum
         parts = self.train.accumulate * self.run.place.world_size if self.loss_is_sum else 1
         for level in weights or []:

@@ -1,10 +1,12 @@
 """The keys of ``train:``; NextFrameOptions adds some."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vsr.registry import Component
@@ -17,7 +19,7 @@ class TrainOptions:
     Args:
         total_iter: iterations (optimiser steps) of the whole training.
         optim_g: the optimiser.
-        pixel_opt: the loss.
+        pixel_opt: the loss: a function of (sr, gt), or a class whose objects are, such as a module.
         scheduler: the learning rate over the iterations; constant without one.
         warmup_iter: iterations in which the rate rises from 0; -1 is none.
         tsa_iter: until this iteration only the fusion module is trained (EDVR's second stage), then everything;
@@ -75,3 +77,9 @@ class TrainOptions:
             raise ValueError(f"clip_grad_norm has to be above 0, got {self.clip_grad_norm}; null is off")
         if self.offset_limit <= 0:
             raise ValueError(f"offset_limit has to be above 0, got {self.offset_limit}")
+
+
+def criterion(loss: Callable[..., Any], device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns the loss that ``pixel_opt`` names, ready to be called: a class is built, and a module not trained."""
+    built = loss() if inspect.isclass(getattr(loss, "func", loss)) else loss
+    return built.to(device).eval().requires_grad_(False) if isinstance(built, nn.Module) else built

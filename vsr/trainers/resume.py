@@ -1,7 +1,7 @@
 """What may differ between the options of a state and those of the run that goes on from it."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,20 @@ HOW_IT_IS_READ = (
 HARMLESS_IN_DATASETS = (*HOW_IT_IS_READ, "on_bad_frame", "meta_info_file", "list_file", "name")
 
 
-def differences(former: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+def is_harmless(key: str) -> bool:
+    """Returns whether an option changes where and how a training runs, and not what it computes."""
+    parts = key.split(".")
+    if parts[0] == "datasets":
+        return parts[1] != "train" or parts[2] in HARMLESS_IN_DATASETS
+    return parts[0] in HARMLESS or (parts[0] == "train" and parts[1] in HARMLESS_IN_TRAIN)
+
+
+def differences(
+    former: Mapping[str, Any], current: Mapping[str, Any], may_differ: Callable[[str], bool] = is_harmless
+) -> list[str]:
     """Returns the options that would change what is computed, ``key: former → current``."""
     before, now = dict(_flat(former)), dict(_flat(current))
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and not _is_harmless(key)]
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and not may_differ(key)]
     return [f"{key}: {before.get(key)!r} → {now.get(key)!r}" for key in keys]
 
 
@@ -67,13 +77,6 @@ def same_validation(former: Mapping[str, Any], current: Mapping[str, Any]) -> bo
         return entries | {"metrics": (tree.get("val") or {}).get("metrics")}
 
     return measured(former) == measured(current)
-
-
-def _is_harmless(key: str) -> bool:
-    parts = key.split(".")
-    if parts[0] == "datasets":
-        return parts[1] != "train" or parts[2] in HARMLESS_IN_DATASETS
-    return parts[0] in HARMLESS or (parts[0] == "train" and parts[1] in HARMLESS_IN_TRAIN)
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from vsr.trainers.average import update_average
 from vsr.trainers.healing import diverged, is_out_of_memory, out_of_memory, still_scaling, tell_bad_step
 from vsr.trainers.offsets import read_offsets, track_offsets, worst_offset
 from vsr.trainers.optimizers import parameter_groups
-from vsr.trainers.options import TrainOptions
+from vsr.trainers.options import TrainOptions, criterion
 from vsr.trainers.precision import apply_switches, autocast_type
 from vsr.trainers.prefetch import grouped
 from vsr.trainers.recorder import Recorder
@@ -55,6 +55,7 @@ class Trainer:
         self.autocast_type = autocast_type(train.amp, run.place.device)
         self.scaler = GradScaler(run.place.device.type, enabled=self.autocast_type is torch.float16)
         self.optimizer = train.optim_g(self.parameter_groups())
+        self.criterion = criterion(train.pixel_opt, run.place.device)
         self.loss_is_sum = settings_of(train.pixel_opt).get("reduction") == "sum"  # type: ignore[arg-type]  # a partial
         self.model: Any = None  # what the loss calls: the network, compiled and distributed; enter_phase makes it
         # what follows is the state beside weights, averages and moments
@@ -79,8 +80,13 @@ class Trainer:
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch and what the network made of it."""
-        sr = self.model(batch["lq"]).float()
-        return self.train.pixel_opt(sr, batch["gt"]), sr
+        sr, gt = self.model(batch["lq"]).float(), batch["gt"]
+        if sr.shape != gt.shape:
+            raise UserError(
+                f"the network restores {tuple(sr.shape)}, the ground truth is {tuple(gt.shape)}: check network_g, and "
+                "the data against `scale`"
+            )
+        return self.criterion(sr, gt), sr
 
     def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the frames that an output stands for and those they should be, for the PSNR in the log."""
@@ -145,6 +151,7 @@ class Trainer:
         except UserError:
             if self.iteration and self.run.place.world_size == 1:
                 self.save()
+                logger.info("a state is saved at iteration %d: --auto_resume goes on", self.iteration)
             raise
 
     def enter_phase(self, batch: Batch) -> None:

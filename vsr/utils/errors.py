@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from vsr.utils.log import outlive_the_terminal
+from vsr.utils.log import note_in_file, outlive_the_terminal
 
 REMEDIES = {  # for what the system refuses
     **dict.fromkeys(
@@ -27,7 +27,8 @@ class UserError(Exception):
 
 
 def tell(error: UserError) -> None:
-    """Prints the message of a mistake."""
+    """Prints the message of a mistake, and notes it in the log's file."""
+    note_in_file(f"error: {error}")
     sys.stderr.write(f"error: {error}\n")
     sys.stderr.flush()
 

@@ -64,3 +64,11 @@ def start_log(file: Path | None = None, active: bool = True) -> None:
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         logger.addHandler(handler)
+
+
+def note_in_file(text: str) -> None:
+    """Writes a line to the log's file alone, where there is one."""
+    record = logging.LogRecord(logger.name, logging.ERROR, "", 0, text, None, None)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
