@@ -62,9 +62,7 @@ def run(options: argparse.Namespace) -> None:
     clips = [clip.name for clip in read_meta_info(options.meta)] if options.meta else store.clips()
     keys = [f"{clip}/{frame}" for clip in clips for frame in store.frames(clip)]
     if not keys:
-        raise ValueError(
-            f"'{options.source}' holds no clips, folders of frames; of a single clip give the folder above it"
-        )
+        raise ValueError(f"'{options.source}' holds no folders of frames; for a single clip give the one above")
     there = {key for key in keys if (options.to / f"{key}.png").is_file()}
     missing = [key for key in keys if key not in there]
     made_with = f"{options.degradation} x{options.scale}"

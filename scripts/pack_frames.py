@@ -57,9 +57,7 @@ def pack(options: argparse.Namespace) -> bool:
     store = open_any(options.source)
     plan = PackPlan(str(options.source.resolve()), options.form, options.tile_size, keys_of(store, options.meta))
     if not plan.keys:
-        raise ValueError(
-            f"'{options.source}' holds no clips, folders of frames; of a single clip give the folder above it"
-        )
+        raise ValueError(f"'{options.source}' holds no folders of frames; for a single clip give the one above")
     size, free = estimate_bytes(store, plan), free_bytes(options.to)
     partial = partial_path(options.to)
     size -= (partial / "data.mdb").stat().st_size if (partial / "data.mdb").is_file() else 0
