@@ -252,7 +252,7 @@ def test_clips_with_spaces_are_read_from_the_list_of_an_lmdb(tmp_path):
     with lmdb.open(str(tmp_path / "gt.lmdb"), map_size=1 << 24) as database, database.begin(write=True) as transaction:
         for key in ("my clip/00000000", "my clip/00000001"):
             transaction.put(key.encode(), cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
-    lines = "my clip/00000000.png (8,8,3) 0\nmy clip/00000001.png (8,8,3)\n"
+    lines = "my clip/00000000.png (8,8,3) 0\nmy clip/00000001.png (8, 8, 3)\n"
     (tmp_path / "gt.lmdb" / "meta_info.txt").write_text(lines)
     store = open_store(tmp_path / "gt.lmdb", IOBackend("lmdb"))
     assert store.clips() == ["my clip"] and store.frames("my clip") == ["00000000", "00000001"]

@@ -71,7 +71,7 @@ def report_check(file: str, options: Options) -> int:
 
 
 def _shared(tree: dict[str, Any]) -> dict[str, Any]:
-    """Returns values that components take from elsewhere in the file, if they can be read."""
+    """Returns values that components take from elsewhere in the file: EDVR's features are a quarter of ``gt_size``."""
     scale = check_value(tree.get("scale"), int, "scale", Report())
     shared: dict[str, Any] = {"scale": scale} if scale is not None and scale > 0 else {}
     datasets = tree.get("datasets")

@@ -18,7 +18,7 @@ from vsr.data.images import SIZE_BYTES, decode, image_size
 from vsr.data.meta_info import read_text
 from vsr.data.transforms import Crop
 
-_AFTER_KEY = re.compile(r" \(\d+,\d+,\d+\)( \d+)?\s*$")  # of a line of an LMDB's meta_info.txt: size and compression
+_AFTER_KEY = re.compile(r"\s+(\([\d, ]+\)\s*)?\d*\s*$")  # of a line of an LMDB's meta_info.txt: size and compression
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 
 

@@ -66,7 +66,7 @@ def memory_pictures(
     whole-space search also ``positions``: where five positions of the query look.
 
     Args:
-        memory: Frames that it forgets have weight 0.
+        memory: what reads; frames that it forgets have weight 0.
         query: (1, c, h, w).
         sentences: (1, t, c, h, w).
         frames: (t, 3, H, W), RGB in [0, 1]: the pictures that the sentences are features of, H = n·h.
