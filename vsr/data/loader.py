@@ -114,7 +114,7 @@ def batches(
                 batch = batch.tensors()
             for message in (message for messages in batch.pop("passed_over", ()) for message in messages):
                 passed_over[message] += 1  # here, since workers count only their own, and do not all reach the log
-                if passed_over[message] == 1:
+                if passed_over[message].bit_count() == 1:  # the 1st, 2nd, 4th, … time: a training has many epochs
                     _log.warning("on_bad_frame: skip: %s (bad samples so far: %d)", message, passed_over.total())
             yield batch
     finally:
