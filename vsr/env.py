@@ -67,7 +67,10 @@ def backends() -> list[str]:
         choice = backend.choose(operator, device_type)
         lines.append(f"{operator} on {device_type}: {choice.backend or 'none, ' + choice.reason}")
         for name in get_args(backend.Backend):
-            problem = backend.unavailable(name, operator, device_type)
+            if name == "compiled" and choice.backend == "triton" and device_type in backend.COMPILED[operator]:
+                problem = backend.built(device_type).problem  # loaded, its kernels would take the place of Triton's
+            else:
+                problem = backend.unavailable(name, operator, device_type)
             lines.append(f"  {name}: {'available' if problem is None else problem}")
     return lines
 
