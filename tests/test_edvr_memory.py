@@ -168,8 +168,13 @@ def test_the_training_maps_follow_from_the_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = small_options(make_clips(tmp_path, num_clips=1, num_frames=5, gt_size=(48, 64)))
     options["network_g"] |= {"type": "EDVRMemory", "memory": {"type": "pixsim"}}
-    network = config.load(write_options(tmp_path, options)).network_g()
+    loaded = config.load(write_options(tmp_path, options))
+    assert loaded.tree["network_g"]["map_size"] == [8, 8], "it is resolved, for a state to be compared with"
+    network = loaded.network_g()
     assert network.memory_fusion.memory.tau.item() == 8.0  # √(8 · 8), of crops of 32 pixels
     options["network_g"]["map_size"] = [64, 64]
-    with pytest.raises(UserError, match=r"network_g.map_size: \[64, 64\], but datasets.train.gt_size is 32"):
+    loaded = config.load(write_options(tmp_path, options))  # it can be trained, and was by older versions
+    assert any("network_g.map_size: [64, 64], but the maps of" in note for note in loaded.notes)
+    options["network_g"]["memory"]["embedding"] = "fc"
+    with pytest.raises(UserError, match=r"network_g\.map_size: \[64, 64\], but the maps of"):
         config.load(write_options(tmp_path, options))

@@ -1,6 +1,7 @@
 import collections
 import logging
 import shutil
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler
 from vsr.data.imresize import imresize
+from vsr.data.loader import batches
 from vsr.data.meta_info import ClipInfo, write_meta_info
 from vsr.data.reds import VAL_PARTITIONS
 
@@ -344,3 +346,25 @@ def test_frames_of_any_names_are_read_in_their_order(copy):
     (copy.lq / "001" / "frame_3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 1 of the 8 frames of clip '001' .*: frame_3 \(it has frame_1"):
         reds(copy)
+
+
+class Wrapped:
+    """A data set of one's own around another; it says nothing of keys."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, key):
+        return {**self.inner[key], "seed": key.seed}
+
+
+def test_a_data_set_around_another_passes_the_draw_on(clips):
+    """Or it would see the same crop of a frame in every epoch."""
+    dataset = reds(clips)
+    keys = list(islice(TrainSampler(len(dataset), 2, seed=5), 4 * len(dataset)))
+    for read, key in zip(batches(Wrapped(dataset), keys, 1), keys, strict=True):
+        expected = dataset[key]
+        assert read["key"] == [expected["key"]] and torch.equal(read["gt"][0], expected["gt"])

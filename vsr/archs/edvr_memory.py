@@ -50,6 +50,8 @@ class EDVRMemory(EDVR):
         it (docs/memory.md).
     """
 
+    pixels_per_position = 4  # of the ground truth, for each position of the features
+
     def __init__(
         self,
         memory: Annotated[Callable[..., Memory], Component("memory")],

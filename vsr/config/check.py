@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -43,8 +44,10 @@ def load(
     for setting in overrides:
         override(tree, setting)
     notes = modernise(tree)
-    report = Report(shared=_shared(tree))
+    scale = check_value(tree.get("scale"), int, "scale", Report())
+    report = Report(shared={"scale": scale} if scale is not None and scale > 0 else {})
     _import(tree, report)
+    _fill_in(tree)
     try:
         options = _check(tree, need, report)
         absent = try_out(options, need, report)
@@ -58,7 +61,7 @@ def load(
         raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in lines))
     frozen = addict.Dict(tree)
     frozen.freeze()
-    notes += absent + (compare_schedule(options["train"]) if need == "train" else [])
+    notes += report.notes + absent + (compare_schedule(options["train"]) if need == "train" else [])
     return Options(**options, tree=frozen, notes=notes, changes=report.changes)
 
 
@@ -70,14 +73,17 @@ def report_check(file: str, options: Options) -> int:
     return 0
 
 
-def _shared(tree: dict[str, Any]) -> dict[str, Any]:
-    """Returns values that components take from elsewhere in the file: EDVR's features are a quarter of ``gt_size``."""
-    scale = check_value(tree.get("scale"), int, "scale", Report())
-    shared: dict[str, Any] = {"scale": scale} if scale is not None and scale > 0 else {}
-    datasets = tree.get("datasets")
+def _fill_in(tree: dict[str, Any]) -> None:
+    """Fills in ``map_size``, which follows from the training's crops, where a network takes one and none is given."""
+    network, datasets = tree.get("network_g"), tree.get("datasets")
     train = datasets.get("train") if isinstance(datasets, dict) else None
     gt_size = train.get("gt_size") if isinstance(train, dict) else None
-    return shared | ({"map_size": (gt_size // 4, gt_size // 4)} if type(gt_size) is int and gt_size >= 4 else {})
+    if not isinstance(network, dict) or type(gt_size) is not int or "map_size" in network:
+        return
+    with suppress(ValueError, TypeError):  # a type that does not exist is told later
+        pixels = getattr(find("arch", network.get("type", "")), "pixels_per_position", None)
+        if pixels is not None and gt_size >= pixels:
+            network["map_size"] = [gt_size // pixels] * 2
 
 
 def _import(tree: dict[str, Any], report: Report) -> None:

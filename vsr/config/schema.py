@@ -34,6 +34,7 @@ class Report:
 
     Attributes:
         mistakes: all of them, so that a user sees them at once: ``key path: what is wrong``.
+        notes: what is no mistake, and perhaps not what was meant.
         changes: what differs from the defaults.
         components: path, kind and component, for every ``type:`` that was right.
     """
@@ -41,6 +42,7 @@ class Report:
     def __init__(self, shared: Mapping[str, Any] | None = None) -> None:
         self.shared = shared or {}
         self.mistakes: list[str] = []
+        self.notes: list[str] = []
         self.changes: list[str] = []
         self.components: list[tuple[str, Kind, partial[Any]]] = []
 
@@ -51,6 +53,7 @@ class Report:
     def absorb(self, other: "Report") -> None:
         """Adds all that another report found."""
         self.mistakes += other.mistakes
+        self.notes += other.notes
         self.changes += other.changes
         self.components += other.components
 
@@ -76,7 +79,12 @@ def settings_of(component: "partial[Any]") -> dict[str, Any]:
 
 
 def check_mapping(
-    value: object, function: Callable[..., object], path: str, report: Report, supplied: int = 0
+    value: object,
+    function: Callable[..., object],
+    path: str,
+    report: Report,
+    supplied: int = 0,
+    has_type: bool = False,
 ) -> dict[str, Any] | None:
     """Returns the keyword arguments that ``value`` gives ``function``; None after a mistake, which is reported.
 
@@ -86,6 +94,7 @@ def check_mapping(
         path: the keys that lead here, ``a.b``.
         report: receives the mistakes.
         supplied: see :func:`options_of`.
+        has_type: a key ``type`` says what is configured.
     """
     if not isinstance(value, Mapping):
         report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
@@ -94,7 +103,7 @@ def check_mapping(
     num_before = len(report.mistakes)
     arguments: dict[str, Any] = {}
     for key, item in value.items():
-        if key == "type" and "type" not in options and not dataclasses.is_dataclass(function):
+        if key == "type" and has_type and "type" not in options:
             continue
         if key not in options:
             report.mistake(join(path, key), f"unknown key{did_you_mean(key, options)}")
@@ -152,7 +161,7 @@ def check_component(value: object, kind: Kind, path: str, report: Report) -> "pa
         report.mistake(join(path, "type"), str(error))
         return None
     compares = kind == "metric" or (kind == "loss" and not inspect.isclass(component))  # two images
-    arguments = check_mapping(value, component, path, report, supplied=2 if compares else 0)
+    arguments = check_mapping(value, component, path, report, supplied=2 if compares else 0, has_type=True)
     if arguments is None:
         return None
     built = partial(component, **arguments)

@@ -63,8 +63,8 @@ def _two_images(build: Any) -> Any:
 
 
 def _two_batches(build: Any) -> Any:
-    if inspect.isclass(build.func):  # it may look at more than a few pixels
-        return _on_meta(build)
+    if inspect.isclass(build.func):
+        return build()  # not called: it may need more than a few pixels
     return build(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
 
 
@@ -101,7 +101,7 @@ def compare_schedule(train: Any) -> list[str]:
         end = sum(periods)
         what = "the rate then stays at its lowest" if end < total else "the rate has not fallen when training ends"
         notes.append(f"train.scheduler.periods end at iteration {end}, but train.total_iter is {total}: {what}")
-    if lowest is not None and rate is not None and lowest > rate:
+    if isinstance(lowest, int | float) and isinstance(rate, int | float) and lowest > rate:
         notes.append(f"train.scheduler.eta_min is {lowest:g}, above train.optim_g.lr, {rate:g}: the rate rises")
     return notes
 
@@ -145,6 +145,17 @@ def _compare_with_network(network: Any, scale: int, report: Report) -> None:
             unit = scale * multiple
             nearest = max(round(gt_size / unit), 1) * unit
             report.mistake(f"{path}.gt_size", f"{gt_size} is no multiple of {unit}, as {name} needs: {nearest}")
-        elif isinstance(gt_size, int) and list(getattr(network, "map_size", [gt_size // 4] * 2)) != [gt_size // 4] * 2:
-            text = f"{list(network.map_size)}, but {path}.gt_size is {gt_size}, whose features are"
-            report.mistake("network_g.map_size", f"{text} [{gt_size // 4}, {gt_size // 4}]")
+        elif isinstance(gt_size, int) and hasattr(network, "pixels_per_position"):
+            _compare_maps(network, gt_size, report)
+
+
+def _compare_maps(network: Any, gt_size: int, report: Report) -> None:
+    """Reports a memory made for other maps than the training's: a mistake where it can read no others."""
+    given, size = list(network.map_size), gt_size // network.pixels_per_position
+    if given == [size, size]:
+        return
+    text = f"{given}, but the maps of datasets.train.gt_size {gt_size} are {size} × {size}: leave it out"
+    if any(kind == "memory" and settings_of(part).get("embedding") == "fc" for _, kind, part in report.components):
+        report.mistake("network_g.map_size", text)
+    else:
+        report.notes.append(f"network_g.map_size: {text}")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vsr.data.pairs import augmented
-from vsr.data.sampler import SampleKey
+from vsr.data.sampler import SampleKey, number_of
 from vsr.data.transforms import Augmentation
 from vsr.utils.errors import UserError
 from vsr.utils.memory import keep_freed_memory
@@ -165,14 +165,14 @@ def _widen_pipe(stream: Any) -> None:
 
 
 def _takes_keys(dataset: Any) -> bool:
-    """Returns whether a data set says that it takes the sampler's keys, in the annotation of its ``__getitem__``."""
-    hints = get_type_hints(type(dataset).__getitem__).values()
-    return any(SampleKey in (hint, *get_args(hint)) for hint in hints)
+    """Returns whether a data set says that it takes the sampler's keys, in an annotation of its ``__getitem__``."""
+    annotations = getattr(type(dataset).__getitem__, "__annotations__", {})
+    return any("SampleKey" in str(annotation) for annotation in annotations.values())
 
 
 def _read_item(dataset: Any, key: Any) -> Any:
     """Reads a sample of a data set that knows numbers only, as most of PyTorch's do."""
-    return dataset[key.draw % len(dataset)] if isinstance(key, SampleKey) else dataset[key]
+    return dataset[number_of(key, len(dataset)) if isinstance(key, SampleKey) else key]
 
 
 def _start_worker(worker: int) -> None:

@@ -20,7 +20,7 @@ from vsr.data.pairs import (
     read_or_next,
     read_planes,
 )
-from vsr.data.sampler import SampleKey
+from vsr.data.sampler import SampleKey, key_of
 from vsr.data.stores import DISK, IOBackend
 from vsr.data.transforms import draw_augmentation, draw_crop
 from vsr.registry import register
@@ -127,7 +127,7 @@ class REDSDataset(Dataset[Sample]):
 
     def read_raw(self, key: int | SampleKey) -> RawSample:
         """Returns the sample as it is read: uint8, a quarter of the bytes to carry from a worker; not yet augmented."""
-        return read_or_next(self._read, key if isinstance(key, SampleKey) else SampleKey(key), self.on_bad_frame)
+        return read_or_next(self._read, key_of(key), self.on_bad_frame)
 
     def _read(self, key: SampleKey) -> RawSample:
         rng = key.rng()

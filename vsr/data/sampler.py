@@ -1,7 +1,7 @@
 """Which sample comes when: an endless stream that depends on the seed alone, whoever reads it."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -22,6 +22,29 @@ class SampleKey(NamedTuple):
     def rng(self) -> np.random.Generator:
         """Returns the generator of every random choice of this sample."""
         return np.random.default_rng([self.seed, self.epoch, self.draw])
+
+
+class Number(int):
+    """The number of an item, for data sets that know no keys; it has the key, for data sets that they pass it on to."""
+
+    key: SampleKey
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.key, name)
+
+
+def number_of(key: SampleKey, size: int) -> Number:
+    """Returns the number of the item that a key draws from a data set of so many."""
+    number = Number(key.draw % size)
+    number.key = key
+    return number
+
+
+def key_of(number: int | SampleKey) -> SampleKey:
+    """Returns the key that a data set was asked for."""
+    if isinstance(number, Number):
+        return number.key
+    return number if isinstance(number, SampleKey) else SampleKey(number)
 
 
 class TrainSampler(Sampler[SampleKey]):

@@ -214,8 +214,10 @@ class LmdbStore:
 
 def _leads_back(folder: str) -> bool:
     """Returns whether a folder is a link to one that it is in."""
+    if not os.path.islink(folder):
+        return False
     target, place = (os.path.join(os.path.realpath(path), "") for path in (folder, os.path.dirname(folder)))
-    return os.path.islink(folder) and place.startswith(target)
+    return place.startswith(target)
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:

@@ -29,7 +29,8 @@ def autocast_type(amp: Literal["auto", "bf16", "fp16", "off"], device: torch.dev
         raise UserError("train.amp: fp16 needs a GPU, whose loss scaling keeps small gradients; bf16 runs on CPUs too")
     if amp == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("train.amp: bf16 needs a GPU of the Ampere generation or later; fp16 runs on this one")
-    if amp == "bf16" and not on_gpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    slow = torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if amp == "bf16" and not on_gpu and slow:
         logger.warning("train.amp: bf16 is slow on this CPU, which has no instructions for it; off is faster")
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[amp]
 

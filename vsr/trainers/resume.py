@@ -63,9 +63,9 @@ def same_samples(file: Path, former: str, current: str, may_differ: bool) -> Non
 def samples_of(open_dataset: "partial[Any]", dataset: Sized) -> str:
     """Returns what tells a training set from one of other samples: their number, and a hash of the list they are on."""
     settings = settings_of(open_dataset)
-    lists = [str(settings[key]) for key in ("meta_info_file", "list_file") if settings.get(key)]
-    words = [Path(file).expanduser().read_text(encoding="utf-8-sig", errors="replace").split() for file in lists]
-    return f"{len(dataset)} samples" + (f", list {zlib.crc32(repr(words).encode()):08x}" if lists else "")
+    lists = [Path(str(settings[key])).expanduser() for key in ("meta_info_file", "list_file") if settings.get(key)]
+    words = [file.read_text(encoding="utf-8-sig", errors="replace").split() for file in lists if file.is_file()]
+    return f"{len(dataset)} samples" + (f", list {zlib.crc32(repr(words).encode()):08x}" if words else "")
 
 
 def same_validation(former: Mapping[str, Any], current: Mapping[str, Any]) -> bool:

@@ -104,7 +104,7 @@ class Trainer:
             if self.validation_is_due():  # a stop came between the last step and its validation
                 if self.validate(record, stop) is None:
                     stop.end_program(self.iteration)
-                self.save()
+                self.save(may_fail=self.iteration < total)
             if self.iteration >= total:
                 logger.info("nothing to train: this is iteration %d, train.total_iter is %d", self.iteration, total)
                 if place.is_main and not self.weights_file().exists():  # a stop came between the state and them
