@@ -1,3 +1,5 @@
+import copy
+import pickle
 from itertools import islice
 
 import numpy as np
@@ -6,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsr.data import SampleKey, TrainSampler
+from vsr.data.sampler import key_of, number_of
 
 
 def take(count, *args, **kwargs):
@@ -76,3 +79,12 @@ def test_the_stream_is_pinned():
 def test_wrong_numbers_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         TrainSampler(**arguments)
+
+
+def test_a_number_has_its_key_and_can_be_copied():
+    key = SampleKey(11, 2, 7)
+    number = number_of(key, 4)
+    assert number == 3 and [0, 1, 2, 3][number] == 3 and number.epoch == 2 and key_of(number) == key
+    for copied in (copy.deepcopy(number), pickle.loads(pickle.dumps(number))):
+        assert copied == 3 and key_of(copied) == key
+    assert key_of(5) == SampleKey(5)

@@ -30,6 +30,8 @@ class Number(int):
     key: SampleKey
 
     def __getattr__(self, name: str) -> Any:
+        if name == "key":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self.key, name)
 
 
