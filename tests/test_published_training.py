@@ -37,7 +37,7 @@ def test_14_steps_equal_the_published_trainers(tmp_path, monkeypatch):
             val_freq=None,
             batches=lambda start: map(batch, range(start // 2 + 1, TRAINING["total_iter"] + 1)),
             effective_batch=2,
-            samples="",
+            training_set="",
             validate=None,
             settings={},
             loaded=[],

@@ -19,7 +19,7 @@ from vsr.ops.backend import announce
 from vsr.registry import task_of
 from vsr.trainers import checkpoint
 from vsr.trainers.prefetch import prefetched
-from vsr.trainers.resume import differences, same_samples, samples_of
+from vsr.trainers.resume import check_training_set, differences, training_set_of
 from vsr.trainers.run import Run
 from vsr.trainers.state import load_state
 from vsr.utils import random_state
@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resumed = None if args.resume_mode == "weights" else found
         run = make_run(options, place, folder, loaded)
         if resumed is not None and "training_set" in resumed.state:  # older states do not know
-            same_samples(resumed.file, resumed.state["training_set"], run.samples, args.resume_mode != "exact")
+            check_training_set(
+                resumed.file, resumed.state["training_set"], run.training_set, args.resume_mode != "exact"
+            )
         trainer = options.trainer(network, run, train=options.train)
         if resumed is not None:
             load_state(trainer, resumed.state, keep_rates=args.resume_mode == "exact")
@@ -199,7 +201,7 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str]) ->
         val_freq=options.val.val_freq,
         batches=training_batches,
         effective_batch=effective_batch(options, place),
-        samples=samples_of(train.open, dataset),
+        training_set=training_set_of(train.open, dataset),
         validate=validate,
         settings=options.tree.to_dict(),
         loaded=loaded,

@@ -38,12 +38,12 @@ def differences(
     return [f"{key}: {before.get(key)!r} → {now.get(key)!r}" for key in keys]
 
 
-def same_samples(file: Path, former: str, current: str, may_differ: bool) -> None:
+def check_training_set(file: Path, former: str, current: str, may_differ: bool) -> None:
     """Notes that the training set is not the one that a state was made with, or refuses to go on.
 
     Args:
         file: the state's.
-        former: see :func:`samples_of`.
+        former: see :func:`training_set_of`.
         current: likewise.
         may_differ: whether it may be another.
 
@@ -60,7 +60,7 @@ def same_samples(file: Path, former: str, current: str, may_differ: bool) -> Non
     logger.info("changed samples of datasets.train: %s → %s", former, current)
 
 
-def samples_of(open_dataset: "partial[Any]", dataset: Sized) -> str:
+def training_set_of(open_dataset: "partial[Any]", dataset: Sized) -> str:
     """Returns what tells a training set from one of other samples: their number, and a hash of the list they are on."""
     settings = settings_of(open_dataset)
     lists = [Path(str(settings[key])).expanduser() for key in ("meta_info_file", "list_file") if settings.get(key)]

@@ -39,7 +39,7 @@ class Run(NamedTuple):
         val_freq: iterations between validations; None validates at the end only.
         batches: this process's batches, without end, given how many samples all processes have consumed so far.
         effective_batch: samples of an optimiser step, over all processes.
-        samples: what tells the training set from another, kept in the state.
+        training_set: what tells the training set from another, kept in the state.
         validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
         settings: the resolved options, kept in the state.
         loaded: names of the parameters that came from ``path.pretrain_network_g``, or a state's weights.
@@ -52,7 +52,7 @@ class Run(NamedTuple):
     val_freq: int | None
     batches: Callable[[int], Iterable[Batch]]
     effective_batch: int
-    samples: str
+    training_set: str
     validate: Callable[[nn.Module, StopSignals], Validation | None] | None
     settings: dict[str, Any]
     loaded: list[str]

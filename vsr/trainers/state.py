@@ -18,7 +18,7 @@ def state_of(trainer: "Trainer") -> dict[str, Any]:
         "iteration": trainer.iteration,
         "samples": trainer.samples,
         "effective_batch": trainer.run.effective_batch,
-        "training_set": trainer.run.samples,
+        "training_set": trainer.run.training_set,
         "last_validation": trainer.last_validation,
         "best": dict(trainer.best),
         "loaded": sorted(trainer.loaded),
