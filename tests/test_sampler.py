@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsr.data import SampleKey, TrainSampler
-from vsr.data.sampler import key_of, number_of
+from vsr.data.sampler import item_number, key_of
 
 
 def take(count, *args, **kwargs):
@@ -83,7 +83,7 @@ def test_wrong_numbers_are_named(arguments, message):
 
 def test_a_number_has_its_key_and_can_be_copied():
     key = SampleKey(11, 2, 7)
-    number = number_of(key, 4)
+    number = item_number(key, 4)
     assert number == 3 and [0, 1, 2, 3][number] == 3 and number.epoch == 2 and key_of(number) == key
     for copied in (copy.deepcopy(number), pickle.loads(pickle.dumps(number))):
         assert copied == 3 and key_of(copied) == key

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from vsr.config.schema import Report, settings_of
+from vsr.data.loader import augment_problem
 from vsr.data.sampler import TrainSampler
 from vsr.registry import Kind, task_of
 
@@ -29,9 +30,8 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
             if path == "datasets.train" and "train" in options["datasets"]:
                 loader = options["datasets"]["train"].loader
                 TrainSampler(len(result), loader.dataset_enlarge_ratio)
-                if loader.augment_on_gpu and not hasattr(result, "read_raw"):
-                    text = f"{type(result).__name__} has no augmentation to leave to the GPU; remove it"
-                    report.mistake(f"{path}.augment_on_gpu", text)
+                if loader.augment_on_gpu and (problem := augment_problem(result)) is not None:
+                    report.mistake(f"{path}.augment_on_gpu", problem)
         except FileNotFoundError as error:
             absent.append(f"{path}: {error}")
         except ValueError as error:

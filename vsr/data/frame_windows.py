@@ -18,7 +18,7 @@ from vsr.data.clip_lists import ClipEntry, read_beside
 from vsr.data.frame_cache import ClipFrames, FrameCache
 from vsr.data.frame_files import list_frames, read_frames
 from vsr.data.optical_flow import MIN_SIDE, FlowCache
-from vsr.data.sampler import Number, SampleKey
+from vsr.data.sampler import ItemNumber, SampleKey
 from vsr.data.stores import root_path
 from vsr.data.transforms import to_planes
 
@@ -124,7 +124,7 @@ class FrameWindows:
 
     def sample(self, key: int | SampleKey) -> Sample:
         """Returns a window as tensors and texts; see ``HumanEvaDataset``."""
-        key = key.key if isinstance(key, Number) else key
+        key = key.key if isinstance(key, ItemNumber) else key
         if isinstance(key, SampleKey):
             segment, query = self.place(key.draw % len(self))
         elif 0 <= key < len(self):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vsr.data.pairs import augmented
-from vsr.data.sampler import SampleKey, number_of
+from vsr.data.sampler import SampleKey, item_number
 from vsr.data.transforms import Augmentation
 from vsr.utils.errors import UserError
 from vsr.utils.memory import keep_freed_memory
@@ -123,11 +123,18 @@ def batches(
             stream._shutdown_workers()  # type: ignore[attr-defined]  # of the iterator with workers
 
 
+def augment_problem(dataset: Any) -> str | None:
+    """Returns why a data set cannot leave its augmentation to the GPU, None if it can."""
+    if hasattr(dataset, "read_raw"):
+        return None
+    return f"{type(dataset).__name__} has no augmentation to leave to the GPU; remove it"
+
+
 def _reader(dataset: Any, augment_later: bool) -> Callable[[Any], Any]:
     """Returns the function that reads a sample as it is to leave a worker."""
     read = getattr(dataset, "read_raw", None)
-    if read is None and augment_later:
-        raise UserError(f"augment_on_gpu: {type(dataset).__name__} has no augmentation to leave to the GPU; remove it")
+    if augment_later and (problem := augment_problem(dataset)) is not None:
+        raise UserError(f"augment_on_gpu: {problem}")
     if read is None:
         return dataset.__getitem__ if _takes_keys(dataset) else partial(_read_item, dataset)
     return read if augment_later else partial(_read_augmented, dataset)
@@ -172,7 +179,7 @@ def _takes_keys(dataset: Any) -> bool:
 
 def _read_item(dataset: Any, key: Any) -> Any:
     """Reads a sample of a data set that knows numbers only, as most of PyTorch's do."""
-    return dataset[number_of(key, len(dataset)) if isinstance(key, SampleKey) else key]
+    return dataset[item_number(key, len(dataset)) if isinstance(key, SampleKey) else key]
 
 
 def _start_worker(worker: int) -> None:

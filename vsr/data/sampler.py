@@ -24,7 +24,7 @@ class SampleKey(NamedTuple):
         return np.random.default_rng([self.seed, self.epoch, self.draw])
 
 
-class Number(int):
+class ItemNumber(int):
     """The number of an item, for data sets that know no keys; it has the key, for data sets that they pass it on to."""
 
     key: SampleKey
@@ -35,16 +35,16 @@ class Number(int):
         return getattr(self.key, name)
 
 
-def number_of(key: SampleKey, size: int) -> Number:
+def item_number(key: SampleKey, size: int) -> ItemNumber:
     """Returns the number of the item that a key draws from a data set of so many."""
-    number = Number(key.draw % size)
+    number = ItemNumber(key.draw % size)
     number.key = key
     return number
 
 
 def key_of(number: int | SampleKey) -> SampleKey:
     """Returns the key that a data set was asked for."""
-    if isinstance(number, Number):
+    if isinstance(number, ItemNumber):
         return number.key
     return number if isinstance(number, SampleKey) else SampleKey(number)
 

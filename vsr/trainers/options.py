@@ -1,12 +1,10 @@
 """The keys of ``train:``; NextFrameOptions adds some."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from vsr.registry import Component
@@ -77,9 +75,3 @@ class TrainOptions:
             raise ValueError(f"clip_grad_norm has to be above 0, got {self.clip_grad_norm}; null is off")
         if self.offset_limit <= 0:
             raise ValueError(f"offset_limit has to be above 0, got {self.offset_limit}")
-
-
-def criterion(loss: Callable[..., Any], device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Returns the loss that ``pixel_opt`` names, ready to be called: a class is built, and a module not trained."""
-    built = loss() if inspect.isclass(getattr(loss, "func", loss)) else loss
-    return built.to(device).eval().requires_grad_(False) if isinstance(built, nn.Module) else built

@@ -16,10 +16,11 @@ from vsr.config.schema import settings_of
 from vsr.data.batch import Batch, to_device
 from vsr.trainers import checkpoint
 from vsr.trainers.average import update_average
+from vsr.trainers.criterion import criterion
 from vsr.trainers.healing import diverged, is_out_of_memory, out_of_memory, still_scaling, tell_bad_step
 from vsr.trainers.offsets import read_offsets, track_offsets, worst_offset
 from vsr.trainers.optimizers import parameter_groups
-from vsr.trainers.options import TrainOptions, criterion
+from vsr.trainers.options import TrainOptions
 from vsr.trainers.precision import apply_switches, autocast_type
 from vsr.trainers.prefetch import grouped
 from vsr.trainers.recorder import Recorder
