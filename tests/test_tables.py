@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from scipy.stats import ttest_1samp
 from synthetic import make_clips
 
@@ -215,3 +216,9 @@ def test_differences_are_paired_by_clip_and_seed():
     assert summary.means["psnr"] == 26.5
     assert summary.spreads["psnr"] == pytest.approx(2**0.5)
     assert summarise("itself", reference, reference, {}).difference is None
+
+
+def test_milliseconds_are_the_median_after_a_warm_up():
+    calls = []
+    assert tables.milliseconds(lambda: calls.append(1), torch.device("cpu")) >= 0
+    assert len(calls) == 6
