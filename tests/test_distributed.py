@@ -1,8 +1,10 @@
 """Several processes train what one does: same losses, same metrics, and states that pass between them."""
 
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import pytest
@@ -29,6 +31,12 @@ def launch(folder, options, processes, *arguments, program="vsr.train"):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
     return run.returncode, run.stdout + run.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def assert_nearly_equal_rows(first, second):
@@ -96,6 +104,39 @@ def test_three_processes_resume_exactly(tmp_path, clips):
         (tmp_path / "experiments" / "halves" / file).unlink()
     assert launch(tmp_path, small_options(clips, name="halves", **options), 3, "--auto_resume")[0] == 0
     assert_same_weights(weights(tmp_path, "whole", 5), weights(tmp_path, "halves", 5))
+
+
+def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    network = {"network_g": {"type": "BatchNormNetwork"}, "imports": ["batch_norm_network"]}
+    options = {"train__total_iter": 4, "logger__save_checkpoint_freq": 2, "val__val_freq": 1, **network}
+    assert launch(tmp_path, small_options(clips, name="whole", **options), 2)[0] == 0
+    assert launch(tmp_path, small_options(clips, name="halves", **options), 2)[0] == 0
+    for file in ("training_states/4.state", "models/net_g_4.pth"):
+        (tmp_path / "experiments" / "halves" / file).unlink()
+    assert launch(tmp_path, small_options(clips, name="halves", **options), 2, "--auto_resume")[0] == 0
+    whole = weights(tmp_path, "whole", 4)
+    assert whole["params"]["norm.num_batches_tracked"] == 4
+    assert_same_weights(whole, weights(tmp_path, "halves", 4))
+    assert rows(tmp_path, "whole") == rows(tmp_path, "halves")
+
+
+def test_processes_that_see_different_experiments_are_told(tmp_path, clips):
+    """As on machines without a common folder."""
+    options = small_options(clips, train__total_iter=2, logger__save_checkpoint_freq=2, datasets__val=None)
+    assert launch(tmp_path, options, 2)[0] == 0
+    options["train"]["total_iter"] = 3
+    file = write_options(tmp_path, options)
+    (tmp_path / "elsewhere").mkdir()
+    command = [sys.executable, "-m", "vsr.train", "-opt", str(file), "--auto_resume", "--resume_mode", "new_schedule"]
+    here = {"MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    running = []
+    for rank, folder in enumerate((tmp_path, tmp_path / "elsewhere")):
+        environment = {**os.environ, **here, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        running.append(subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        assert "from different iterations, [0, 2]: each has to see the same" in process.communicate(timeout=120)[1]
+        assert process.returncode == 2
 
 
 def test_more_processes_than_frames_validate(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from training import assert_same_weights, log_of, rows, small_options, weights, write_options
 
 from vsr.data.stores import FolderStore
+from vsr.evaluation import validation
 from vsr.ops import ModulatedDeformConvPack
 from vsr.train import main
 from vsr.trainers import trainer
@@ -23,6 +24,9 @@ pytestmark = pytest.mark.usefixtures("in_tmp_path")
 @pytest.fixture
 def train(tmp_path):
     return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
+
+
+BATCH_NORM = {"network_g": {"type": "BatchNormNetwork"}, "imports": ["batch_norm_network"]}
 
 
 # freezing -------------------------------------------------------------------------------------------------------------
@@ -225,6 +229,15 @@ def test_a_compiled_network_computes_the_same(tmp_path, clips, train, monkeypatc
         torch.testing.assert_close(compiled["params"][name], value, rtol=1e-3, atol=2e-5)
 
 
+def test_a_compiled_network_is_thawed_too(tmp_path, clips, train, monkeypatch):
+    """What was compiled while most of the network was frozen computes no gradients of it."""
+    plain = final_weights(tmp_path, train, clips, "plain", train__tsa_iter=2)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    compiled = final_weights(tmp_path, train, clips, "compiled", train__tsa_iter=2, train__compile=True)
+    for name, value in plain["params"].items():
+        torch.testing.assert_close(compiled["params"][name], value, rtol=1e-3, atol=2e-5)
+
+
 # healing --------------------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +265,15 @@ def test_a_bad_step_is_skipped_and_told(tmp_path, clips, train, monkeypatch):
     assert "iteration 2 skipped: loss nan" in log_of(tmp_path)
 
 
+def test_nothing_remains_of_a_bad_step(tmp_path, clips, train, monkeypatch):
+    """BatchNorm has taken its mean before the loss is known."""
+    spoil(monkeypatch, {2})
+    train(small_options(clips, train__total_iter=3, logger__save_checkpoint_freq=1, **BATCH_NORM))
+    first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
+    assert_same_weights({"params": first}, {"params": second})
+    assert second["norm.num_batches_tracked"] == 1 and third["norm.num_batches_tracked"] == 2
+
+
 def test_many_bad_steps_end_training_with_the_batch(tmp_path, clips, train, monkeypatch):
     spoil(monkeypatch, range(3, 100))
     with pytest.raises(UserError, match="training diverged: 3 steps in a row"):
@@ -266,6 +288,7 @@ def test_many_bad_steps_end_training_with_the_batch(tmp_path, clips, train, monk
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError('torch_call_dispatcher("aten::empty", …) API call failed at …/ops.h, line 30'),  # in our kernels
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clips, train, monkeypatch, error):
@@ -282,6 +305,46 @@ def test_running_out_of_memory_at_once_has_saved_nothing(clips, train, monkeypat
     spoil(monkeypatch, {1}, torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(UserError, match=r"in iteration 1\.[\s\S]*Nothing is saved yet"):
         train(small_options(clips))
+    assert not states(Path("experiments/small"))
+
+
+def test_a_validation_that_runs_out_of_memory_loses_no_iteration(tmp_path, clips, train, monkeypatch):
+    train(small_options(clips, name="whole", val__val_freq=4))
+
+    def restore_all(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "restore_all", restore_all)
+        with pytest.raises(
+            UserError, match=r"validating after iteration 4\.[\s\S]*datasets\.val[\s\S]*4\.state is saved"
+        ):
+            train(small_options(clips, val__val_freq=4))
+    train(small_options(clips, val__val_freq=4), "--auto_resume")
+    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
+    assert rows(tmp_path, "whole") == rows(tmp_path, "small")
+
+
+def test_a_state_is_saved_before_a_validation_that_may_fail(clips, train, monkeypatch):
+    """Also where nothing is known of the failure."""
+
+    def restore_all(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(validation, "restore_all", restore_all)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        train(small_options(clips, val__val_freq=4, logger__save_checkpoint_freq=4))
+    assert [int(file.stem) for file in states(Path("experiments/small"))] == [4]
+
+
+def test_running_out_of_memory_in_the_update_saves_nothing_of_it(tmp_path, clips, train, monkeypatch):
+    def step(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        with pytest.raises(UserError, match=r"in iteration 1\.[\s\S]*Nothing is saved yet"):
+            train(small_options(clips))
     assert not states(Path("experiments/small"))
 
 
@@ -353,7 +416,8 @@ def test_offsets_are_shown_as_curves(tmp_path, clips, train):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"logger__wandb": {"project": "p"}}, "pip install wandb"),
+        ({"logger__wandb": {"project": "p"}, "logger__use_tb_logger": True}, "pip install wandb"),
+        ({"logger__wandb": {"project": "p"}}, "logger.use_tb_logger is false: make it true"),
         ({"logger__visdom": {"port": 7097}}, "pip install visdom"),
     ],
 )

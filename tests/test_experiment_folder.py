@@ -114,6 +114,15 @@ def test_curves_and_tables_that_cannot_be_written_stop_training_or_not_as_told(t
                 record.scalars(1, {"loss": 1.0})
 
 
+def test_an_error_that_comes_up_while_saving_is_no_full_disk(tmp_path, monkeypatch):
+    def write(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "save", write)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        checkpoint.save(tmp_path / "1.state", {})
+
+
 def test_torch_failing_to_write_is_one_message_and_leaves_nothing_behind(tmp_path, clips):
     code = (
         "import resource, runpy, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

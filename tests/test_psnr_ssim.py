@@ -85,14 +85,14 @@ def test_channels_are_blue_green_red():
     blue[..., 0] = 255
     red[..., 2] = 255
     for image, weight in ((blue, 24.966), (red, 65.481)):
-        assert calculate_psnr(image, black, 0, True) == pytest.approx(20 * math.log10(255 / weight))
+        assert calculate_psnr(image, black, 0, test_y_channel=True) == pytest.approx(20 * math.log10(255 / weight))
 
 
 def test_equal_images_are_infinitely_good():
     x, _ = pair((16, 16, 3))
     for use_y in (False, True):
-        assert calculate_psnr(x, x, 0, use_y) == math.inf
-        assert calculate_ssim(x, x, 0, use_y) == pytest.approx(1)
+        assert calculate_psnr(x, x, 0, test_y_channel=use_y) == math.inf
+        assert calculate_ssim(x, x, 0, test_y_channel=use_y) == pytest.approx(1)
 
 
 def test_ssim_of_two_constant_images():
@@ -126,8 +126,8 @@ def test_keywords_are_those_of_basicsr():
 def test_inputs_are_left_as_they_are():
     x, y = pair((16, 16, 3), np.float64)
     before = x.copy(), y.copy()
-    calculate_ssim(x, y, 0, True)
-    calculate_psnr(x, y, 0, True)
+    calculate_ssim(x, y, 0, test_y_channel=True)
+    calculate_psnr(x, y, 0, test_y_channel=True)
     np.testing.assert_array_equal(x, before[0])
     np.testing.assert_array_equal(y, before[1])
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from vsr.ops.backend import BackendError
 from vsr.utils import clock, place, random_state
 from vsr.utils.errors import UserError, exit_cleanly, tell
 from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
@@ -62,7 +63,8 @@ def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
         (FileExistsError(errno.EEXIST, "File exists", "experiments"), 2, "experiments: a file stands where a folder"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "log"), 2, "log: a folder stands where a file is needed"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 2, "aaa: the name is too long"),
-        (ValueError("VSR_OPS=foo: expected one of …"), 2, "error: VSR_OPS=foo"),
+        (BackendError("VSR_OPS=foo: expected one of …"), 2, "error: VSR_OPS=foo"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), 2, "lower num_worker_per_gpu"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from vsr import config
@@ -28,7 +29,7 @@ from vsr.evaluation.report import (
     warn_of_other_frames,
     write_results,
 )
-from vsr.evaluation.restoration import Restored, baselines, measure, network_restorer, restore_all
+from vsr.evaluation.restoration import Restored, baselines, measure_all, network_restorer, restore_all
 from vsr.evaluation.scores import FrameScore, average
 from vsr.ops.backend import announce
 from vsr.registry import task_of
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logger.info("note: %s", note)
 
         announce(place.device.type)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # numbers of full precision
         network = options.network_g()
         weights = read_weights(file, key, prefer="params_ema")
         checkpoint.load_weights(network, weights, file)  # all of them, or the numbers would be another network's
@@ -121,9 +123,10 @@ def test_restoration(
     scores: list[FrameScore] = []
     started = time.perf_counter()
     title = entry.name if options.val.pbar and place.is_main else None
-    restored_all = restore_all(methods, dataset, entry.loader.num_worker_per_gpu, title, place)
-    for number, restored in zip(place.share(len(dataset)), restored_all, strict=True):
-        scores += measure(restored, options.val.metrics)
+    frames = restore_all(methods, dataset, entry.loader.num_worker_per_gpu, title, place)
+    measured = measure_all(frames, options.val.metrics)
+    for number, (restored, own) in zip(place.share(len(dataset)), measured, strict=True):
+        scores += own
         if options.val.save_img or not has_gt:
             save_frame(folder, entry.name, restored, options.val.suffix)
         if number == shown:
@@ -160,7 +163,8 @@ def test_prediction(
         scores += prediction.measure(predicted)
         if options.val.save_img or save_weights:
             write_pictures(folder / "visualization" / entry.name, number, predicted)
-        examples += [predicted] * (number in shown)
+        if number in shown:
+            examples.append(predicted)
     scores, examples = from_all_ranks(scores, place), from_all_ranks(examples, place)
     if examples and place.is_main:
         write_image(picture_file(folder, entry.name), prediction_comparison(examples))

@@ -22,12 +22,13 @@ from vsr.trainers.prefetch import prefetched
 from vsr.trainers.resume import check_training_set, differences, training_set_of
 from vsr.trainers.run import Run
 from vsr.trainers.state import load_state
+from vsr.trainers.trainer import Trainer
 from vsr.utils import random_state
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_text_atomically
 from vsr.utils.log import logger, start_log
 from vsr.utils.memory import keep_freed_memory
-from vsr.utils.place import Place, take_place
+from vsr.utils.place import Place, from_all_ranks, take_place
 from vsr.utils.sole_use import sole_use
 from vsr.utils.weight_files import read, read_weights
 
@@ -56,28 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         introduce(options, place)
         announce(place.device.type)
 
-        random_state.seed(options.manual_seed)
-        network = options.network_g()
-        logger.info("%s: %s parameters", type(network).__name__, f"{sum(p.numel() for p in network.parameters()):,}")
-        path, loaded = options.path, []
-        if found is not None and args.resume_mode == "weights":
-            match = checkpoint.load_weights(network, found.state["network"], found.file, path.strict_load_g)
-            loaded = found.state["loaded"] or match.matched
-        elif found is None and path.pretrain_network_g:
-            file = Path(path.pretrain_network_g)
-            weights = read_weights(file, path.param_key_g)
-            loaded = checkpoint.load_weights(network, weights, file, path.strict_load_g).matched
-
-        resumed = None if args.resume_mode == "weights" else found
-        run = make_run(options, place, folder, loaded)
-        if resumed is not None and "training_set" in resumed.state:  # older states do not know
-            check_training_set(
-                resumed.file, resumed.state["training_set"], run.training_set, args.resume_mode != "exact"
-            )
-        trainer = options.trainer(network, run, train=options.train)
-        if resumed is not None:
-            load_state(trainer, resumed.state, keep_rates=args.resume_mode == "exact")
-            logger.info("resumed from %s at iteration %d", resumed.file, trainer.iteration)
+        trainer = make_trainer(options, place, folder, found, args.resume_mode)
+        del found  # of three to four times the network's size
         trainer.fit()
     return 0
 
@@ -175,6 +156,40 @@ def introduce(options: Options, place: Place) -> None:
             "num_gpu is %d, but %d process(es) run; torchrun --nproc_per_node=%d -m vsr.train … starts as many",
             *(options.num_gpu, place.world_size, options.num_gpu),
         )
+
+
+def make_trainer(options: Options, place: Place, folder: Path, found: checkpoint.Found | None, mode: str) -> Trainer:
+    """Returns the trainer with the weights, or the state, to go on from.
+
+    Raises:
+        UserError: these do not fit, or another process goes on from elsewhere.
+    """
+    random_state.seed(options.manual_seed)
+    network = options.network_g()
+    logger.info("%s: %s parameters", type(network).__name__, f"{sum(p.numel() for p in network.parameters()):,}")
+    path, loaded = options.path, []
+    if found is not None and mode == "weights":
+        match = checkpoint.load_weights(network, found.state["network"], found.file, path.strict_load_g)
+        loaded, found = found.state["loaded"] or match.matched, None
+    elif found is None and path.pretrain_network_g:
+        file = Path(path.pretrain_network_g)
+        weights = read_weights(file, path.param_key_g)
+        loaded = checkpoint.load_weights(network, weights, file, path.strict_load_g).matched
+
+    run = make_run(options, place, folder, loaded)
+    if found is not None and "training_set" in found.state:  # older states do not know
+        check_training_set(found.file, found.state["training_set"], run.training_set, mode != "exact")
+    trainer = options.trainer(network, run, train=options.train)
+    if found is not None:
+        load_state(trainer, found.state, keep_rates=mode == "exact")
+        logger.info("resumed from %s at iteration %d", found.file, trainer.iteration)
+    iterations = from_all_ranks([trainer.iteration], place)
+    if len(set(iterations)) > 1:
+        raise UserError(
+            f"the processes would go on from different iterations, {sorted(set(iterations))}: each has to see the same "
+            f"{folder}; start them in a folder that the machines share"
+        )
+    return trainer
 
 
 def make_run(options: Options, place: Place, folder: Path, loaded: list[str]) -> Run:

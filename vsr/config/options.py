@@ -137,7 +137,8 @@ class LoggerOptions:
         keep_state_every: older states whose iteration is a multiple of this are kept too; null keeps none.
         keep_weights: newest weight files that are kept; null keeps all.
         on_failed_write: what to do when something cannot be written while training, say because the disk is full:
-            ``stop`` with a message, or ``go_on`` without it, to make room meanwhile; the last save has to work.
+            ``stop`` with a message, or ``go_on``: continue without it, so that room can be made meanwhile. The last
+            save has to succeed.
         wandb: see WandbOptions.
         visdom: see VisdomOptions; null is off.
     """
@@ -159,6 +160,8 @@ class LoggerOptions:
             _at_least(1, keep_state_every=self.keep_state_every)
         if self.keep_weights is not None:
             _at_least(1, keep_weights=self.keep_weights)
+        if self.wandb.project and not self.use_tb_logger:
+            raise ValueError("logger.wandb shows TensorBoard's curves, and logger.use_tb_logger is false: make it true")
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def _widen_pipe(stream: Any) -> None:
     In Linux's 64 KB a worker and its reader take turns 16 times for a batch of 1 MB, each time waiting for a core: on
     a busy machine that is a third of the speed of packed frames.
     """
-    with suppress(OSError):  # the system may allow less
+    with suppress(OSError, AttributeError):  # the system may allow less; the name is PyTorch's own
         fcntl.fcntl(stream._worker_result_queue._reader.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 

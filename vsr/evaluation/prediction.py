@@ -61,14 +61,15 @@ def predict_all(
     index = share.start
     with tqdm(total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False) as bar:
         for batch in batches(dataset, share, BATCH_SIZE, num_workers):
-            batch = to_device(batch, place.device)
-            output, weights = network(batch["query"], batch["sentences"], index < num_weights)
-            predicted = network.frame_of(output, batch["query"]).float()  # type: ignore[operator]  # a method
+            batch = to_device(batch, torch.device("cpu"))
+            query, sentences = batch["query"].to(place.device), batch["sentences"].to(place.device)
+            output, weights = network(query, sentences, index < num_weights)
+            frames = network.frame_of(output, query).float().cpu()  # type: ignore[operator]  # a method
+            output, weights = output.float().cpu(), [level.float().cpu() for level in weights or []]
             for number in range(len(output)):
-                sample = {k: v[number].cpu() if isinstance(v, Tensor) else v[number] for k, v in batch.items()}
-                shares = [level[number].float().cpu() for level in weights or []] if index < num_weights else []
-                frame, raw = predicted[number].cpu(), output[number].float().cpu()
-                yield index, compare(sample, frame, raw, shares, dataset.test_type)
+                sample = {name: value[number] for name, value in batch.items()}
+                shares = [level[number] for level in weights] if index < num_weights else []
+                yield index, compare(sample, frames[number], output[number], shares, dataset.test_type)
                 index += 1
             bar.update(len(output))
 

@@ -1,6 +1,8 @@
 """Restores every frame of a test set and measures it; training validates with the same code."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -129,6 +131,26 @@ def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
             raise UserError(f"{restored.clip}/{restored.frame} cannot be measured: {error}") from error
         scores.append(FrameScore(method, restored.clip, restored.frame, values))
     return scores
+
+
+def measure_all(frames: Iterable[Restored], metrics: Metrics) -> Iterator[tuple[Restored, list[FrameScore]]]:
+    """Yields each frame with its scores, in order; threads measure while the next frames are restored.
+
+    PSNR and SSIM of a 720p frame take a core about a second, a GPU restores it in a fraction of that.
+
+    Raises:
+        UserError: see measure.
+    """
+    num_threads = torch.get_num_threads()
+    measured: deque[tuple[Restored, Future[list[FrameScore]]]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        for restored in frames:
+            measured.append((restored, pool.submit(measure, restored, metrics)))
+            if len(measured) > num_threads:
+                first, scores = measured.popleft()
+                yield first, scores.result()
+        for restored, scores in measured:
+            yield restored, scores.result()
 
 
 def middle_sample(dataset: TestSet) -> dict[str, Any]:

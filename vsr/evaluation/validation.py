@@ -10,7 +10,7 @@ from vsr.config.options import DatasetOptions, Options
 from vsr.evaluation import prediction
 from vsr.evaluation.pictures import triptych
 from vsr.evaluation.prediction_pictures import example, write_pictures
-from vsr.evaluation.restoration import measure, network_restorer, restore_all
+from vsr.evaluation.restoration import measure_all, network_restorer, restore_all
 from vsr.evaluation.scores import FrameScore, average
 from vsr.trainers.run import Validation
 from vsr.utils.log import logger
@@ -38,8 +38,9 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
         restore = {"network": network_restorer(network, options.scale, place.device)}
         for name, (dataset, num_workers) in opened.items():
             scores: list[FrameScore] = []
-            for restored in restore_all(restore, dataset, num_workers, _title(name, options, place), place):
-                scores += measure(restored, options.val.metrics)
+            frames = restore_all(restore, dataset, num_workers, _title(name, options, place), place)
+            for restored, own in measure_all(frames, options.val.metrics):
+                scores += own
                 images = images or triptych(restored)
                 if stop:
                     break

@@ -11,7 +11,7 @@ _WINDOW_SIZE = 11
 
 
 @register("metric")
-def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, test_y_channel: bool = False) -> float:
+def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, *, test_y_channel: bool = False) -> float:
     """Returns the peak signal-to-noise ratio in dB over all channels jointly; infinite for equal images.
 
     Args:
@@ -29,7 +29,7 @@ def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, test_y_c
 
 
 @register("metric")
-def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int, test_y_channel: bool = False) -> float:
+def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int, *, test_y_channel: bool = False) -> float:
     """Returns the structural similarity, the mean over channels and over pixels whose window lies inside the image.
 
     Args:

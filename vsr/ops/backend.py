@@ -19,6 +19,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from vsr.utils.errors import UserError
+
 Backend = Literal["triton", "compiled", "reference"]  # in the order of preference
 Operator = Literal["deform_conv2d", "local_window_read"]
 
@@ -32,6 +34,10 @@ HOW_TO_BUILD = "build it with: pip install -e . --no-build-isolation (scripts/se
 _MARK = b"\nVSR-BUILD "
 
 logger = logging.getLogger("vsr.ops")
+
+
+class BackendError(UserError, ValueError):
+    """``VSR_OPS`` insists on kernels that cannot run here."""
 
 
 class Library(NamedTuple):
@@ -161,11 +167,11 @@ def require(operator: Operator, device_type: str) -> Backend:
     """Returns the back end of an operator for a kind of device.
 
     Raises:
-        ValueError: ``VSR_OPS`` insists on one that cannot run there.
+        BackendError: ``VSR_OPS`` insists on one that cannot run there.
     """
     choice = choose(operator, device_type)
     if choice.backend is None:
-        raise ValueError(choice.reason)
+        raise BackendError(choice.reason)
     return choice.backend
 
 

@@ -42,8 +42,10 @@ def save(file: Path, content: Mapping[str, Any]) -> None:
     """
     try:
         write_atomically(file, lambda stream: torch.save(dict(content), stream))
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        reason = error if isinstance(error, OSError) else "the disk seems to be full"
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__  # torch hides a full disk behind its own
+        if not isinstance(reason, OSError):
+            raise  # such as a GPU's error of before, which comes up where its memory is read
         raise UserError(f"{file} could not be written: {reason}. Nothing already there was lost.") from error
 
 

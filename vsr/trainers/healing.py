@@ -1,7 +1,8 @@
 """What is said and kept when a step goes wrong."""
 
 import math
-import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,20 +11,36 @@ from torch.amp.grad_scaler import GradScaler
 
 from vsr.data.batch import Batch
 from vsr.trainers import checkpoint
+from vsr.utils import random_state
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
-OUT_OF_MEMORY = """out of memory in iteration {iteration}. These need less of it: train.checkpointing: true; a lower
-datasets.train.batch_size_per_gpu with train.accumulate raised as much; train.amp: bf16. """
+LESS_MEMORY_TO_TRAIN = """These need less of it: train.checkpointing: true; a lower
+datasets.train.batch_size_per_gpu with train.accumulate raised as much; train.amp: bf16."""
+LESS_MEMORY_TO_VALIDATE = """Whole frames are restored, one at a time: validate on smaller ones, or take the data set
+away (datasets.val: ~) and measure the weights with python -m vsr.test where there is more."""
 GO_ON = """{file} is saved:
 --auto_resume goes on, where train.amp has changed together with --resume_mode new_schedule"""
 DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
 {file}. Go on from an earlier state under another name (--set path.resume_state=FILE --set name=NEW --resume_mode
 new_schedule) with a lower train.optim_g.lr or train.dcn_lr_mul, or clip with train.clip_grad_norm"""
 SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
+SIGNS_OF_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # cuBLAS's, cuDNN's
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def remember(network: nn.Module, device: torch.device) -> Callable[[], None]:
+    """Returns a function that puts back what a step without an update changes: buffers, and random generators."""
+    random, buffers = random_state.get_state(device), [buffer.clone() for buffer in network.buffers()]
+
+    def undo() -> None:
+        random_state.set_state(random, device)
+        for own, before in zip(network.buffers(), buffers, strict=True):
+            own.copy_(before)
+
+    return undo
+
+
+def is_out_of_memory(error: Exception) -> bool:
     """Returns whether an error says that the device's or the computer's memory is used up.
 
     Our kernels check their arguments, so that a call of PyTorch's from within them fails for nothing but memory; the
@@ -31,18 +48,29 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """
     text = str(error)
     from_our_kernels = "API call failed" in text and '"aten::' in text
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or from_our_kernels
+    told = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in SIGNS_OF_NO_MEMORY)
+    return told or from_our_kernels
 
 
-def out_of_memory(iteration: int, states: list[Path]) -> UserError:
-    """Returns the message with the remedy.
+@contextmanager
+def out_of_memory_is_told(iteration: int, folder: Path, validating: bool = False) -> Generator[None]:
+    """Turns running out of memory into a message with the remedy.
 
     Args:
-        iteration: the last one that was completed.
-        states: the training's, newest first.
+        iteration: the present one.
+        folder: the experiment's, with the states to go on from.
+        validating: rather than training.
     """
-    text = OUT_OF_MEMORY.format(iteration=iteration + 1)
-    return UserError(text + (GO_ON.format(file=states[0]) if states else "Nothing is saved yet"))
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = LESS_MEMORY_TO_VALIDATE if validating else LESS_MEMORY_TO_TRAIN
+        states = checkpoint.states(folder)
+        saved = GO_ON.format(file=states[0]) if states else "Nothing is saved yet"
+        where = "validating after" if validating else "in"
+        raise UserError(f"out of memory {where} iteration {iteration}. {remedy} {saved}") from error
 
 
 def still_scaling(scaler: GradScaler, loss: float) -> bool:
@@ -61,8 +89,7 @@ def tell_bad_step(iteration: int, in_a_row: int, batches: list[Batch], loss: flo
     )
 
 
-def diverged(folder: Path, iteration: int, steps: int, batches: list[Batch], network: nn.Module) -> UserError:
+def diverged(file: Path, steps: int, batches: list[Batch], network: nn.Module) -> UserError:
     """Returns the message that ends a training, after saving what the last step was made of."""
-    file = folder / f"bad_batch_{iteration}_rank{os.environ.get('RANK', 0)}.pth"
     checkpoint.save(file, {"batches": batches, "network": network.state_dict()})
     return UserError(DIVERGED.format(steps=steps, file=file))

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from vsr.trainers.options import TrainOptions
+from vsr.utils.log import logger
 from vsr.utils.place import Place, over_ranks
 
 
@@ -38,6 +40,17 @@ def read_offsets(network: nn.Module, place: Place) -> list[LayerOffset]:
     return [LayerOffset(name, mean, maximum) for (name, _), (mean, maximum) in zip(layers, values, strict=True)]
 
 
-def worst_offset(offsets: list[LayerOffset]) -> LayerOffset | None:
-    """Returns the layer with the largest mean (NaN counts as largest); None without layers."""
-    return max(offsets, key=lambda offset: math.inf if math.isnan(offset.mean) else offset.mean, default=None)
+def offsets_are_well(offsets: list[LayerOffset], iteration: int, train: TrainOptions) -> bool:
+    """Returns whether every layer's mean offset is below the limit; says so once if not. NaN is above it."""
+    worst = max(offsets, key=lambda offset: math.inf if math.isnan(offset.mean) else offset.mean, default=None)
+    if worst is None or worst.mean <= train.offset_limit:
+        return True
+    logger.warning(
+        "iteration %d: mean offset %.0f pixels in %s, above offset_limit %g: alignment is lost (offset_guard: %s)",
+        iteration,
+        worst.mean,
+        worst.layer,
+        train.offset_limit,
+        train.offset_guard,
+    )
+    return False

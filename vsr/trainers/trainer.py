@@ -10,15 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
-from torch.nn.parallel import DistributedDataParallel
 
 from vsr.config.schema import settings_of
 from vsr.data.batch import Batch, to_device
 from vsr.trainers import checkpoint
 from vsr.trainers.average import update_average
 from vsr.trainers.criterion import criterion
-from vsr.trainers.healing import diverged, is_out_of_memory, out_of_memory, still_scaling, tell_bad_step
-from vsr.trainers.offsets import read_offsets, track_offsets, worst_offset
+from vsr.trainers.healing import (
+    diverged,
+    is_out_of_memory,
+    out_of_memory_is_told,
+    remember,
+    still_scaling,
+    tell_bad_step,
+)
+from vsr.trainers.offsets import offsets_are_well, read_offsets, track_offsets
 from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
 from vsr.trainers.precision import apply_switches, autocast_type
@@ -27,13 +33,12 @@ from vsr.trainers.recorder import Recorder
 from vsr.trainers.run import Run, Validation
 from vsr.trainers.schedules import learning_rate
 from vsr.trainers.state import load_state, state_of
-from vsr.utils import random_state
 from vsr.utils.clock import Clock
 from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told
 from vsr.utils.log import logger
 from vsr.utils.memory import peak_memory
-from vsr.utils.place import any_rank, over_ranks
+from vsr.utils.place import any_rank, data_parallel, over_ranks
 from vsr.utils.signals import StopSignals
 
 
@@ -115,21 +120,26 @@ class Trainer:
                 for batches in clock.wait_for(self.batches()):
                     self.iteration += 1
                     self.samples += self.run.effective_batch
-                    self.enter_phase(batches[0])
-                    self.set_learning_rate()
-                    output, last, is_well = self.step(batches)
+                    with out_of_memory_is_told(self.iteration, self.run.folder):
+                        self.enter_phase(batches[0])
+                        self.set_learning_rate()
+                        output, last, is_well = self.step(batches)
                     record.bar.update(self.iteration - record.bar.n)
                     stopped = any_rank(bool(stop), place)
                     if not is_well and not stopped and self.roll_back(record):
                         break
                     if self.iteration % logs.print_freq == 0:
                         self.log(record, output, last, clock)
+                    saving_is_due = self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total
                     if self.validation_is_due() and not stopped:
-                        with self.saved_on_mistake():
+                        if saving_is_due:
+                            self.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
+                        told = out_of_memory_is_told(self.iteration, self.run.folder, validating=True)
+                        with told, self.saved_on_mistake():
                             self.validate(record, stop)
                         stopped = any_rank(bool(stop), place)
                         clock.start()
-                    if self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total or stopped:
+                    if saving_is_due or stopped:
                         self.save(may_fail=self.iteration < total and not stopped)
                     if stopped:
                         self.model = None
@@ -146,11 +156,15 @@ class Trainer:
 
     @contextmanager
     def saved_on_mistake(self) -> Generator[None]:
-        """Saves a state before a frame that cannot be read ends the training; of several processes only one knows."""
+        """Saves a state before an unreadable frame, or too little memory for a validation, ends the training.
+
+        Of several processes only one knows of it, and saves nothing.
+        """
         try:
             yield
-        except UserError:
-            if self.iteration and self.run.place.world_size == 1:
+        except (UserError, RuntimeError, MemoryError) as error:
+            mendable = isinstance(error, UserError) or is_out_of_memory(error)
+            if mendable and self.iteration and self.run.place.world_size == 1:
                 self.save()
                 logger.info("a state is saved at iteration %d: --auto_resume goes on", self.iteration)
             raise
@@ -173,22 +187,24 @@ class Trainer:
         self.model = self.network
         if self.run.place.world_size > 1:  # DDP notes what needs gradients once, when it is made
             unused = any_rank(self.try_step(batch), self.run.place)
-            self.model = DistributedDataParallel(self.network, find_unused_parameters=unused, broadcast_buffers=False)
+            self.model = data_parallel(self.network, unused)
             if not unused:
                 self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
         if self.train.compile:
             logger.info("compiling: the first steps take minutes")
+            torch.compiler.reset()  # or what was compiled for the phase before, with its gradients, is used again
             self.model = torch.compile(self.model)
 
     def try_step(self, batch: Batch) -> bool:
         """Makes a step that changes nothing; returns whether it left a trained parameter without gradient."""
-        state = random_state.get_state(self.run.place.device)
+        undo = remember(self.network, self.run.place.device)
+        self.model.train()
         with self.autocast():
             loss, _ = self.loss(to_device(batch, self.run.place.device))
         loss.backward()
         unused = any(p.requires_grad and p.grad is None for p in self.network.parameters())
         self.optimizer.zero_grad(set_to_none=True)
-        random_state.set_state(state, self.run.place.device)
+        undo()
         return unused
 
     def set_learning_rate(self) -> None:
@@ -206,31 +222,28 @@ class Trainer:
         looks = self.looks_at_offsets()
         track_offsets(self.network, looks)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros_like(self.loss_sum)
+        undo = remember(self.network, self.run.place.device)
         try:
-            for number, batch in enumerate(batches, start=1):
-                batch = to_device(batch, self.run.place.device)
-                last = number == len(batches) or self.run.place.world_size == 1
-                with nullcontext() if last else self.model.no_sync():
-                    with self.autocast():
-                        part, output = self.loss(batch)
-                    part = part * self.loss_factor()
-                    self.scaler.scale(part).backward()
-                loss += part.detach()
+            loss, output, batch = self.backward(batches)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise self.out_of_memory() from error
+                undo()
+                self.save_step_before()
             raise
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         is_bad = any_rank(not math.isfinite(float(loss + norm)), self.run.place)
-        is_well = not looks or self.offsets_are_well()
+        is_well = not looks or offsets_are_well(read_offsets(self.network, self.run.place), self.iteration, self.train)
+        if looks and is_well:
+            self.well_until = self.iteration
         if is_bad:
+            undo()
             self.bad_steps += 1
             tell_bad_step(self.iteration, self.bad_steps, batches, float(loss), float(norm))
             if self.bad_steps >= self.train.max_bad_steps and not still_scaling(self.scaler, float(loss)):
-                raise diverged(self.run.folder, self.iteration, self.bad_steps, batches, self.network)
+                file = self.run.folder / f"bad_batch_{self.iteration}_rank{self.run.place.rank}.pth"
+                raise diverged(file, self.bad_steps, batches, self.network)
         elif is_well or self.train.offset_guard == "warn":
             if self.train.clip_grad_norm is not None:
                 nn.utils.clip_grads_with_norm_(self.network.parameters(), self.train.clip_grad_norm, norm)
@@ -242,6 +255,24 @@ class Trainer:
                 update_average(self.ema, self.network, self.train.ema_decay)
         self.scaler.update()
         return output.detach(), batch, is_well
+
+    def backward(self, batches: list[Batch]) -> tuple[Tensor, Tensor, Batch]:
+        """Adds up the gradients of a step.
+
+        Returns:
+            Its loss, what the network made of the last batch, and that batch on its device.
+        """
+        loss = torch.zeros_like(self.loss_sum)
+        for number, batch in enumerate(batches, start=1):
+            batch = to_device(batch, self.run.place.device)
+            last = number == len(batches) or self.run.place.world_size == 1
+            with nullcontext() if last else self.model.no_sync():
+                with self.autocast():
+                    part, output = self.loss(batch)
+                part = part * self.loss_factor()
+                self.scaler.scale(part).backward()
+            loss += part.detach()
+        return loss, output, batch
 
     def autocast(self) -> torch.autocast:
         """Returns the context in which losses are computed."""
@@ -255,18 +286,6 @@ class Trainer:
         """Returns whether this iteration looks at the offsets."""
         freq = self.train.offset_freq
         return self.train.offset_guard != "off" and freq > 0 and self.iteration % freq == 0
-
-    def offsets_are_well(self) -> bool:
-        """Returns whether every layer's mean offset is below the limit; says so once if not."""
-        worst = worst_offset(read_offsets(self.network, self.run.place))
-        if worst is None or worst.mean <= self.train.offset_limit:
-            self.well_until = self.iteration
-            return True
-        logger.warning(
-            "iteration %d: mean offset %.0f pixels in %s, above offset_limit %g: alignment is lost (offset_guard: %s)",
-            *(self.iteration, worst.mean, worst.layer, self.train.offset_limit, self.train.offset_guard),
-        )
-        return False
 
     def roll_back(self, record: Recorder) -> bool:
         """Goes back, if asked to, to the newest state that was well: with other data, and half the offsets' rates.
@@ -293,14 +312,13 @@ class Trainer:
         )
         return True
 
-    def out_of_memory(self) -> UserError:
-        """Returns the message with the remedy, after going back to before this step and saving that state."""
+    def save_step_before(self) -> None:
+        """Saves the state that this step began with; parameters, averages and moments have not changed yet."""
         self.optimizer.zero_grad(set_to_none=True)
         self.iteration -= 1
         self.samples -= self.run.effective_batch
         if self.iteration and self.run.place.world_size == 1:  # the other processes are in the middle of the step
             self.save()
-        return out_of_memory(self.iteration, checkpoint.states(self.run.folder))
 
     def log(self, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
         """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""

@@ -22,6 +22,13 @@ REMEDIES = {  # for what the system refuses
 }
 
 
+LOST_WORKER = "DataLoader worker (pid"  # how PyTorch's message begins; it may come up anywhere in the program
+WHY_A_WORKER_IS_LOST = (
+    "If nobody stopped it, memory ran out: lower num_worker_per_gpu, num_prefetch_queue or the batch. A training goes on "
+    "from its last state with --auto_resume."
+)
+
+
 class UserError(Exception):
     """A mistake in options, data or usage; its text says what was got, what was expected and what to do."""
 
@@ -43,10 +50,10 @@ def exit_cleanly(main: Callable[[], int | None]) -> None:
     except UserError as error:
         tell(error)
         sys.exit(2)
-    except ValueError as error:
-        if not str(error).startswith("VSR_OPS="):  # from deep in a network: kernels that cannot run were insisted on
+    except RuntimeError as error:
+        if LOST_WORKER not in str(error):
             raise
-        tell(UserError(str(error)))
+        tell(UserError(f"{' '.join(str(error).split())} {WHY_A_WORKER_IS_LOST}"))
         sys.exit(2)
     except OSError as error:
         if error.errno not in REMEDIES:

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from vsr.utils.errors import UserError, tell
 from vsr.utils.log import logger
@@ -116,6 +117,19 @@ def connect(device: torch.device, backend: str | None, rank: int, world_size: in
                 remedy = remedy.format(port=os.environ["MASTER_PORT"])
                 raise UserError(f"the processes of this run cannot be connected: {remedy}") from None
         raise
+
+
+def data_parallel(network: nn.Module, find_unused: bool) -> DistributedDataParallel:
+    """Returns the network as the processes train it together.
+
+    Args:
+        network: on this process's device.
+        find_unused: whether a step may leave parameters without gradient.
+    """
+    # What a network keeps beside parameters, such as BatchNorm's means, is the main process's everywhere: it is what a
+    # state holds. (EDVR keeps nothing.)
+    keeps_more = len(network.state_dict()) > len(list(network.parameters()))
+    return DistributedDataParallel(network, find_unused_parameters=find_unused, broadcast_buffers=keeps_more)
 
 
 def _leave_together() -> None:
