@@ -43,7 +43,7 @@ def apply_switches(network: nn.Module, train: TrainOptions, device: torch.device
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch warns of every matrix product
-        torch.utils.deterministic.fill_uninitialized_memory = False  # it finds reads of such memory; there are none
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only finds mistakes
     if train.checkpointing:
         for block in blocks(network):
             block.forward = partial(_recomputed, block.forward)

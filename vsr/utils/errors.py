@@ -24,8 +24,8 @@ REMEDIES = {  # for what the system refuses
 
 LOST_WORKER = "DataLoader worker (pid"  # how PyTorch's message begins; it may come up anywhere in the program
 WHY_A_WORKER_IS_LOST = (
-    "If nobody stopped it, memory ran out: lower num_worker_per_gpu, num_prefetch_queue or the batch. A training goes on "
-    "from its last state with --auto_resume."
+    "If nobody stopped it, memory ran out: lower num_worker_per_gpu, num_prefetch_queue or the batch. --auto_resume "
+    "resumes a training from its last state."
 )
 
 
