@@ -12,6 +12,7 @@ from training import predictor_options, rows, small_options
 from videos import make_humaneva
 
 from vsr import config
+from vsr import test as tester
 from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
 from vsr.train import main as train
@@ -157,3 +158,40 @@ def test_modules_that_cannot_be_imported_are_told(tmp_path, clips, monkeypatch, 
     with pytest.raises(UserError, match=message) as caught:
         config.load(file)
     assert "1 mistake in" in str(caught.value)
+
+
+OWN_NEXT_FRAME_DATA = """
+import torch
+from torch.utils.data import Dataset
+from vsr.registry import register
+
+
+@register("dataset")
+class Drifting(Dataset):
+    task, test_type, input_size = "next-frame", "nextframe", 3
+
+    def __init__(self, count: int = 6) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        frames = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(index)).repeat(5, 1, 1, 1)
+        sample = {"sentences": frames[:3], "query": frames[3], "next": frames[4], "target": frames[4]}
+        return {**sample, "key": f"clip/{index}", "clip": "clip", "action": "", "camera": ""}
+"""
+
+
+def test_a_next_frame_data_set_of_ones_own_is_trained_and_tested(tmp_path, monkeypatch):
+    (tmp_path / "my_frames.py").write_text(OWN_NEXT_FRAME_DATA)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = predictor_options(tmp_path, imports=["my_frames"], train__total_iter=1)
+    options["datasets"] = {phase: {"type": "Drifting", "num_worker_per_gpu": 0} for phase in ("train", "val")}
+    file = tmp_path / "options.yml"
+    file.write_text(yaml.safe_dump(options))
+    assert train(["-opt", str(file)]) == 0
+    assert tester.main(["-opt", str(file)]) == 0
+    (results,) = (tmp_path / "experiments" / "small" / "Results").iterdir()
+    assert results.name == "Drifting"

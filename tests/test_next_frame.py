@@ -283,6 +283,14 @@ def test_options_that_contradict_each_other_are_told(tmp_path, root, change, mes
         config.load(write_options(tmp_path, predictor_options(root, **change)))
 
 
+def test_testing_on_what_is_trained_on_is_noted(tmp_path, root):
+    options = predictor_options(root)
+    assert not any("list_file" in note for note in config.load(write_options(tmp_path, options)).notes)
+    options["datasets"]["val"]["list_file"] = options["datasets"]["train"]["list_file"]
+    notes = config.load(write_options(tmp_path, options)).notes
+    assert "datasets.val.list_file is that of datasets.train: what is measured is what was trained on" in notes
+
+
 def test_augmentation_cannot_be_left_to_the_gpu(tmp_path):
     options = predictor_options(make_humaneva(tmp_path / "frames"), datasets__train__augment_on_gpu=True)
     with pytest.raises(UserError, match=r"datasets\.train\.augment_on_gpu: HumanEvaDataset has no augmentation"):

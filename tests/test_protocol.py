@@ -25,6 +25,7 @@ def test_vid4_is_measured_on_luma():
         ({"padding": "replicate"}, "reds4-rgb+replicate"),
         ({"crop_border": 2, "padding": "circle", "frames_per_clip": [1]}, "reds4-rgb+1clips1frames+crop2+circle"),
         ({"test_y_channel": True}, "reds4-y"),
+        ({"is_bd": True}, "reds4-rgb+bd"),
     ],
 )
 def test_a_setting_that_is_not_the_published_one_shows_in_the_name(settings, name):

@@ -195,8 +195,32 @@ def test_a_database_that_was_copied_in_part_is_refused_not_read_until_the_proces
     file = tmp_path / "gt.lmdb" / "data.mdb"
     shutil.copytree(tmp_path / "gt.lmdb", tmp_path / "copy.lmdb")  # a copy, since the original is open in this process
     os.truncate(tmp_path / "copy.lmdb" / "data.mdb", int(part * file.stat().st_size))
-    with pytest.raises(ValueError, match=r"copy\.lmdb' is truncated: data\.mdb has \d+ of at least \d+ bytes"):
+    with pytest.raises(ValueError, match=r"copy\.lmdb' is truncated: data\.mdb has \d+ of \d+ bytes"):
         open_store(tmp_path / "copy.lmdb", IOBackend("lmdb")).read("000/000000000")
+
+
+def test_a_cut_off_last_page_is_noticed_where_earlier_pages_were_given_up(tmp_path):
+    """As in what is written a few frames at a time: the pages in use are fewer than those of the file."""
+    folder, copy = tmp_path / "gt.lmdb", tmp_path / "copy.lmdb"
+    with lmdb.open(str(folder), map_size=1 << 26) as database:
+        for number in range(40):
+            with database.begin(write=True) as transaction:
+                transaction.put(f"000/{number:08d}".encode(), bytes(10_000))
+    shutil.copytree(folder, copy)
+    os.truncate(copy / "data.mdb", (copy / "data.mdb").stat().st_size - 4096)
+    with pytest.raises(ValueError, match=r"copy\.lmdb' is truncated"):
+        open_store(copy, IOBackend("lmdb")).clips()
+
+
+def test_a_damaged_page_is_an_error_of_the_frame(clips, tmp_path):
+    make_lmdb(tmp_path / "gt.lmdb", png_bytes(clips))
+    shutil.copytree(tmp_path / "gt.lmdb", tmp_path / "copy.lmdb")
+    file = tmp_path / "copy.lmdb" / "data.mdb"
+    content = np.fromfile(file, np.uint8).reshape(-1, 4096)
+    content[2:, 8:16] = 255  # numbers and kinds of the pages
+    content.tofile(file)
+    with pytest.raises(ValueError, match=r"copy\.lmdb' is damaged at '000/00000000'.*copy or pack it again"):
+        open_store(tmp_path / "copy.lmdb", IOBackend("lmdb")).read("000/00000000")
 
 
 def test_one_database_under_two_names_is_opened_once(clips, tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
 """The stream of training samples is the same, whoever reads it: any number of workers and processes, after any stop."""
 
+import multiprocessing
 import shutil
 import subprocess
 import sys
 from itertools import islice
+from multiprocessing.reduction import ForkingPickler
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from synthetic import make_clips, moving_texture
 from torch.utils.data import DataLoader
 
-from vsr.data import REDSDataset, SampleKey, TrainSampler, Vimeo90KDataset, loader
+from vsr.data import REDSDataset, SampleKey, TrainSampler, VideoTestDataset, Vimeo90KDataset, loader
 from vsr.data.batch import to_device
 from vsr.data.imresize import imresize
 from vsr.data.loader import batches as loaded_batches
@@ -100,6 +102,24 @@ def test_a_batch_lies_in_the_workers_pipe_whole(dataset, monkeypatch):
     monkeypatch.setattr(loader.fcntl, "fcntl", lambda *arguments: sizes.append(fcntl(*arguments)))
     next(loaded_batches(dataset, TrainSampler(len(dataset)), BATCH, 1))
     assert sizes == [1 << 20]
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_workers_use_no_shared_memory(dataset, clips, monkeypatch, batch_size):
+    """Where it is full, as it soon is in a container, PyTorch's loader waits for ever."""
+    used = multiprocessing.Value("i", 0)
+    reduce = ForkingPickler._extra_reducers[torch.Tensor]
+
+    def count(tensor):
+        used.value += 1
+        return reduce(tensor)
+
+    monkeypatch.setitem(ForkingPickler._extra_reducers, torch.Tensor, count)
+    source = dataset if batch_size else VideoTestDataset(clips.lq, clips.gt, scale=4)
+    sampler = TrainSampler(len(dataset)) if batch_size else range(4)
+    read = list(islice(loaded_batches(source, sampler, batch_size, num_workers=1), 4))
+    assert all(isinstance(sample["lq"], torch.Tensor) for sample in read)
+    assert used.value == 0
 
 
 def test_a_bad_frame_in_a_worker_is_one_message(damaged):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -77,6 +78,20 @@ def test_frames_are_saved_when_asked_for(trained):
     assert cv2.imread(str(saved)).shape == (60, 72, 3)
     picture = cv2.imread(str(folder / "results" / "saved" / "visualization" / "clips_comparison.png"))
     assert picture.shape[1] > 4 * 60
+
+
+def test_frames_of_an_earlier_test_are_reported(trained, capsys):
+    folder, _, file = trained
+    command = ["-opt", str(file), "--set", "val.save_img=true", "--set", "name=again"]
+    command += ["--weights", "experiments/small/models/net_g_1.pth"]
+    main(command)
+    assert "frames of earlier tests" not in capsys.readouterr().out
+    old = folder / "results" / "again" / "visualization" / "clips" / "009" / "00000000.png"
+    old.parent.mkdir()
+    old.touch()
+    os.utime(old, (0, 0))
+    main(command)
+    assert "also holds 1 frames of earlier tests, such as 009/00000000.png" in capsys.readouterr().out
 
 
 def test_without_ground_truth_frames_are_restored_and_saved(trained):

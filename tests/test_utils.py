@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from vsr.evaluation.images import write_image
 from vsr.ops.backend import BackendError
 from vsr.utils import clock, place, random_state
 from vsr.utils.errors import UserError, exit_cleanly, tell
@@ -83,6 +85,21 @@ def test_our_own_mistakes_are_not_hidden():
         exit_cleanly(lambda: 1 // 0)
     with pytest.raises(FileNotFoundError):
         exit_cleanly(lambda: os.stat("/nonexistent"))
+
+
+@pytest.mark.parametrize("limit", [0, 4096, 9000])
+def test_an_image_that_does_not_fit_on_the_disk_is_an_error_and_no_file(tmp_path, limit):
+    """Some of these remain in a buffer until the file is closed."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)  # 11 KB
+    former, (_, hard) = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_image(tmp_path / "frame.png", noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        signal.signal(signal.SIGXFSZ, former)
+    assert not list(tmp_path.iterdir())
 
 
 LOGS = """

@@ -127,7 +127,7 @@ def test_a_copy_through_pickle_reads_the_same(roots, films):
     np.testing.assert_array_equal(copy.read("walk/00000001"), films["walk"][1][..., ::-1])
 
 
-def test_what_counts_as_videos(roots, tmp_path):
+def test_what_counts_as_videos(roots, tmp_path, caplog):
     assert holds_videos(roots / "videos" / "gt")
     assert holds_videos(roots / "videos" / "gt" / "walk.avi")
     assert not holds_videos(roots / "folders" / "gt")
@@ -136,7 +136,13 @@ def test_what_counts_as_videos(roots, tmp_path):
     shutil.copytree(roots / "folders" / "lq", tmp_path / "mixed")
     shutil.copy(roots / "videos" / "lq" / "walk.avi", tmp_path / "mixed")  # beside folders of frames it is no clip
     assert not holds_videos(tmp_path / "mixed")
+    assert "1 videos are not, such as walk.avi" in caplog.text
     assert [clip.name for clip in VideoTestDataset(str(tmp_path / "mixed")).clips] == ["clip 2", "walk"]
+    shutil.copytree(roots / "videos" / "gt", tmp_path / "videos")
+    for name in (".hidden", "empty"):
+        (tmp_path / "videos" / name).mkdir()
+    (tmp_path / "videos" / ".hidden" / "a").touch()
+    assert holds_videos(tmp_path / "videos")
 
 
 def test_bad_videos_are_named(roots, tmp_path):

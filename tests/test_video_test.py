@@ -208,6 +208,23 @@ def test_sides_that_do_not_match_are_named(copy):
         VideoTestDataset(copy.lq, copy.gt)
 
 
+def test_other_numbers_are_other_frames(copy):
+    """And not another naming scheme; leading zeros are."""
+    for file in sorted(copy.gt.glob("*/*.png"), reverse=True):
+        file.rename(file.with_name(f"{int(file.stem)}.png"))
+    assert VideoTestDataset(copy.lq, copy.gt).clips[0].gt_frames[:2] == ("0", "1")
+    for file in sorted(copy.gt.glob("*/*.png"), reverse=True):
+        file.rename(file.with_name(f"{int(file.stem) + 8:08d}.png"))
+    with pytest.raises(ValueError, match=r"6 GT frames .* 6 LQ frames .* do not match"):
+        VideoTestDataset(copy.lq, copy.gt)
+
+
+def test_ground_truth_that_is_not_tested_is_reported(copy, caplog):
+    shutil.rmtree(copy.lq / "001")
+    assert len(VideoTestDataset(copy.lq, copy.gt)) == 6
+    assert "1 clips of dataroot_gt" in caplog.text and "such as '001': they are not tested" in caplog.text
+
+
 def test_sizes_that_do_not_match_are_named_when_built_or_when_read(copy):
     with pytest.raises(ValueError, match=r"GT is not 2 x LQ: .* is 32 x 48 and .* is 8 x 12; check scale"):
         VideoTestDataset(copy.lq, copy.gt, scale=2)

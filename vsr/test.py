@@ -121,7 +121,7 @@ def test_restoration(
     has_gt = dataset.gt is not None
     shown = len(dataset) // 2
     scores: list[FrameScore] = []
-    started = time.perf_counter()
+    started, at = time.perf_counter(), time.time()
     title = entry.name if options.val.pbar and place.is_main else None
     frames = restore_all(methods, dataset, entry.loader.num_worker_per_gpu, title, place)
     measured = measure_all(frames, options.val.metrics)
@@ -136,6 +136,8 @@ def test_restoration(
     if save_weights and place.is_main:
         logger.info("%s: pictures of the memory's weights in %s", entry.name, folder / "weights" / entry.name)
     logger.info("%s: %d frames in %.0f s (%.2f s per frame)", entry.name, len(dataset), seconds, seconds / len(dataset))
+    if place.is_main:
+        tell_of_other_frames(folder / "visualization" / entry.name, before=at)
     if not has_gt:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, folder / "visualization")
         return scores, {"protocols": {}, "scores": {}}
@@ -175,6 +177,18 @@ def test_prediction(
         logger.warning("%s: %s", entry.name, prediction.standing(overall))
     labels = {f"scores_by_{by}": means[by] for by in ("action", "camera")}
     return scores, {"protocol": prediction.PROTOCOL, "scores": means["clip"], **labels}
+
+
+def tell_of_other_frames(folder: Path, before: float) -> None:
+    """Warns of frames that were not restored now: they would pass for this network's."""
+    others = sorted(file for file in folder.rglob("*.png") if file.stat().st_mtime < before)
+    if others:
+        logger.warning(
+            "%s also holds %d frames of earlier tests, such as %s: remove the folder to keep only new ones",
+            folder,
+            len(others),
+            others[0].relative_to(folder),
+        )
 
 
 def save_frame(folder: Path, dataset: str, restored: Restored, suffix: str | None) -> None:

@@ -39,6 +39,7 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
         else:
             networks += [result] if kind == "arch" else []
     _compare_phases(report)
+    _compare_lists(report)
     for network in networks:
         _compare_tasks(network, options, report)
         _compare_with_network(network, report.shared.get("scale", 4), report)
@@ -104,6 +105,15 @@ def compare_schedule(train: Any) -> list[str]:
     if isinstance(lowest, int | float) and isinstance(rate, int | float) and lowest > rate:
         notes.append(f"train.scheduler.eta_min is {lowest:g}, above train.optim_g.lr, {rate:g}: the rate rises")
     return notes
+
+
+def _compare_lists(report: Report) -> None:
+    """Notes test sets of the clips that are trained on."""
+    lists = {path: settings_of(part).get("list_file") for path, kind, part in report.components if kind == "dataset"}
+    trained_on = lists.pop("datasets.train", None)
+    for path, file in lists.items():
+        if file is not None and file == trained_on:
+            report.notes.append(f"{path}.list_file is that of datasets.train: what is measured is what was trained on")
 
 
 def _compare_tasks(network: Any, options: dict[str, Any], report: Report) -> None:

@@ -5,6 +5,8 @@ A frame's key is its clip and its name without suffix: "000/00000014".
 
 import os
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -206,7 +208,10 @@ class LmdbStore:
             return bytes(self._value(transaction, key))
 
     def _value(self, transaction: lmdb.Transaction, key: str) -> bytes | memoryview:
-        value = transaction.get(self._keys.get(key, key.encode()))
+        try:
+            value = transaction.get(self._keys.get(key, key.encode()))
+        except lmdb.Error as error:
+            raise ValueError(f"LMDB '{self.root}' is damaged at '{key}': {error}; copy or pack it again") from error
         if value is None:
             raise FileNotFoundError(f"LMDB '{self.root}' has no frame '{key}'")
         return value
@@ -225,6 +230,15 @@ def natural_order(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
+# Touches the end of every value; a value's pages lie behind each other.
+_READ_ALL = """
+import lmdb, sys
+with lmdb.open(sys.argv[1], readonly=True, lock=False).begin(buffers=True) as transaction:
+    for _, value in transaction.cursor():
+        value[-1:].tobytes()
+"""
+
+
 @lru_cache(maxsize=16)
 def _environment(folder: Path) -> lmdb.Environment:
     """Returns the open database; LMDB allows each process to open it once.
@@ -237,14 +251,12 @@ def _environment(folder: Path) -> lmdb.Environment:
         usage = environment.stat()
     except lmdb.Error as error:
         raise ValueError(f"LMDB '{folder}' cannot be read: {error}") from error
-    num_pages = 2 + usage["branch_pages"] + usage["leaf_pages"] + usage["overflow_pages"]
+    expected = (environment.info()["last_pgno"] + 1) * usage["psize"]
     size = (folder / "data.mdb").stat().st_size
-    if size < num_pages * usage["psize"]:  # to read a page that is not there would end the process without a word
+    # To read a page that is not there would end the process without a word. After deletions, unused ones may not be.
+    if size < expected and subprocess.run([sys.executable, "-c", _READ_ALL, folder], check=False).returncode:
         environment.close()
-        raise ValueError(
-            f"LMDB '{folder}' is truncated: data.mdb has {size} of at least {num_pages * usage['psize']} bytes; "
-            "copy it again"
-        )
+        raise ValueError(f"LMDB '{folder}' is truncated: data.mdb has {size} of {expected} bytes; copy it again")
     return environment
 
 
@@ -259,8 +271,11 @@ def _listed_keys(root: Path) -> list[str]:
     if meta_info.is_file():
         lines = read_text(meta_info).splitlines()
         return [os.path.splitext(_AFTER_KEY.sub("", line))[0] for line in lines if line.strip()]
-    with _environment(root).begin() as transaction:
-        return [key.decode() for key in transaction.cursor().iternext(values=False)]
+    try:
+        with _environment(root).begin() as transaction:
+            return [key.decode() for key in transaction.cursor().iternext(values=False)]
+    except lmdb.Error as error:
+        raise ValueError(f"LMDB '{root}' is damaged: {error}; copy or pack it again") from error
 
 
 def _is_image(file: Path) -> bool:

@@ -19,11 +19,20 @@ _log = logging.getLogger(__name__)
 
 
 def holds_videos(root: Path) -> bool:
-    """Returns whether a root is a video file, or a folder of nothing but files, some of them videos."""
-    if root.is_dir():
-        entries = list(root.iterdir())
-        return any(map(_is_video, entries)) and not any(entry.is_dir() for entry in entries)
-    return _is_video(root)
+    """Returns whether a root is a video file, or a folder with videos and without folders of anything else."""
+    if not root.is_dir():
+        return _is_video(root)
+    videos = [entry.name for entry in root.iterdir() if _is_video(entry)]
+    folders = [entry.name for entry in root.iterdir() if not entry.name.startswith(".") and _is_filled(entry)]
+    if videos and folders:
+        _log.warning(
+            "'%s' holds videos and folders: the folders are taken, such as %s; %d videos are not, such as %s",
+            root,
+            min(folders),
+            len(videos),
+            min(videos),
+        )
+    return bool(videos) and not folders
 
 
 class VideoStore:
@@ -105,6 +114,10 @@ def _count_frames(file: Path, modified: int) -> int:
             *(file, decoded, claimed),
         )
     return decoded
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.is_dir() and any(True for _ in folder.iterdir())
 
 
 def _is_video(file: Path) -> bool:

@@ -89,6 +89,15 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         if not names:
             raise ValueError(f"dataroot_lq: '{self.lq.root}' holds no clips. {_REMEDY}")
         self.clips = [self._find_clip(name, listed.get(name)) for name in names]
+        left_out = sorted(set(self.gt.clips()) - set(names)) if self.gt is not None and not listed else []
+        if self.gt is not None and left_out:
+            _log.warning(
+                "%d clips of dataroot_gt '%s' are not in dataroot_lq '%s', such as '%s': they are not tested",
+                len(left_out),
+                self.gt.root,
+                self.lq.root,
+                left_out[0],
+            )
         self.padding = "+".join(sorted({self._padding_of(clip) for clip in self.clips}))
         self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
         # Neighbouring samples share all frames but one, so the last window is kept even without cache_data.
@@ -126,9 +135,11 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         if self.gt is None:
             return Clip(name, len(lq_frames), lq_frames, ())
         gt_frames = _clip_frames(self.gt, name, listed)
-        # Two naming schemes pair by order; one scheme with different frames missing must not.
+        # Two naming schemes pair by order; one scheme with different frames missing must not. Plain numbers are one.
         unpaired = set(gt_frames) ^ set(lq_frames)
-        if len(gt_frames) != len(lq_frames) or 0 < len(unpaired) < 2 * len(gt_frames):
+        numbered = all(frame.isdecimal() for frame in (*gt_frames, *lq_frames))
+        one_scheme = numbered and set(map(int, gt_frames)) != set(map(int, lq_frames))
+        if len(gt_frames) != len(lq_frames) or 0 < len(unpaired) < 2 * len(gt_frames) or one_scheme:
             raise ValueError(
                 f"clip '{name}' has {len(gt_frames)} GT frames in '{self.gt.root}' and {len(lq_frames)} LQ frames in "
                 f"'{self.lq.root}' that do not match; only one side has {', '.join(sorted(unpaired)[:3])}"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from vsr.utils.errors import UserError
+from vsr.utils.files import write_atomically
 
 
 def to_image(frame: Tensor) -> np.ndarray:
@@ -16,11 +16,6 @@ def to_image(frame: Tensor) -> np.ndarray:
 
 
 def write_image(file: Path, image: np.ndarray) -> None:
-    """Writes a PNG or JPEG, as the name ends.
-
-    Raises:
-        UserError: it could not be written.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(file), image):
-        raise UserError(f"{file} could not be written; is the disk full?")
+    """Writes a PNG or JPEG, as the name ends; OpenCV itself does not notice a disk that is full."""
+    encoded = cv2.imencode(file.suffix, image)[1].tobytes()
+    write_atomically(file, lambda stream: stream.write(encoded))

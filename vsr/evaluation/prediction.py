@@ -19,13 +19,14 @@ from vsr.utils.place import Place
 
 BATCH_SIZE = 8
 SSIM_WINDOW = 11  # smaller frames have no SSIM
+MOST_PSNR = 100.0  # dB: a camera that stands still repeats frames, and infinity would be the mean of all
 MOVED = 10.5 / 255  # a pixel has moved if some channel changes by more, that is by 11 levels, to the next frame
 ERRORS = ("loss", "l1", "epe")  # of the measured values, those that are better when lower
 COMPARED = ("copy-last", "mean of memory", "network")
 PROTOCOL = {
     "loss": "mean absolute difference between the network's output and its target, in the target's unit",
     "l1": "mean absolute difference between predicted and true frame, of a range of 1",
-    "psnr": "dB, RGB floats clamped to [0, 1], not rounded, no border left out",
+    "psnr": "dB, RGB floats clamped to [0, 1], not rounded, no border left out; at most 100, as of equal frames",
     "ssim": "Gaussian window 11 x 11, sigma 1.5, mean of the RGB channels",
     "psnr_moved": "dB, over the pixels that change by more than 10 of 255 levels to the next frame; not if none does",
     "epe": "mean distance of the flow vectors from OpenCV's DIS flow, in pixels of the resized frame",
@@ -95,12 +96,12 @@ def measure(predicted: Predicted) -> list[FrameScore]:
     for method, frame in predicted.by_method.items():
         values = {"l1": float((frame - truth).abs().mean())}
         pixels, true_pixels = (image.permute(1, 2, 0).double().numpy() * 255 for image in (frame, truth))
-        values["psnr"] = calculate_psnr(pixels, true_pixels, crop_border=0)
+        values["psnr"] = min(calculate_psnr(pixels, true_pixels, crop_border=0), MOST_PSNR)
         if min(pixels.shape[:2]) >= SSIM_WINDOW:
             values["ssim"] = calculate_ssim(pixels, true_pixels, crop_border=0)
         there = moved.numpy()
         if there.any():
-            values["psnr_moved"] = calculate_psnr(pixels[there], true_pixels[there], crop_border=0)
+            values["psnr_moved"] = min(calculate_psnr(pixels[there], true_pixels[there], crop_border=0), MOST_PSNR)
         if method in predicted.flows:
             values["epe"] = float((predicted.flows[method] - sample["target"]).norm(dim=0).mean())
         if method == "network":

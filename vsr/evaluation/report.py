@@ -15,6 +15,7 @@ import torch
 
 import vsr
 from vsr.config.options import Options
+from vsr.data.meta_info import read_text
 from vsr.evaluation.scores import FrameScore, average
 from vsr.metrics import protocol_for
 from vsr.utils.files import write_text_atomically
@@ -50,10 +51,12 @@ def picture_file(folder: Path, dataset: str) -> Path:
 def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, Any]:
     """Returns how each metric was measured, by the metric's name, and what bicubic is published to give."""
     frames = [clip.num_frames for clip in dataset.clips]
+    stamp = dataset.lq.root / "degradation.txt"  # of scripts/generate_lq.py: "BD x4"
+    is_bd = stamp.is_file() and read_text(stamp).startswith("BD")
     described = {}
     for metric, call in options.val.metrics.items():
         settings = {key: call.keywords[key] for key in ("crop_border", "test_y_channel") if key in call.keywords}
-        protocol = protocol_for(name, frames, dataset.padding, options.scale, **settings)
+        protocol = protocol_for(name, frames, dataset.padding, options.scale, **settings, is_bd=is_bd)
         published = protocol.bicubic.get(call.func.__name__.removeprefix("calculate_"))
         described[metric] = protocol._asdict() | {"bicubic": published}
     return described

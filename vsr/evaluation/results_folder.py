@@ -20,18 +20,16 @@ def results_folder(options: Options) -> Path:
     """
     tree, train = options.tree, options.train
     data, network = settings_of(options.datasets["train"].open), settings_of(options.network_g)
-    return Path(
-        _test(tree, data),
-        _memory(tree, network, train),
-        _network(tree, network),
-        _loss(tree, data, train),
-    )
+    is_ours = {"memory", "encoder", "noskip", "query_sentence_separate"} <= network.keys()
+    names = [_memory(tree, network, train), _network(tree, network)] if is_ours else [tree["network_g"]["type"]]
+    return Path(_test(tree, data), *names, _loss(tree, data, train))
 
 
 def _test(tree: Any, data: dict[str, Any]) -> str:
     dataset = tree["datasets"]["train"]["type"]
-    name = f"{data['test_type']}_fi{data['frame_interval']}_{DATASETS.get(dataset, dataset)}"
-    return name + "_random" * data["random_interval"]
+    parts = [data.get("test_type"), f"fi{data['frame_interval']}" if "frame_interval" in data else None]
+    parts += [DATASETS.get(dataset, dataset), "random" if data.get("random_interval") else None]
+    return "_".join(part for part in parts if part)
 
 
 def _memory(tree: Any, network: dict[str, Any], train: Any) -> str:
@@ -44,7 +42,7 @@ def _memory(tree: Any, network: dict[str, Any], train: Any) -> str:
     name += f"_{memory['normalize']}" if memory.get("normalize", "none") != "none" else ""
     name += f"_{memory['tying']}" if memory.get("tying", "adjacent") != "adjacent" else ""
     name += f"_ws{train.wsupervised:g}" if train.wsupervised else ""
-    return name + "_QSsep" * network["query_sentence_separate"]
+    return f"{name}_QSsep" if network["query_sentence_separate"] else name
 
 
 def _network(tree: Any, network: dict[str, Any]) -> str:
@@ -60,4 +58,4 @@ def _loss(tree: Any, data: dict[str, Any], train: Any) -> str:
     ]
     name = f"{tree['train']['pixel_opt']['type']}_e{rates[0]:.0e}_d{rates[1]:.0e}"
     name += f"_m{rates[2]:.0e}" if rates[2] != rates[0] else ""
-    return f"{name}_W{data['width']}H{data['height']}"
+    return f"{name}_W{data['width']}H{data['height']}" if {"width", "height"} <= data.keys() else name

@@ -103,7 +103,7 @@ class Hops(nn.Module):
         hop_projection = tying == "layer" and num_hops > 1
         self.hop_projection = nn.Conv2d(e, e, 1, bias=False) if hop_projection else nn.Identity()  # H
         self.addressing = Addressing(e, map_size, embedding, flat2d, normalize)
-        self.norm = nn.GroupNorm(math.gcd(32, 2 * e), 2 * e) if normalize == "concat" else None
+        self.norm = nn.GroupNorm(math.gcd(32, e), 2 * e) if normalize == "concat" else None
 
     def forward(self, query: Tensor, sentences: Tensor, valid: Tensor | None, search: Search) -> MemoryRead:
         """Returns the last hop's query, read and weights.

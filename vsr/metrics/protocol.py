@@ -45,6 +45,7 @@ def protocol_for(
     scale: int,
     crop_border: int = 0,
     test_y_channel: bool = False,
+    is_bd: bool = False,
 ) -> Protocol:
     """Returns the protocol of one test: a published one if all settings are its own, else one that names them.
 
@@ -55,12 +56,13 @@ def protocol_for(
         scale: of GT to LQ.
         crop_border: of the metric.
         test_y_channel: of the metric.
+        is_bd: the LQ frames are known to be blurred and subsampled (BD); bicubic downscaling (BI) is assumed otherwise.
     """
     channel: Channel = "y" if test_y_channel else "rgb"
     name = f"{dataset.lower()}-{channel}"
     clips, frames = len(frames_per_clip), sum(frames_per_clip)
     published = next((protocol for protocol in _PUBLISHED if protocol.name == name), None)
-    differences = []
+    differences = ["bd"] if is_bd else []
     if published and (clips, frames) != (published.clips, published.frames):
         differences.append(f"{clips}clips{frames}frames")
     if scale != 4:
