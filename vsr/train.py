@@ -77,7 +77,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "options as they are now; weights: a new training from the weights of path.resume_state",
     )
     parser.add_argument(
-        *("--local-rank", "--local_rank", "--launcher"),
+        "--local-rank",
+        "--local_rank",
+        "--launcher",
         metavar="ANY",
         help="ignored: what older launchers and BasicSR's commands add; the processes are found by themselves",
     )
@@ -148,13 +150,19 @@ def introduce(options: Options, place: Place) -> None:
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
     logger.info(
         "%s on %s: %d process(es) × batch %d × accumulate %d = effective batch %d",
-        *(options.name, device, place.world_size, options.datasets["train"].loader.batch_size_per_gpu),
-        *(options.train.accumulate, effective_batch(options, place)),
+        options.name,
+        device,
+        place.world_size,
+        options.datasets["train"].loader.batch_size_per_gpu,
+        options.train.accumulate,
+        effective_batch(options, place),
     )
     if options.num_gpu not in ("auto", 0, place.world_size):
         logger.warning(
             "num_gpu is %d, but %d process(es) run; torchrun --nproc_per_node=%d -m vsr.train … starts as many",
-            *(options.num_gpu, place.world_size, options.num_gpu),
+            options.num_gpu,
+            place.world_size,
+            options.num_gpu,
         )
 
 

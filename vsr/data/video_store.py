@@ -111,7 +111,9 @@ def _count_frames(file: Path, modified: int) -> int:
         _log.warning(
             "video '%s' ends after %d frames, its header says %d: it is damaged, or its header is wrong; the frames "
             "there are will be used. Copy it again if it should be longer",
-            *(file, decoded, claimed),
+            file,
+            decoded,
+            claimed,
         )
     return decoded
 

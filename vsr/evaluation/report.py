@@ -87,7 +87,10 @@ def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> 
             logger.warning(
                 "%s: bicubic gives %s %.4f, published is %.4f: these are not the published frames (another "
                 "downscaling, shifted frames, BGR for RGB); do not compare results on them",
-                *(protocol["name"], metric, means[metric], published),
+                protocol["name"],
+                metric,
+                means[metric],
+                published,
             )
 
 

@@ -95,8 +95,16 @@ class Recorder:
         logger.info(
             "iter %d/%d  loss %.4g (%.4g per value)  PSNR %.2f dB  lr %.3g  "
             "%.2f it/s  data wait %.0f %%  %.1f GiB  ETA %s",
-            *(iteration, total, values["loss"], values["loss_per_value"], values["psnr"], values["lr"]),
-            *(speed, 100 * wait, memory, togo),
+            iteration,
+            total,
+            values["loss"],
+            values["loss_per_value"],
+            values["psnr"],
+            values["lr"],
+            speed,
+            100 * wait,
+            memory,
+            togo,
         )
         if wait > TOLERATED_WAIT:
             logger.warning(
