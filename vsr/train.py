@@ -206,12 +206,25 @@ def make_run(options: Options, place: Place, folder: Path, loaded: list[str]) ->
     dataset, loader = train.open(), train.loader
 
     def training_batches(start: int) -> Iterator[dict[str, Any]]:
-        ratio, shuffle, seed = loader.dataset_enlarge_ratio, loader.use_shuffle, options.manual_seed
-        sampler = TrainSampler(len(dataset), ratio, seed, shuffle, start, place.rank, place.world_size)
-        pin = loader.pin_memory and place.device.type == "cuda"
-        size, workers, prefetch = loader.batch_size_per_gpu, loader.num_worker_per_gpu, loader.num_prefetch_queue
-        stream = batches(dataset, sampler, size, workers, prefetch, pin, loader.augment_on_gpu)
-        return prefetched(stream, loader.prefetch_mode, prefetch, place.device)
+        sampler = TrainSampler(
+            len(dataset),
+            loader.dataset_enlarge_ratio,
+            seed=options.manual_seed,
+            shuffle=loader.use_shuffle,
+            start=start,
+            rank=place.rank,
+            world_size=place.world_size,
+        )
+        stream = batches(
+            dataset,
+            sampler,
+            batch_size=loader.batch_size_per_gpu,
+            num_workers=loader.num_worker_per_gpu,
+            prefetch=loader.num_prefetch_queue,
+            pin_memory=loader.pin_memory and place.device.type == "cuda",
+            augment_later=loader.augment_on_gpu,
+        )
+        return prefetched(stream, loader.prefetch_mode, loader.num_prefetch_queue, place.device)
 
     validation_sets = [entry for phase, entry in options.datasets.items() if phase.startswith("val")]
     predicts = task_of(options.trainer) == "next-frame"

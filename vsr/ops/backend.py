@@ -11,10 +11,12 @@ import logging
 import os
 import shutil
 import sysconfig
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -173,6 +175,27 @@ def require(operator: Operator, device_type: str) -> Backend:
     if choice.backend is None:
         raise BackendError(choice.reason)
     return choice.backend
+
+
+def use_triton(operator: Operator, module: str, library: torch.library.Library) -> None:
+    """Registers an operator's Triton kernels for CUDA, where they are chosen.
+
+    Args:
+        operator: its schema, and that of its ``_backward``, are defined.
+        module: has ``forward`` and ``backward``; the first call imports it and compiles the kernels for its sizes.
+        library: registers them.
+    """
+
+    def kernel(name: str) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
+                return getattr(import_module(module), name)(*arguments)
+
+        return run
+
+    if choose(operator, "cuda").backend == "triton":
+        library.impl(operator, kernel("forward"), "CUDA")
+        library.impl(f"{operator}_backward", kernel("backward"), "CUDA")
 
 
 def use_reference(operator: Operator, x: Tensor, largest_index: int) -> bool:

@@ -82,27 +82,7 @@ def deform_conv2d(
     return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
 
 
-def _use_triton() -> None:
-    """Registers the Triton kernels for CUDA; the first call imports them and compiles them for its sizes."""
-
-    def forward(*arguments: Any) -> Tensor:
-        from vsr.ops import triton_deform_conv
-
-        with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
-            return triton_deform_conv.forward(*arguments)
-
-    def backward(*arguments: Any) -> tuple[Tensor, ...]:
-        from vsr.ops import triton_deform_conv
-
-        with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
-            return triton_deform_conv.backward(*arguments)
-
-    _library.impl("deform_conv2d", forward, "CUDA")
-    _library.impl("deform_conv2d_backward", backward, "CUDA")
-
-
-if backend.choose("deform_conv2d", "cuda").backend == "triton":
-    _use_triton()
+backend.use_triton("deform_conv2d", "vsr.ops.triton_deform_conv", _library)
 
 
 def _autocast(

@@ -10,7 +10,7 @@ The kernels come from ``csrc/local_window``, ``triton_local_window.py`` or ``loc
 ``backend.py`` decides. All but the last keep, for the backward pass, log Σ exp(s) instead of the weights.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -161,24 +161,4 @@ def _backward(ctx: WindowContext, grad_read: Tensor, grad_log_sum: Tensor) -> tu
 torch.library.register_autograd("vsr::local_window_read", _backward, setup_context=_save_for_backward, lib=_library)
 
 
-def _use_triton() -> None:
-    """Registers the Triton kernels for CUDA; the first call imports them and compiles them for its sizes."""
-
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-        from vsr.ops import triton_local_window
-
-        with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
-            return triton_local_window.forward(*arguments)
-
-    def backward(*arguments: Any) -> tuple[Tensor, ...]:
-        from vsr.ops import triton_local_window
-
-        with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
-            return triton_local_window.backward(*arguments)
-
-    _library.impl("local_window_read", forward, "CUDA")
-    _library.impl("local_window_read_backward", backward, "CUDA")
-
-
-if backend.choose("local_window_read", "cuda").backend == "triton":
-    _use_triton()
+backend.use_triton("local_window_read", "vsr.ops.triton_local_window", _library)
