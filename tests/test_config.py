@@ -193,6 +193,8 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("val", {"metrics": {"psnr": {"type": "calculate_psnr"}}}, "val.metrics.psnr.crop_border: missing"),
         ("val", {"metrics": {"psnr": {"type": "psnr", "crop_border": 0}}}, "unknown metric 'psnr'"),
         ("val", {"val_freq": 0}, "val_freq has to be at least 1"),
+        ("val", {"metrics": {}}, "metrics is empty: name what is to be measured"),
+        ("val", {"suffix": "a/b"}, "suffix is 'a/b'; it is part of a file's name"),
         ("logger", {"print_frq": 1}, "logger.print_frq: unknown key; did you mean 'print_freq'?"),
         ("path", {"pretrain_network_g": "no.pth"}, "path.pretrain_network_g: no.pth does not exist"),
         ("dist_params", {"backend": "mpi"}, "expected 'nccl' or 'gloo'"),

@@ -184,6 +184,12 @@ def test_neighbouring_samples_decode_each_frame_once(clips, monkeypatch):
     assert len(decoded) == 12
 
 
+def test_no_clip_may_be_called_like_the_mean(copy):
+    (copy.lq / "001").rename(copy.lq / "mean")
+    with pytest.raises(ValueError, match="a clip is called 'mean', as the mean over all is in the results: rename it"):
+        VideoTestDataset(copy.lq)
+
+
 def test_missing_roots_and_clips_are_named(clips, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"dataroot_lq: folder '.*none' does not exist"):
         VideoTestDataset(tmp_path / "none", clips.gt)

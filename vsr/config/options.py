@@ -97,6 +97,10 @@ class ValOptions:
     def __post_init__(self) -> None:
         if self.val_freq is not None:
             _at_least(1, val_freq=self.val_freq)
+        if not self.metrics:
+            raise ValueError("metrics is empty: name what is to be measured, or leave metrics out")
+        if self.suffix is not None and "/" in self.suffix:
+            raise ValueError(f"suffix is '{self.suffix}'; it is part of a file's name, without slashes")
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,11 @@ def _locked(folder: Path) -> Generator[None]:
     """Lets one process at a time pass; the lock of a process that dies is gone with it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError:  # below /proc, for one
-        raise ValueError(f"frame_cache '{folder}' cannot be made; name a folder elsewhere, or set it to ~") from None
-    with (folder / ".lock").open("w") as file:
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ValueError(
+            f"frame_cache '{folder}' cannot be written: {error.strerror}; name another folder, or set it to ~"
+        ) from None
+    with lock as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -88,6 +88,8 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         names = listed or self.lq.clips()
         if not names:
             raise ValueError(f"dataroot_lq: '{self.lq.root}' holds no clips. {_REMEDY}")
+        if "mean" in names:
+            raise ValueError("a clip is called 'mean', as the mean over all is in the results: rename it")
         self.clips = [self._find_clip(name, listed.get(name)) for name in names]
         left_out = sorted(set(self.gt.clips()) - set(names)) if self.gt is not None and not listed else []
         if self.gt is not None and left_out:
