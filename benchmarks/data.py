@@ -73,7 +73,7 @@ class Draws(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yields item numbers without end."""
-        return (key.draw for key in TrainSampler(self.size, seed=self.seed))
+        return iter(TrainSampler(self.size, seed=self.seed))
 
 
 def main() -> None:

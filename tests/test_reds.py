@@ -10,7 +10,7 @@ import torch
 from synthetic import make_clips
 from torch.utils.data import DataLoader
 
-from vsr.data import REDSDataset, SampleKey, TrainSampler
+from vsr.data import REDSDataset, SampleKey, TrainSampler, key_of
 from vsr.data.imresize import imresize
 from vsr.data.loader import batches
 from vsr.data.meta_info import ClipInfo, write_meta_info
@@ -358,7 +358,7 @@ class Wrapped:
         return len(self.inner)
 
     def __getitem__(self, key):
-        return {**self.inner[key], "seed": key.seed}
+        return {**self.inner[key], "seed": key_of(key).seed}
 
 
 def test_a_data_set_around_another_passes_the_draw_on(clips):

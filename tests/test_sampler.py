@@ -12,7 +12,7 @@ from vsr.data.sampler import item_number, key_of
 
 
 def take(count, *args, **kwargs):
-    return list(islice(TrainSampler(*args, **kwargs), count))
+    return [key_of(number) for number in islice(TrainSampler(*args, **kwargs), count)]
 
 
 def test_each_epoch_visits_every_draw_once_in_another_order():
@@ -27,6 +27,10 @@ def test_each_epoch_visits_every_draw_once_in_another_order():
 def test_only_an_epoch_that_is_not_enlarged_visits_every_item_before_any_again():
     assert len({key.draw % 100 for key in take(100, 100)}) == 100
     assert len({key.draw % 100 for key in take(100, 100, enlarge_ratio=200)}) == 60
+
+
+def test_numbers_are_those_of_the_items():
+    assert all(number == key_of(number).draw % 6 for number in islice(TrainSampler(6, 3), 40))
 
 
 def test_without_shuffle_draws_come_in_order():
@@ -84,7 +88,7 @@ def test_wrong_numbers_are_named(arguments, message):
 def test_a_number_has_its_key_and_can_be_copied():
     key = SampleKey(11, 2, 7)
     number = item_number(key, 4)
-    assert number == 3 and [0, 1, 2, 3][number] == 3 and number.epoch == 2 and key_of(number) == key
+    assert number == 3 and [0, 1, 2, 3][number] == 3 and key_of(number) == key
     for copied in (copy.deepcopy(number), pickle.loads(pickle.dumps(number))):
         assert copied == 3 and key_of(copied) == key
     assert key_of(5) == SampleKey(5)

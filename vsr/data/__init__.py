@@ -4,7 +4,7 @@ from vsr.data.charades import CharadesDataset
 from vsr.data.humaneva import HumanEvaDataset
 from vsr.data.imresize import imresize
 from vsr.data.reds import REDSDataset
-from vsr.data.sampler import SampleKey, TrainSampler
+from vsr.data.sampler import SampleKey, TrainSampler, key_of
 from vsr.data.stores import FrameStore, IOBackend, open_store
 from vsr.data.video_test import Clip, VideoTestDataset, generate_frame_indices
 from vsr.data.vimeo import VideoTestVimeo90KDataset, Vimeo90KDataset
@@ -23,5 +23,6 @@ __all__ = [
     "Vimeo90KDataset",
     "generate_frame_indices",
     "imresize",
+    "key_of",
     "open_store",
 ]

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vsr.data.pairs import augmented
-from vsr.data.sampler import SampleKey, item_number
 from vsr.data.transforms import Augmentation
 from vsr.utils.errors import UserError
 from vsr.utils.memory import keep_freed_memory
@@ -137,7 +136,7 @@ def _reader(dataset: Any, augment_later: bool) -> Callable[[Any], Any]:
     if augment_later and (problem := augment_problem(dataset)) is not None:
         raise UserError(f"augment_on_gpu: {problem}")
     if read is None:
-        return dataset.__getitem__ if _takes_keys(dataset) else partial(_read_item, dataset)
+        return dataset.__getitem__
     return read if augment_later else partial(_read_augmented, dataset)
 
 
@@ -173,17 +172,6 @@ def _widen_pipe(stream: Any) -> None:
     """
     with suppress(OSError, AttributeError):  # the system may allow less; the name is PyTorch's own
         fcntl.fcntl(stream._worker_result_queue._reader.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _takes_keys(dataset: Any) -> bool:
-    """Returns whether a data set says that it takes the sampler's keys, in an annotation of its ``__getitem__``."""
-    annotations = getattr(type(dataset).__getitem__, "__annotations__", {})
-    return any("SampleKey" in str(annotation) for annotation in annotations.values())
-
-
-def _read_item(dataset: Any, key: Any) -> Any:
-    """Reads a sample of a data set that knows numbers only, as most of PyTorch's do."""
-    return dataset[item_number(key, len(dataset)) if isinstance(key, SampleKey) else key]
 
 
 def _start_worker(worker: int) -> None:

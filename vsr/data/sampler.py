@@ -1,7 +1,7 @@
 """Which sample comes when: an endless stream that depends on the seed alone, whoever reads it."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -25,14 +25,9 @@ class SampleKey(NamedTuple):
 
 
 class ItemNumber(int):
-    """The number of an item, for data sets that know no keys; it has the key, for data sets that they pass it on to."""
+    """The number of the item that a key draws: what any data set of PyTorch's takes. :func:`key_of` is the key."""
 
     key: SampleKey
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "key":  # of a copy that is being made
-            raise AttributeError(name)
-        return getattr(self.key, name)
 
 
 def item_number(key: SampleKey, size: int) -> ItemNumber:
@@ -43,14 +38,14 @@ def item_number(key: SampleKey, size: int) -> ItemNumber:
 
 
 def key_of(number: int | SampleKey) -> SampleKey:
-    """Returns the key that a data set was asked for."""
+    """Returns the key that a data set was asked for; a plain number is the first draw of its item."""
     if isinstance(number, ItemNumber):
         return number.key
     return number if isinstance(number, SampleKey) else SampleKey(number)
 
 
-class TrainSampler(Sampler[SampleKey]):
-    """Yields sample keys without end, epoch after epoch.
+class TrainSampler(Sampler[ItemNumber]):
+    """Yields numbers of items, each with the key of its draw, without end, epoch after epoch.
 
     Position p counts over all ranks; its epoch is p // (dataset_size * enlarge_ratio), and within an epoch the draws
     are a permutation that depends on (seed, epoch). Rank r of w takes the positions start + r, start + r + w, …: any
@@ -92,6 +87,7 @@ class TrainSampler(Sampler[SampleKey]):
             raise ValueError(f"manual_seed {seed} is negative")
         if start < 0 or not 0 <= rank < world_size:
             raise ValueError(f"sampler start {start}, rank {rank} of {world_size} ranks: out of range")
+        self.dataset_size = dataset_size
         self.epoch_size = dataset_size * enlarge_ratio
         self.seed = seed
         self.shuffle = shuffle
@@ -99,8 +95,8 @@ class TrainSampler(Sampler[SampleKey]):
         self.rank = rank
         self.world_size = world_size
 
-    def __iter__(self) -> Iterator[SampleKey]:
-        """Yields this rank's keys from ``start`` on."""
+    def __iter__(self) -> Iterator[ItemNumber]:
+        """Yields this rank's numbers from ``start`` on."""
         position = self.start + self.rank
         epoch = -1
         order = np.empty(0, dtype=np.int64)
@@ -108,7 +104,8 @@ class TrainSampler(Sampler[SampleKey]):
             if position // self.epoch_size != epoch:
                 epoch = position // self.epoch_size
                 order = self._order(epoch)
-            yield SampleKey(int(order[position % self.epoch_size]), epoch, self.seed)
+            key = SampleKey(int(order[position % self.epoch_size]), epoch, self.seed)
+            yield item_number(key, self.dataset_size)
             position += self.world_size
 
     def _order(self, epoch: int) -> np.ndarray:
