@@ -260,7 +260,7 @@ def test_every_line_of_the_log_tells_the_wait_and_a_long_one_the_remedy(tmp_path
         log = (tmp_path / "experiments" / name / "train.log").read_text()
         lines = [line for line in log.splitlines() if " iter " in line]
         waits = [int(re.search(r"data wait (\d+) %", line)[1]) for line in lines]
-        warnings = log.count("of the time went into waiting for data: raise datasets.train.num_worker_per_gpu, or pack")
+        warnings = log.count("of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu, or pack")
         assert len(waits) == 2
         assert warnings == sum(wait > 20 for wait in waits)
     assert warnings == 2

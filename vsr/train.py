@@ -67,19 +67,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
     parser = options_parser("python -m vsr.train", "Trains a network from an options file.", with_check=True)
     parser.add_argument(
-        "--auto_resume", action="store_true", help="goes on from the experiment's newest state, if there is one"
+        "--auto_resume", action="store_true", help="resumes from the experiment's newest state, if there is one"
     )
     parser.add_argument(
         "--resume_mode",
         choices=RESUME_MODES,
         default="exact",
-        help="exact: nothing that matters may have changed (default); new_schedule: goes on with the state, under the "
+        help="exact: nothing that matters may have changed (default); new_schedule: resumes from the state, under the "
         "options as they are now; weights: a new training from the weights of path.resume_state",
     )
     parser.add_argument(
         *("--local-rank", "--local_rank", "--launcher"),
         metavar="ANY",
-        help="ignored: what older launchers and BasicSR's commands add; the processes are found by themselves",
+        help="ignored; older launchers and BasicSR's commands add it",
     )
     return parser.parse_args(arguments)
 

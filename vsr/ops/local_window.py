@@ -148,7 +148,7 @@ def _save_for_backward(ctx: WindowContext, inputs: tuple, output: tuple[Tensor, 
 
 def _backward(ctx: WindowContext, grad_read: Tensor, grad_log_sum: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():  # the kernels have no second derivative: it would be missing silently
-        raise RuntimeError("local_window_read is differentiable once only; compose window_scores and window_sum instead")
+        raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
     query, keys, values, valid, read, log_sum = ctx.saved_tensors
     delta = (grad_read.to(log_sum.dtype) * read).sum(1) - grad_log_sum
     needed = list(ctx.needs_input_grad[:3])

@@ -45,7 +45,7 @@ class _LocalWindowRead(torch.autograd.Function):
         ctx: WindowContext, grad_read: Tensor | None, grad_weights: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         if torch.is_grad_enabled():  # once_differentiable would only detach here, and a gradient be missing silently
-            raise RuntimeError("local_window_read is differentiable once only; compose window_scores and window_sum instead")
+            raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
         query, keys, values, weights = ctx.saved_tensors
         window = ctx.window
         grad_scores = torch.zeros_like(weights) if grad_read is None else correlate(grad_read, values, window)

@@ -100,8 +100,8 @@ class Recorder:
         )
         if wait > TOLERATED_WAIT:
             logger.warning(
-                "%.0f %% of the time went into waiting for data: raise datasets.train.num_worker_per_gpu, or pack the "
-                "frames with scripts/pack_frames.py; python -m vsr.bench_data -opt FILE says what limits",
+                "%.0f %% of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu, or pack the "
+                "frames with scripts/pack_frames.py; python -m vsr.bench_data -opt FILE names the bottleneck",
                 100 * wait,
             )
 
