@@ -20,7 +20,7 @@ find_python() {
             return
         fi
     done
-    fail "no Python of 3.10 or later with venv found${PYTHON:+ (PYTHON=$PYTHON)}; Debian and Ubuntu: apt install python3 python3-venv"
+    fail "no Python 3.10 or later with venv found${PYTHON:+ (PYTHON=$PYTHON)}; Debian and Ubuntu: apt install python3 python3-venv"
 }
 
 # What the installation was made from: another commit, or another torch put into .venv by hand, makes it anew.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains with as many processes as Slurm gives tasks:
 #     sbatch --nodes 2 --ntasks-per-node 4 --gpus-per-node 4 --time 24:00:00 scripts/slurm.sh -opt options/1e-4.yml
-# Two minutes before the time is over, and when the job is cancelled or pre-empted, the processes save a state and end;
-# the same job, submitted again, goes on from there.
+# Two minutes before the time limit, and when the job is cancelled or pre-empted, the processes save a state and end;
+# the same job, submitted again, resumes from there.
 #SBATCH --signal=USR1@120
 set -euo pipefail
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }

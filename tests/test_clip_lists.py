@@ -82,7 +82,7 @@ def test_a_clip_is_named_after_its_video(video, clip):
         (HEADER, "lists no clips"),
         ("clip,strat\na,0\n", "line 1: unknown column 'strat'; did you mean 'start'"),
         ("video,subject\na.avi,S1\n", "line 1: the header lacks the column 'clip'"),
-        ("clip,clip\na,b\n", "line 1: a column is there twice"),
+        ("clip,clip\na,b\n", "line 1: a column appears twice"),
         ("clip,start\na,0,5\n", "line 2: 3 cells for 2 columns; put a name with a comma in quotes"),
         ("clip,start\na,-1\n", "line 2: start '-1' is not a whole number"),
         ("clip,start\na,1.5\n", "line 2: start '1.5' is not a whole number"),

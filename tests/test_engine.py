@@ -417,7 +417,7 @@ def test_offsets_are_shown_as_curves(tmp_path, clips, train):
     ("options", "message"),
     [
         ({"logger__wandb": {"project": "p"}, "logger__use_tb_logger": True}, "pip install wandb"),
-        ({"logger__wandb": {"project": "p"}}, "logger.use_tb_logger is false: make it true"),
+        ({"logger__wandb": {"project": "p"}}, "set logger.use_tb_logger to true"),
         ({"logger__visdom": {"port": 7097}}, "pip install visdom"),
     ],
 )

@@ -91,7 +91,7 @@ def test_training_goes_on_without_what_could_not_be_written_when_told_to(tmp_pat
     no_room_for("4.state")
     options = small_options(clips, logger__on_failed_write="go_on", **common)
     main(["-opt", str(write_options(tmp_path, options))])
-    assert "4.state could not be written" in log_of(tmp_path) and "Going on without." in log_of(tmp_path)
+    assert "4.state could not be written" in log_of(tmp_path) and "Continuing without it." in log_of(tmp_path)
     assert [int(file.stem) for file in states(tmp_path / "experiments" / "small")] == [6, 2]
     assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
 

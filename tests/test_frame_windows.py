@@ -168,7 +168,7 @@ def test_a_clip_too_short_for_interval_1_is_dropped_even_when_shrinking(root, ca
     [
         ({"frame_interval": 50}, r"no clip of '.*all.csv' holds a window: input_size 3 at frame_interval 50 needs 201 "
          rf"frames, the longest of 2, '{CLIP}', has 40; set frame_interval to 9 or less".replace("(C1)", r"\(C1\)")),
-        ({"input_size": 50, "short_clip": "shrink"}, "it has to have 52 frames at least: set input_size lower"),
+        ({"input_size": 50, "short_clip": "shrink"}, "it needs at least 52 frames: set input_size lower"),
         ({"input_size": 0}, "input_size 0 is less than 1"),
         ({"frame_interval": 0}, "frame_interval 0 is less than 1"),
         ({"window_step": 0}, "window_step 0 is less than 1"),

@@ -126,7 +126,8 @@ def test_a_data_set_of_ones_own_is_given_numbers(tmp_path, clips, monkeypatch, w
     """The example of docs/training.md, as PyTorch's data sets are; an epoch visits every item as often as asked."""
     (tmp_path / "my_data.py").write_text(OWN_DATA)
     for number in range(3):
-        np.save(tmp_path / f"{number}.npy", np.full((3, 3, 8, 8), number, np.float32) / 4)
+        lq, gt = (np.full(shape, number / 4, np.float32) for shape in ((3, 3, 8, 8), (3, 32, 32)))
+        np.savez(tmp_path / f"{number}.npz", lq=lq, gt=gt)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     options = small_options(clips, imports=["my_data"], train__total_iter=4, datasets__val=None)

@@ -273,7 +273,7 @@ def test_a_network_no_better_than_the_mean_is_flagged(tmp_path, root, train):
         ({"train__wsupervised": -1}, "train: wsupervised has to be at least 0, got -1.0"),
         ({"train__lr": 1e-3}, "train.lr: expected a mapping of keys, got 0.001"),
         ({"train__lr": {"encoder": -1}}, "train.lr: encoder has to be at least 0, got -1.0"),
-        ({"train__lr": {"memory": 1e300}}, "train.lr.memory: 1e+300 (a number) is larger than anything"),
+        ({"train__lr": {"memory": 1e300}}, "train.lr.memory: 1e+300 (a number) is out of range"),
         ({"train__lr": {"encodr": 1e-3}}, "train.lr.encodr: unknown key; did you mean 'encoder'?"),
         ({"logger__keep_weights": 0}, "keep_weights has to be at least 1, got 0"),
     ],

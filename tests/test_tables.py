@@ -147,7 +147,7 @@ def test_a_killed_table_goes_on_where_it_stopped(small, tmp_path):
     process.communicate()
     begun = tmp_path / "experiments/demo_table_edvr_seed0_40it"
     assert (begun / "training_states").is_dir() and not (tmp_path / "results/tables").exists()
-    with pytest.raises(UserError, match="begun and not finished: go on with --resume"):
+    with pytest.raises(UserError, match="begun, not finished: continue with --resume"):
         tables.main(command[3:])
     assert tables.main([*command[3:], "--resume"]) == 0
     assert "resumed from" in (begun / "train.log").read_text()

@@ -72,7 +72,7 @@ def test_an_existing_experiment_is_not_overwritten(tmp_path, clips):
     options = small_options(clips, train__total_iter=2)
     train(tmp_path, options)
     before = weights(tmp_path, "small", 2)
-    with pytest.raises(UserError, match="would be overwritten: go on with --auto_resume"):
+    with pytest.raises(UserError, match="would be overwritten: resume it with --auto_resume"):
         train(tmp_path, options)
     assert train(tmp_path, options, "--auto_resume") == 0  # nothing left to do
     assert_same_weights(before, weights(tmp_path, "small", 2))

@@ -1,4 +1,4 @@
-"""Says how fast training samples come and what holds them up: ``python -m vsr.bench_data -opt options/1e-4.yml``."""
+"""Measures how fast training samples come and what limits them: ``python -m vsr.bench_data -opt options/1e-4.yml``."""
 
 import resource
 import statistics
@@ -28,7 +28,7 @@ _ADVICE = {
     + ("" if find_spec("zlib_ng") else "; pip install zlib-ng makes PNGs a fourth faster"),
     "augmenting": "flips, rotations and stacking; raise num_worker_per_gpu while there are idle cores",
     "collecting": "handing samples to the training process; near the limit of one loader",
-    "transfer": "copying to the GPU; pin_memory: true makes it faster, prefetch_mode: cuda does it meanwhile",
+    "transfer": "copying to the GPU; pin_memory: true makes it faster, prefetch_mode: cuda overlaps it with computing",
 }
 # A sample that brings less than this from the disk did not wait for it.
 _FROM_MEMORY = 0.02  # MB
@@ -61,9 +61,9 @@ class TimedStore:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the training set of an options file and prints what it found; returns the exit code."""
-    parser = options_parser("python -m vsr.bench_data", "Says how fast training samples come and what holds them up.")
-    parser.add_argument("--samples", type=int, default=200, help="of each measurement (default: %(default)s)")
-    parser.add_argument("--workers", type=int, nargs="+", help="numbers to try (default: 0, 1, 2 and the file's)")
+    parser = options_parser("python -m vsr.bench_data", "Measures how fast training samples come and what limits them.")
+    parser.add_argument("--samples", type=int, default=200, help="samples per measurement (default: %(default)s)")
+    parser.add_argument("--workers", type=int, nargs="+", help="worker counts to try (default: 0, 1, 2 and the file's)")
     args = parser.parse_args(arguments)
     options = config.load(args.opt, args.set, need="train")
     if args.samples < 1:

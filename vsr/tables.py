@@ -1,7 +1,7 @@
 """Trains, tests and tabulates the experiments of Tables 1–3: ``python -m vsr.tables table1 --base demo --seeds 3``.
 
 Every run, an experiment with a seed, is a folder in ``experiments`` and one in ``results`` like any other. Runs that
-have a result are not repeated; one that was killed goes on, with ``--resume``, where it stopped.
+have a result are not repeated; with ``--resume`` one that was killed continues where it stopped.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option of all runs"
     )
-    parser.add_argument("--resume", action="store_true", help="goes on with trainings that were begun")
+    parser.add_argument("--resume", action="store_true", help="resumes unfinished trainings")
     args = parser.parse_args(arguments)
     for override in args.set:
         if override.partition("=")[0].strip() in ("name", "manual_seed"):
@@ -169,7 +169,7 @@ def check(run: TableRun, resume: bool) -> Options:
         if changes:
             raise UserError(f"options have changed since {run.experiment} was begun ({changes}): {REMEDY}")
         if not run.costs.exists() and not resume:
-            raise UserError(f"{run.name} was begun and not finished: go on with --resume, or remove {run.experiment}")
+            raise UserError(f"{run.name} was begun, not finished: continue with --resume, or remove {run.experiment}")
     if run.costs.exists():
         changes = changed(json.loads(run.costs.read_text()).get("options") or {}, options)
         if changes:

@@ -67,13 +67,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
     parser = options_parser("python -m vsr.train", "Trains a network from an options file.", with_check=True)
     parser.add_argument(
-        "--auto_resume", action="store_true", help="goes on from the experiment's newest state, if there is one"
+        "--auto_resume", action="store_true", help="resumes from the experiment's newest state, if there is one"
     )
     parser.add_argument(
         "--resume_mode",
         choices=RESUME_MODES,
         default="exact",
-        help="exact: nothing that matters may have changed (default); new_schedule: goes on with the state, under the "
+        help="exact: nothing that matters may have changed (default); new_schedule: resumes from the state, under the "
         "options as they are now; weights: a new training from the weights of path.resume_state",
     )
     parser.add_argument(
@@ -81,23 +81,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--local_rank",
         "--launcher",
         metavar="ANY",
-        help="ignored: what older launchers and BasicSR's commands add; the processes are found by themselves",
+        help="ignored; older launchers and BasicSR's commands add it",
     )
     return parser.parse_args(arguments)
 
 
 def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, mode: str) -> checkpoint.Found | None:
-    """Returns the state to go on from; None to start anew.
+    """Returns the state to resume from; None to start anew.
 
     Raises:
-        UserError: the experiment exists and nothing says that it should go on, or its options have changed.
+        UserError: the experiment exists and nothing says that it should be resumed, or its options have changed.
     """
     if mode == "weights" and options.path.resume_state is None:
         raise UserError(f"--resume_mode weights needs to know the state: {NEW_START}")
     exists = bool(checkpoint.states(folder) or checkpoint.newest_weights(folder))
     if exists and (mode == "weights" or not (auto_resume or options.path.resume_state)):
         raise UserError(
-            f"experiment '{options.name}' exists in {folder} and would be overwritten: go on with --auto_resume, "
+            f"experiment '{options.name}' exists in {folder} and would be overwritten: resume it with --auto_resume, "
             "choose another name (--set name=…), or remove the folder"
         )
     found = checkpoint.newest_state(folder) if auto_resume else None
@@ -123,7 +123,7 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
     saved = checkpoint.last_iteration(folder)
     if not auto_resume and saved > state["iteration"]:  # what was saved later would pass for this training's
         raise UserError(
-            f"{file} is of iteration {state['iteration']}, and experiment '{options.name}' has got to {saved}: go on "
+            f"{file} is of iteration {state['iteration']}, and experiment '{options.name}' has got to {saved}: resume "
             "from there with --auto_resume, or from here under another name, --set name=NEW"
         )
     changes = differences(state["settings"], options.tree.to_dict())
@@ -133,7 +133,7 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
         raise UserError(
             f"the options have changed since {file} was written:\n"
             + "\n".join(f"  {change}" for change in changes)
-            + "\nChange them back, or say what is meant: --resume_mode new_schedule goes on with the state under the "
+            + "\nChange them back, or say what is meant: --resume_mode new_schedule resumes the state under the "
             f"new options; a new training from its weights: {NEW_START}"
         )
     for change in changes:
@@ -167,10 +167,10 @@ def introduce(options: Options, place: Place) -> None:
 
 
 def make_trainer(options: Options, place: Place, folder: Path, found: checkpoint.Found | None, mode: str) -> Trainer:
-    """Returns the trainer with the weights, or the state, to go on from.
+    """Returns the trainer with the weights to start from, or the state to resume.
 
     Raises:
-        UserError: these do not fit, or another process goes on from elsewhere.
+        UserError: these do not fit, or another process resumes from elsewhere.
     """
     random_state.seed(options.manual_seed)
     network = options.network_g()
@@ -194,8 +194,8 @@ def make_trainer(options: Options, place: Place, folder: Path, found: checkpoint
     iterations = from_all_ranks([trainer.iteration], place)
     if len(set(iterations)) > 1:
         raise UserError(
-            f"the processes would go on from different iterations, {sorted(set(iterations))}: each has to see the same "
-            f"{folder}; start them in a folder that the machines share"
+            f"the processes would resume from different iterations, {sorted(set(iterations))}: each has to see the "
+            f"same {folder}; start them in a folder that the machines share"
         )
     return trainer
 

@@ -28,7 +28,7 @@ class EDVRMemory(EDVR):
         fusion: add (y = H u + o: embed_channels is num_feat) or concat (y = P [u; o], 2 · embed_channels wide).
         memory_position: replace_tsa fuses by the memory alone. before_tsa adds y to the centre's aligned feature,
             after_tsa to TSA's result; there y starts at zero, so that a pretrained EDVR starts unchanged.
-        with_pcd: aligns the frames; without, the pyramid's convolutions go as well and the memory has to find motion.
+        with_pcd: aligns the frames; without, the pyramid's convolutions go, too, and the memory has to find motion.
         map_size: height and width of the training features; what pixsim's temperature starts from, what
             ``embedding: fc`` is made for, and what ``crop`` is checked against. A quarter of
             ``datasets.train.gt_size`` is filled in.

@@ -49,8 +49,8 @@ class FramePredictor(nn.Module):
     Args:
         encoder: makes the levels' features of a frame: UNetEncoder or ResNetEncoder.
         decoder: makes the prediction of the levels: the one that matches the encoder.
-        memory: the read, ``{type: pixsim | pixwise | pixsentence, …}``, made once a level. ``embed_channels`` counts at
-            the smallest level; the others embed in their features' own number of channels.
+        memory: the read, ``{type: pixsim | pixwise | pixsentence, …}``, made once a level. ``embed_channels`` applies
+            at the smallest level; the others embed in their features' own number of channels.
         noskip: for each level, largest first: true gives the decoder the memory's answer alone.
         query_sentence_separate: sentences have an encoder of their own (the original project's QSsep).
         test_type: what is predicted: nextframe, the next frame; subtract, its difference to the current one;

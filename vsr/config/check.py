@@ -69,7 +69,7 @@ def report_check(file: str, options: Options) -> int:
     """Prints what ``--check`` found and returns the exit code of success."""
     for note in options.notes:
         sys.stdout.write(f"note: {note}\n")
-    sys.stdout.write(f"{file}: options are right ({options.name}, {options.tree['network_g']['type']})\n")
+    sys.stdout.write(f"{file}: options OK ({options.name}, {options.tree['network_g']['type']})\n")
     return 0
 
 
@@ -80,7 +80,7 @@ def _fill_in(tree: dict[str, Any]) -> None:
     gt_size = train.get("gt_size") if isinstance(train, dict) else None
     if not isinstance(network, dict) or type(gt_size) is not int or "map_size" in network:
         return
-    with suppress(ValueError, TypeError):  # a type that does not exist is told later
+    with suppress(ValueError, TypeError):  # a type that does not exist is reported later
         pixels = getattr(find("arch", network.get("type", "")), "pixels_per_position", None)
         if pixels is not None and gt_size >= pixels:
             network["map_size"] = [gt_size // pixels] * 2
@@ -90,7 +90,7 @@ def _import(tree: dict[str, Any], report: Report) -> None:
     """Imports the modules that the file names; they register what else it names."""
     modules = tree.get("imports")
     if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
-        return  # a mistake, if there is one, is told with those of the other keys
+        return  # a mistake, if there is one, is reported with those of the other keys
     for kind in get_args(Kind):
         names(kind)  # ours come first: where a name is taken twice, the message is about the other
     for module in modules:

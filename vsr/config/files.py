@@ -108,6 +108,6 @@ class _Loader(yaml.SafeLoader):
             if isinstance(value, int) and value.bit_length() > MOST_BITS:
                 raise ValueError(f"a number of {value.bit_length()} bits")
         except (ValueError, LookupError, AttributeError) as error:
-            text = f"{str(node.value)[:40]!r} is no value ({error}); what is meant as text needs quotes"
+            text = f"{str(node.value)[:40]!r} is not a valid value ({error}); quote it if it is text"
             raise ConstructorError(None, None, text, node.start_mark) from None
         return value

@@ -18,22 +18,22 @@ LONGEST_NAME = 200  # bytes: a file system has 255, and endings are added
 class LoaderOptions:
     """How samples become batches; these keys stand beside a data set's own.
 
-    Sets to validate or test with use only ``num_worker_per_gpu``.
+    Validation and test sets use only ``num_worker_per_gpu``.
 
     Args:
         batch_size_per_gpu: samples in a batch of one process.
         num_worker_per_gpu: processes that prepare samples; 0 prepares them in the training process.
         use_shuffle: draws samples in random order.
-        dataset_enlarge_ratio: an epoch draws every sample this often, in an order that is shuffled as a whole: above 1,
-            a sample may come again before others have come once.
+        dataset_enlarge_ratio: an epoch draws every sample this many times, shuffled as a whole: above 1, a sample may
+            recur before others have come once.
         prefetch_mode: ~ leaves it to the workers, which always prepare batches ahead. cuda also copies the next batch
-            to the GPU, and converts it, while the present one is computed. cpu has a thread of the training process
+            to the GPU, and converts it, while the current one is computed. cpu has a thread of the training process
             keep ``num_prefetch_queue`` batches ready, which helps where there are no workers. Which batches come does
             not change.
         num_prefetch_queue: batches that each worker prepares ahead.
         pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
-        augment_on_gpu: leaves flips and rotations to where the network is; the workers still draw them, and the pixels
-            are the same. On a CPU the training process does it.
+        augment_on_gpu: applies flips and rotations on the network's device; the workers still draw them, and the pixels
+            are the same. On a CPU the training process applies them.
     """
 
     batch_size_per_gpu: int = 1
@@ -56,12 +56,12 @@ class PathOptions:
     """Weights and states to start from.
 
     Args:
-        pretrain_network_g: weights (``.pth``) loaded into the network before training, or tested.
-        strict_load_g: every parameter must be in the file and the other way round; with ``false`` a training begins
-            with what fits. A test always needs all.
-        param_key_g: the entry of the weight file, ``params`` or ``params_ema``; ``null`` is ``params`` to train from
-            and, where the file has it, ``params_ema`` to test. A file without entries holds the parameters themselves.
-        resume_state: a ``.state`` file; training goes on exactly where it was written. ``--auto_resume`` looks for a
+        pretrain_network_g: weights (``.pth``) to start training from, or to test.
+        strict_load_g: the parameters of the file and of the network must match exactly; with ``false`` a training
+            starts with those that fit. A test always needs all.
+        param_key_g: the entry of the weight file, ``params`` or ``params_ema``; ``null`` is ``params`` for training
+            and, where the file has it, ``params_ema`` for tests. A file without entries is the parameters themselves.
+        resume_state: a ``.state`` file; training resumes exactly where it was written. ``--auto_resume`` looks for a
             state of this experiment first.
     """
 
@@ -78,7 +78,7 @@ class ValOptions:
     Args:
         val_freq: iterations between two validations; ``null`` validates only at the end.
         save_img: when testing, writes every restored frame as PNG, and of next frames pictures as JPEG.
-        suffix: added to the names of restored frames, ``00000014_SUFFIX.png``.
+        suffix: appended to the names of restored frames, ``00000014_SUFFIX.png``.
         pbar: shows a progress bar.
         metrics: what is measured; each entry has a ``type:`` and that metric's options.
     """
@@ -135,14 +135,14 @@ class LoggerOptions:
 
     Args:
         print_freq: iterations between two lines of the log.
-        save_checkpoint_freq: iterations between two saved weights and states.
+        save_checkpoint_freq: iterations between two saves of weights and state.
         use_tb_logger: writes TensorBoard curves to ``experiments/NAME/tb_logger``.
-        keep_states: newest training states that are kept; older ones are deleted.
+        keep_states: how many of the newest training states are kept; older ones are deleted.
         keep_state_every: older states whose iteration is a multiple of this are kept too; null keeps none.
-        keep_weights: newest weight files that are kept; null keeps all.
+        keep_weights: how many of the newest weight files are kept; null keeps all.
         on_failed_write: what to do when something cannot be written while training, say because the disk is full:
             ``stop`` with a message, or ``go_on``: continue without it, so that room can be made meanwhile. The last
-            save has to succeed.
+            save must succeed.
         wandb: see WandbOptions.
         visdom: see VisdomOptions; null is off.
     """
@@ -165,7 +165,7 @@ class LoggerOptions:
         if self.keep_weights is not None:
             _at_least(1, keep_weights=self.keep_weights)
         if self.wandb.project and not self.use_tb_logger:
-            raise ValueError("logger.wandb shows TensorBoard's curves, and logger.use_tb_logger is false: make it true")
+            raise ValueError("logger.wandb needs TensorBoard's curves: set logger.use_tb_logger to true")
 
 
 @dataclass(frozen=True)
@@ -201,10 +201,10 @@ class GeneralOptions:
     Args:
         name: of the experiment; results go to ``experiments/NAME`` and ``results/NAME``.
         network_g: the network, a mapping with ``type:``.
-        scale: enlargement from LQ to GT, known to every part that needs it.
+        scale: GT size / LQ size; passed to every component that takes it.
         manual_seed: the seed of everything random.
         num_gpu: ``auto`` takes a GPU if there is one; 0 runs on the CPU; a number asks for that many.
-        imports: modules of your own, ``[my_networks]`` for a my_networks.py in the folder where the command is given or
+        imports: modules of your own, ``[my_networks]`` for a my_networks.py in the folder where the command is run or
             on PYTHONPATH: what they register can be named in the file.
     """
 

@@ -257,7 +257,7 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
             report.mistake(path, f"expected a finite number, got {value}")
             return None
         if abs(number) > LARGEST[annotation]:
-            report.mistake(path, f"{describe(value)} is larger than anything that could be meant")
+            report.mistake(path, f"{describe(value)} is out of range")
             return None
         if annotation is float or number == int(number):
             return annotation(number)

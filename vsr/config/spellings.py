@@ -18,7 +18,7 @@ RENAMED = [
     ("network_g", "ema_decay", "train.ema_decay"),
     ("val", "use_pbar", "pbar"),
 ]
-# keys of other frameworks that have nothing to say here
+# keys of other frameworks that have no effect here
 DROPPED = [("", "set_CUDA_VISIBLE_DEVICES"), ("", "find_unused_parameters"), ("val.metrics.*", "better")]
 TRAINERS = {"EDVRModel": "ScratchTrainer", "VideoBaseModel": "ScratchTrainer", "SRModel": "ScratchTrainer"}
 TYPES = {("train.scheduler", "MultiStepLR"): "MultiStepRestartLR"}

@@ -1,4 +1,4 @@
-"""Tries an options file's components out: each is built once, cheaply, and what does not fit together is told."""
+"""Tries an options file's components out: each is built once, cheaply, and what does not fit together is reported."""
 
 import inspect
 from collections.abc import Callable
@@ -154,7 +154,7 @@ def _compare_with_network(network: Any, scale: int, report: Report) -> None:
         if isinstance(gt_size, int) and gt_size // scale % multiple:
             unit = scale * multiple
             nearest = max(round(gt_size / unit), 1) * unit
-            report.mistake(f"{path}.gt_size", f"{gt_size} is no multiple of {unit}, as {name} needs: {nearest}")
+            report.mistake(f"{path}.gt_size", f"{gt_size} is not a multiple of {unit} ({name}); nearest: {nearest}")
         elif isinstance(gt_size, int) and hasattr(network, "pixels_per_position"):
             _compare_maps(network, gt_size, report)
 

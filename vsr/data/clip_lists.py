@@ -170,7 +170,7 @@ def _check_header(cells: list[str], place: str) -> list[str]:
     if "clip" not in header:
         raise ValueError(f"{place}: the header lacks the column 'clip', the name of the folder of a clip's frames")
     if len(set(header)) < len(header):
-        raise ValueError(f"{place}: a column is there twice")
+        raise ValueError(f"{place}: a column appears twice")
     return header
 
 

@@ -185,7 +185,7 @@ class FrameWindows:
             remedy = (
                 f"set frame_interval to {largest} or less"
                 if largest
-                else f"it has to have {self.options.input_size + 2} frames at least: set input_size lower"
+                else f"it needs at least {self.options.input_size + 2} frames: set input_size lower"
             )
             raise ValueError(
                 f"no clip of '{list_file}' holds a window: input_size {self.options.input_size} at frame_interval "

@@ -35,8 +35,8 @@ class HumanEvaDataset(Dataset[Sample]):
             next(p) ≈ query(p + flow(p)).
         short_clip: what becomes of a clip too short for a window: ``skip`` leaves it out, ``shrink`` reads it at the
             largest interval that fits.
-        window_step: frames between the starts of neighbouring windows. These are nearly the same: a set that validates
-            takes a large step.
+        window_step: frames between the starts of neighbouring windows, which are nearly the same: validation sets take
+            a large step.
         flow_cache: folder where flows are kept once computed, 8 * width * height bytes each; ~ is DATAROOT/flow.
         frame_cache: folder where clips are kept decoded and resized, 3 * width * height bytes per frame; it is filled
             when the first sample is read, and again for clips whose files change. ~ decodes the images of each sample.

@@ -59,7 +59,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
     except cv2.error:  # a size that no image has
         pixels = None
     if pixels is None:
-        raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are no readable image")
+        raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are not a readable image")
     return cv2.cvtColor(cut(pixels, crop, source), cv2.COLOR_BGR2RGB)
 
 

@@ -49,9 +49,9 @@ class REDSDataset(Dataset[Sample]):
 
     Args:
         dataroot_gt: folder (or LMDB) of the ground truth clips.
-        dataroot_lq: folder (or LMDB) of the low-resolution clips. If they are in its sub-folder X4 they are found.
+        dataroot_lq: folder (or LMDB) of the low-resolution clips. A sub-folder X4 that holds them is found.
         meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``; the second column is the number of frames.
-        val_partition: clips left out because they validate: REDS4 (000, 011, 015, 020), official (240 to 269), or none.
+        val_partition: clips left out for validation: REDS4 (000, 011, 015, 020), official (240 to 269), or none.
         scale: GT size / LQ size; the options' top level ``scale`` is filled in.
         num_frame: frames in a window, odd.
         gt_size: side of the GT crop in pixels, a multiple of ``scale``.

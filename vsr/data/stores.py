@@ -86,7 +86,7 @@ def open_store(root: str | Path, io_backend: IOBackend = DISK) -> FrameStore:
     root = Path(root)
     if not root.is_dir():
         unfinished = root.with_name(f"{root.name}.partial")
-        hint = f", but '{unfinished}' does: run pack_frames.py again, it goes on" if unfinished.is_dir() else ""
+        hint = f", but '{unfinished}' does: run pack_frames.py again, it resumes" if unfinished.is_dir() else ""
         raise FileNotFoundError(f"folder '{root}' does not exist{hint}")
     is_lmdb = (root / "data.mdb").is_file()
     if io_backend.type == "lmdb":

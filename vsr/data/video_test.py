@@ -39,7 +39,7 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
     [0, 1]; ``clip`` "000", ``frame`` "00000014", ``key`` "000/00000014".
 
     Args:
-        dataroot_lq: folder (or LMDB) of the low-resolution clips. If they are in its sub-folder X4 they are found.
+        dataroot_lq: folder (or LMDB) of the low-resolution clips. A sub-folder X4 that holds them is found.
             Or a video, or a folder of videos.
         dataroot_gt: folder (or LMDB) of the ground truth clips, or videos likewise; ~ for none. Clips of the same name
             belong together.

@@ -25,8 +25,8 @@ class PixSentence(nn.Module):
         normalize: none; cosine (normalised embeddings, learned temperature); concat (group norm over u and o together).
         embedding: conv (1×1); conv3x3; fc compares one fully connected vector a map, so that a frame has one weight.
         memory_size: sentences kept, the newest; null keeps all.
-        flat2d: {stride: 1|2, pad: 3}, a convolution that reduces the maps that are compared; stride 2 is 16 times
-            cheaper a score map, 4 times over all.
+        flat2d: {stride: 1|2, pad: 3}, a convolution that reduces the maps that are compared; stride 2 makes a
+            score map 16 times cheaper, all of it 4 times.
     """
 
     def __init__(

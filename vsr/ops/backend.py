@@ -1,7 +1,7 @@
 """Decides which kernels run an operator, and keeps the reason for those that cannot.
 
 ``triton`` (CUDA) before ``compiled`` (``csrc``) before ``reference`` (plain PyTorch, everywhere); the environment
-variable ``VSR_OPS`` names one to insist on. Nothing is ever compiled at import, and a missing or broken library never
+variable ``VSR_OPS`` forces one. Nothing is ever compiled at import, and a missing or broken library never
 stops it.
 """
 
@@ -39,7 +39,7 @@ logger = logging.getLogger("vsr.ops")
 
 
 class BackendError(UserError, ValueError):
-    """``VSR_OPS`` insists on kernels that cannot run here."""
+    """``VSR_OPS`` forces kernels that cannot run here."""
 
 
 class Library(NamedTuple):
@@ -50,7 +50,7 @@ class Library(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The back end for a device, or None with the reason why the one insisted on cannot run there."""
+    """The back end for a device, or None with the reason why the forced one cannot run there."""
 
     backend: Backend | None
     reason: str
@@ -123,9 +123,9 @@ def unavailable(backend: Backend, operator: Operator, device_type: str) -> str |
         if find_spec("triton") is None:
             return "the package triton is not installed"
         if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-            return "Triton builds what launches its kernels with gcc or clang, and neither is there"
+            return "Triton builds its kernel launchers with gcc or clang, and neither was found"
         if not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").exists():
-            return "Triton builds what launches its kernels with Python.h, and it is not there (install python3-dev)"
+            return "Triton builds its kernel launchers with Python.h, which was not found (install python3-dev)"
         return None
     return None
 
@@ -169,7 +169,7 @@ def require(operator: Operator, device_type: str) -> Backend:
     """Returns the back end of an operator for a kind of device.
 
     Raises:
-        BackendError: ``VSR_OPS`` insists on one that cannot run there.
+        BackendError: ``VSR_OPS`` forces one that cannot run there.
     """
     choice = choose(operator, device_type)
     if choice.backend is None:

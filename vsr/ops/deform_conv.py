@@ -165,7 +165,7 @@ def _save_for_backward(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():  # the kernels have no second derivative: it would be missing silently
-        raise RuntimeError("deform_conv2d is differentiable once; VSR_OPS=reference is as often as you like")
+        raise RuntimeError("deform_conv2d is differentiable once only; with VSR_OPS=reference any number of times")
     input, offset, weight, mask = ctx.saved_tensors
     for_input, for_offset, for_weight, for_bias, for_mask, *_ = ctx.needs_input_grad
     needed = [for_input, for_offset, for_weight, for_mask]

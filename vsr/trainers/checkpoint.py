@@ -69,7 +69,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, str
         unexpected=[name for name in weights if name not in fitting],
     )
     if not fitting:
-        raise UserError(f"{file} matches nothing in {type(network).__name__} ({match}); is it another network's?")
+        raise UserError(f"{file} matches nothing in {type(network).__name__} ({match}); is it for another network?")
     if strict and (match.missing or match.unexpected):
         name = next((name for name in match.missing if name in weights), None)
         if name is None:
@@ -78,7 +78,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, str
             reason = f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network"
         raise UserError(
             f"{file} does not fit {type(network).__name__}: {match} ({reason}); "
-            "check network_g (a training may begin with what fits: path.strict_load_g: false)"
+            "check network_g (path.strict_load_g: false starts a training with what fits)"
         )
     network.load_state_dict(fitting, strict=False)
     logger.info("loaded %s into %s: %s", file, type(network).__name__, match)
@@ -92,7 +92,7 @@ def states(folder: Path) -> list[Path]:
 
 
 def newest_state(folder: Path, until: int | None = None) -> Found | None:
-    """Returns the newest training state that can be read; a damaged one is passed over with a warning.
+    """Returns the newest training state that can be read; a damaged one is skipped with a warning.
 
     Args:
         folder: the experiment's.

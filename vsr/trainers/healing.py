@@ -20,7 +20,7 @@ datasets.train.batch_size_per_gpu with train.accumulate raised as much; train.am
 LESS_MEMORY_TO_VALIDATE = """Whole frames are restored, one at a time: validate on smaller ones, or take the data set
 away (datasets.val: ~) and measure the weights with python -m vsr.test where there is more."""
 GO_ON = """{file} is saved:
---auto_resume goes on, where train.amp has changed together with --resume_mode new_schedule"""
+--auto_resume resumes it, together with --resume_mode new_schedule where train.amp has changed"""
 DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
 {file}. Go on from an earlier state under another name (--set path.resume_state=FILE --set name=NEW --resume_mode
 new_schedule) with a lower train.optim_g.lr or train.dcn_lr_mul, or clip with train.clip_grad_norm"""
@@ -58,7 +58,7 @@ def out_of_memory_is_told(iteration: int, folder: Path, validating: bool = False
 
     Args:
         iteration: the present one.
-        folder: the experiment's, with the states to go on from.
+        folder: the experiment's, with the states to resume from.
         validating: rather than training.
     """
     try:

@@ -39,13 +39,13 @@ class PartRates:
 
 @dataclass(frozen=True)
 class NextFrameOptions(TrainOptions):
-    """How a FramePredictor is trained: the keys of TrainOptions, but for tsa_iter and dcn_lr_mul, and these.
+    """How a FramePredictor is trained: the keys of TrainOptions, except tsa_iter and dcn_lr_mul, and these.
 
     It has no deformable convolutions whose offsets could be watched.
 
     Args:
         lr: learning rates of encoder, decoder and memory.
-        wsupervised: factor of a loss that wants the memory to read the frames most like the next one; 0 is off.
+        wsupervised: factor of a loss that makes the memory read the frames most like the next one; 0 is off.
         num_pictures: validation samples whose pictures are kept with the best and the last results.
     """
 

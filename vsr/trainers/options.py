@@ -17,28 +17,28 @@ class TrainOptions:
     Args:
         total_iter: iterations (optimiser steps) of the whole training.
         optim_g: the optimiser.
-        pixel_opt: the loss: a function of (sr, gt), or a class whose objects are, such as a module.
+        pixel_opt: the loss: a function of (sr, gt), or a class whose instances are, such as a module.
         scheduler: the learning rate over the iterations; constant without one.
-        warmup_iter: iterations in which the rate rises from 0; -1 is none.
+        warmup_iter: iterations over which the learning rate rises from 0; -1 is none.
         tsa_iter: until this iteration only the fusion module is trained (EDVR's second stage), then everything;
             FreezeTrainer has its own rule.
         dcn_lr_mul: factor of the deformable convolutions' learning rate.
-        ema_decay: keeps an exponential moving average of the weights with this decay, which is validated and saved
-            beside them; 0 is off.
-        accumulate: batches whose gradients make one step; the effective batch is that many times larger.
+        ema_decay: decay of an exponential moving average (EMA) of the weights, which is validated, and saved beside
+            them; 0 is off.
+        accumulate: gradient accumulation: batches per optimiser step; the effective batch is that many times larger.
         clip_grad_norm: gradients of a larger norm are scaled down to it; null is off.
-        amp: computes in 16 bits where that is safe (``bf16``, or ``fp16`` with loss scaling on a GPU); weights, offsets
-            and the loss stay in 32. ``auto`` is bf16 on a GPU that has it, else ``off``.
+        amp: mixed precision: computes in 16 bits where that is safe (``bf16``, or ``fp16`` with loss scaling on a GPU);
+            weights, offsets and the loss stay in 32. ``auto`` is bf16 on a GPU that has it, else ``off``.
         compile: compiles the network with torch.compile; the first steps take minutes.
         channels_last: keeps features in channels-last order, which tensor cores prefer.
-        checkpointing: forgets features of the forward pass and computes them again in the backward pass: less memory,
-            about a third more time.
-        tf32: lets a GPU multiply 32-bit numbers with 10 bits of mantissa; null keeps PyTorch's setting.
+        checkpointing: activation checkpointing: recomputes activations in the backward pass: less memory, about a third
+            more time.
+        tf32: lets a GPU multiply 32-bit numbers with 10 bits of mantissa (TF32); null keeps PyTorch's setting.
         deterministic: asks PyTorch for operators that give the same bits in every run, and warns where it has none.
         max_bad_steps: a step whose loss or gradient is not finite is skipped; this many in a row end the training.
-        offset_freq: iterations between two looks at the deformable convolutions' offsets; 0 never looks.
+        offset_freq: iterations between two checks of the deformable convolutions' offsets; 0 never checks.
         offset_limit: mean absolute offset, in pixels, above which alignment is lost.
-        offset_guard: what to do then: ``warn``; ``skip`` this step; ``rollback`` to the last state that was well, go on
+        offset_guard: what to do then: ``warn``; ``skip`` this step; ``rollback`` to the last good state, continue
             with other data and half the rate of the deformable convolutions; ``off``.
     """
 

@@ -26,7 +26,7 @@ def autocast_type(amp: Literal["auto", "bf16", "fp16", "off"], device: torch.dev
         logger.info("train.amp: auto is %s on this device", "bf16" if chosen else "off")
         return chosen
     if amp == "fp16" and not on_gpu:
-        raise UserError("train.amp: fp16 needs a GPU, whose loss scaling keeps small gradients; bf16 runs on CPUs too")
+        raise UserError("train.amp: fp16 needs a GPU, for loss scaling; bf16 runs on CPUs too")
     if amp == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("train.amp: bf16 needs a GPU of the Ampere generation or later; fp16 runs on this one")
     slow = torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -108,8 +108,8 @@ class Recorder:
         )
         if wait > TOLERATED_WAIT:
             logger.warning(
-                "%.0f %% of the time went into waiting for data: raise datasets.train.num_worker_per_gpu; "
-                "python -m vsr.bench_data -opt FILE says what limits and what helps",
+                "%.0f %% of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu; "
+                "python -m vsr.bench_data -opt FILE names the bottleneck, and what helps",
                 100 * wait,
             )
 

@@ -1,4 +1,4 @@
-"""What may differ between the options of a state and those of the run that goes on from it."""
+"""What may differ between the options of a state and those of the run that resumes from it."""
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sized
@@ -39,7 +39,7 @@ def differences(
 
 
 def check_training_set(file: Path, former: str, current: str, may_differ: bool) -> None:
-    """Notes that the training set is not the one that a state was made with, or refuses to go on.
+    """Notes that the training set is not the one that a state was made with, or refuses to resume.
 
     Args:
         file: the state's.
@@ -54,8 +54,8 @@ def check_training_set(file: Path, former: str, current: str, may_differ: bool) 
         return
     if not may_differ:
         raise UserError(
-            f"datasets.train has changed since {file} was written: {former} → {current}. Bring back what it was, or "
-            "say what is meant: --resume_mode new_schedule goes on with these samples"
+            f"datasets.train has changed since {file} was written: {former} → {current}. Restore it, or resume "
+            "with these samples: --resume_mode new_schedule"
         )
     logger.info("changed samples of datasets.train: %s → %s", former, current)
 

@@ -1,4 +1,4 @@
-"""What a training goes on from: all that its next step depends on, as tensors and plain values."""
+"""What a training resumes from: all that its next step depends on, as tensors and plain values."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def state_of(trainer: "Trainer") -> dict[str, Any]:
-    """Returns all that training goes on from: tensors and plain values."""
+    """Returns all that training resumes from: tensors and plain values."""
     return {
         "format": checkpoint.STATE_FORMAT,
         "iteration": trainer.iteration,

@@ -166,7 +166,7 @@ class Trainer:
             mendable = isinstance(error, UserError) or is_out_of_memory(error)
             if mendable and self.iteration and self.run.place.world_size == 1:
                 self.save()
-                logger.info("a state is saved at iteration %d: --auto_resume goes on", self.iteration)
+                logger.info("a state is saved at iteration %d; --auto_resume resumes it", self.iteration)
             raise
 
     def enter_phase(self, batch: Batch) -> None:

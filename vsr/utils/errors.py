@@ -1,4 +1,4 @@
-"""Mistakes of a user, told in one message."""
+"""User errors, each reported in one message."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from vsr.utils.log import note_in_file, outlive_the_terminal
 
 REMEDIES = {  # for what the system refuses
     **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT), "the disk is full; what was written before is whole. Make room, then go on"
+        (errno.ENOSPC, errno.EDQUOT), "the disk is full; what was written before is intact. Make room, then run again"
     ),
     **{
         number: f"{os.strerror(number)}: change the permissions, or work in another folder"

@@ -1,4 +1,4 @@
-"""Writes that are whole or not there."""
+"""Atomic writes: whole or not there."""
 
 import os
 from collections.abc import Callable, Generator
@@ -53,4 +53,4 @@ def failing_is_told(active: bool) -> Generator[None]:
     except (OSError, UserError) as error:
         if not active:
             raise
-        logger.warning("%s Going on without.", error)
+        logger.warning("%s Continuing without it.", error)

@@ -24,8 +24,8 @@ SIGNS_OF_A_LOST_PEER = ("Connection closed by peer", "Connection reset by peer",
 REMEDIES = {  # by what PyTorch says when processes cannot be connected
     "Duplicate GPU": "two processes share a GPU, which nccl cannot connect: start as many as there are GPUs "
     "(torchrun --nproc_per_node=…), or connect them by dist_params.backend: gloo",
-    "EADDRINUSE": "the port {port}, where they were to meet, is taken, perhaps by another run: "
-    "set dist_params.port, or the environment variable MASTER_PORT, which comes first, to another one",
+    "EADDRINUSE": "the rendezvous port {port} is in use, perhaps by another run: set dist_params.port, or the "
+    "environment variable MASTER_PORT, which takes precedence, to another one",
 }
 PATIENCE = timedelta(hours=2)  # for the slowest rank: longer than any validation, which is shared among the ranks
 

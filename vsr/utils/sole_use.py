@@ -36,7 +36,7 @@ def sole_use(folder: Path, active: bool = True) -> Generator[None]:
                 f"{folder} is in use by {owner}: wait for it, stop it, or choose another name (--set name=…)"
             ) from None
         except OSError as error:
-            logger.warning("%s cannot be locked (%s): see that no other process trains there", folder, error.strerror)
+            logger.warning("%s cannot be locked (%s): make sure no other process trains there", folder, error.strerror)
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()}")
         stream.flush()
