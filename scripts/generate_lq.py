@@ -27,6 +27,7 @@ from vsr.data.meta_info import read_meta_info, read_text
 from vsr.data.stores import FolderStore, FrameStore, open_store
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_atomically, write_text_atomically
+from vsr.utils.sole_use import sole_preparation
 
 BD_SIGMA = 1.6
 BD_SIZE = 12  # ceil(3 sigma) * 2 + 2
@@ -51,7 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--to '{options.to}' lies in --from '{options.source}': its frames would be taken for GT")
     torch.set_num_threads(1)  # the frames are spread over threads already
     try:
-        run(options)
+        with sole_preparation(options.to, not options.dry_run):
+            run(options)
     except (ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from None
 

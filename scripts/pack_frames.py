@@ -22,6 +22,7 @@ from vsr.data.pack_writer import PackPlan, estimate_bytes, free_bytes, partial_p
 from vsr.data.packs import TILE_SIZE
 from vsr.data.stores import FrameStore, IOBackend, open_store
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.sole_use import sole_preparation
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,18 +43,21 @@ def main(arguments: list[str] | None = None) -> int:
     if not 1 <= options.tile_size <= 255:
         parser.error(f"--tile-size {options.tile_size} is not in 1 to 255")
     try:
-        failed = verify(options.verify, options.source) if options.verify else pack(options)
+        if options.verify:
+            return 1 if verify(options.verify, options.source) else 0
+        with sole_preparation(options.to, not options.dry_run):
+            pack(options)
     except (ValueError, FileNotFoundError, lmdb.Error) as error:
         raise UserError(str(error)) from None
     except OSError as error:
         if error.errno is None:  # not the system's, but write_pack's: it says what to do
             raise UserError(str(error)) from None
         raise
-    return 1 if failed else 0
+    return 0
 
 
-def pack(options: argparse.Namespace) -> bool:
-    """Packs; returns False."""
+def pack(options: argparse.Namespace) -> None:
+    """Packs."""
     store = open_any(options.source)
     plan = PackPlan(str(options.source.resolve()), options.form, options.tile_size, keys_of(store, options.meta))
     if not plan.keys:
@@ -65,7 +69,7 @@ def pack(options: argparse.Namespace) -> bool:
     if size > 0.98 * free:
         raise UserError(f"not enough space at '{options.to}'; --form tiles needs about half, --meta packs fewer clips")
     if options.dry_run:
-        return False
+        return
     with tqdm(total=len(plan.keys), unit="frame", desc=options.to.name) as bar:
         report = write_pack(store, options.to, plan, options.threads, options.on_bad_frame == "skip", bar.update)
     for message in report.bad:
@@ -74,7 +78,6 @@ def pack(options: argparse.Namespace) -> bool:
         f"{options.to}: {report.num_bytes / 1e9:.2f} GB, {report.written} frames packed now, "
         f"{report.already_there} before, {len(report.bad)} left out"
     )
-    return False
 
 
 def verify(pack_root: Path, source_root: Path | None) -> bool:

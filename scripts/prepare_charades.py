@@ -25,6 +25,7 @@ from vsr.data.arguments import at_least_one, existing_folder
 from vsr.data.clip_lists import ClipEntry, is_video
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.sole_use import sole_preparation
 
 Annotations = dict[str, tuple[str, str, str]]  # by ID: the part (train, test), the subject, the action
 VIDEOS, FRAMES, OFFICIAL_FRAMES = "Charades_v1_480", "Charades_v1_480_img", "Charades_v1_rgb"
@@ -48,6 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(
             f"--annotations '{options.annotations}' holds no Charades_v1_train.csv and Charades_v1_test.csv"
         )
+    with sole_preparation(options.root, not options.dry_run):
+        return 2 if prepare(options, jobs, annotations) else 0
+
+
+def prepare(options: argparse.Namespace, jobs: list[Job], annotations: Annotations) -> list[str]:
+    """Extracts what is missing and writes the lists; returns a message for each clip that is not right."""
     settings = Settings(options.threads, options.max_side, options.accept_short, options.dry_run)
     failures = extract_all(jobs, settings)
     if annotations:
@@ -63,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_lists(options.root, parts)
         unlisted = len(entries) - sum(map(len, parts.values()))
         print(f"{len(entries)} clips extracted, {unlisted} of them in no list")
-    return 2 if failures else 0
+    return failures
 
 
 def find_jobs(root: Path) -> list[Job]:

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from vsr.data.arguments import at_least_one
 from vsr.data.images import SIZE_BYTES, image_size
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.sole_use import sole_preparation
 
 Mode = Literal["link", "move", "copy"]
 NUM_FRAMES = 100
@@ -74,7 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.check:
         if options.source is None:
             parser.error("--from is needed (or --check)")
-        prepare(options.source, options.to, options.mode, options.threads, options.dry_run)
+        with sole_preparation(options.to, not options.dry_run):
+            prepare(options.source, options.to, options.mode, options.threads, options.dry_run)
     if not options.dry_run:
         check(options.to, options.threads)
 

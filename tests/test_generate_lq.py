@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from load_script import exit_code, load_script
+from load_script import another_preparation, exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data.imresize import imresize
@@ -124,3 +124,10 @@ def test_arguments_that_cannot_be_are_named(gt, tmp_path, capsys):
     error = fails(capsys, "--from", gt, "--to", tmp_path / "file")
     assert f"argument --to: '{tmp_path / 'file'}' is a file; name a folder" in error
     assert "argument --threads: '0' is not a whole" in fails(capsys, "--from", gt, "--to", "x", "--threads", "0")
+
+
+def test_a_second_preparation_waits_for_the_first(gt, tmp_path, capsys):
+    with another_preparation(tmp_path / "lq"):
+        assert exit_code(script, "--from", gt, "--to", tmp_path / "lq") == 2
+    assert "lq is being prepared by process" in capsys.readouterr().err
+    assert not (tmp_path / "lq").exists()

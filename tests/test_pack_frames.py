@@ -11,7 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from load_script import ROOT, exit_code, load_script
+from load_script import ROOT, another_preparation, exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler
@@ -229,7 +229,7 @@ def test_space_is_checked_first(clips, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "free_bytes", lambda _: 1000)
     assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb") == 2
     assert "not enough space" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".gt.lmdb.lock"]
 
 
 COMMAND = [sys.executable, str(ROOT / "scripts" / "pack_frames.py")]
@@ -312,3 +312,10 @@ def test_what_is_no_set_of_frames_is_named(tmp_path, capsys):
     assert "holds no folders of frames" in capsys.readouterr().err
     assert run("--verify", tmp_path / "empty") == 2
     assert "is not an LMDB" in capsys.readouterr().err
+
+
+def test_a_second_preparation_waits_for_the_first(clips, tmp_path, capsys):
+    with another_preparation(tmp_path / "gt.lmdb"):
+        assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb") == 2
+    assert "gt.lmdb is being prepared by process" in capsys.readouterr().err
+    assert not partial_path(tmp_path / "gt.lmdb").exists()

@@ -1,7 +1,7 @@
 import csv
 
 import pytest
-from load_script import exit_code, load_script
+from load_script import another_preparation, exit_code, load_script
 from videos import make_clip, make_video
 
 from vsr.data import CharadesDataset
@@ -159,3 +159,16 @@ def test_another_size_than_that_of_the_clips_that_are_there_is_refused(tmp_path,
     with pytest.raises(UserError, match=r"0A8CF' is {} pixels, now it would be {}: give the --max-side".format(*sides)):
         run(tmp_path, *after)
     assert not (tmp_path / "Charades_v1_480_img" / "0A8ZT").exists()
+
+
+def test_two_preparations_at_once_do_not_touch_each_other_s_frames(tmp_path, capsys):
+    make_video(tmp_path / "Charades_v1_480" / "0A8CF.mp4")
+    begun = tmp_path / "Charades_v1_480_img" / ".0A8CF.partial"
+    with another_preparation(tmp_path) as other:
+        begun.mkdir(parents=True)
+        assert exit_code(script, "--root", tmp_path) == 2
+        assert f"{tmp_path} is being prepared by process {other.pid} on " in capsys.readouterr().err
+        assert begun.is_dir()
+        assert exit_code(script, "--root", tmp_path, "--dry-run") == 0
+    assert run(tmp_path) == 0  # the lock died with its owner
+    assert not begun.exists()

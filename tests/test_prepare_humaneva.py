@@ -2,7 +2,7 @@ import runpy
 import sys
 
 import pytest
-from load_script import ROOT, exit_code, load_script
+from load_script import ROOT, another_preparation, exit_code, load_script
 from videos import make_clip, make_video
 
 from vsr.data import HumanEvaDataset
@@ -130,3 +130,11 @@ def test_as_a_program_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatc
 def test_a_side_has_at_least_one_pixel(tmp_path, capsys, side):
     assert exit_code(script, "--root", tmp_path, f"--max-side={side}") == 2
     assert f"argument --max-side: '{side}' is not a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_a_second_preparation_waits_for_the_first(tmp_path, capsys):
+    make_videos(tmp_path / "official", "Image_Data")
+    with another_preparation(tmp_path / "set"):
+        assert exit_code(script, "--root", tmp_path / "set", "--from", tmp_path / "official") == 2
+    assert "set is being prepared by process" in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()

@@ -4,7 +4,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from load_script import exit_code, load_script
+from load_script import another_preparation, exit_code, load_script
 
 script = load_script("prepare_reds")
 
@@ -296,3 +296,11 @@ def test_a_dry_run_changes_nothing(tmp_path, capsys):
     run(source, tmp_path / "REDS", "--dry-run")
     assert not (tmp_path / "REDS").exists()
     assert "val_sharp: 2 of 2 clips, 2 to link and 0 to unpack, to clip 004 and up" in capsys.readouterr().out
+
+
+def test_a_second_preparation_waits_for_the_first(tmp_path, capsys):
+    source = make_downloads(tmp_path / "in")
+    with another_preparation(tmp_path / "REDS"):
+        message = fails(capsys, "--from", source, "--to", tmp_path / "REDS")
+    assert "REDS is being prepared by process" in message
+    assert not (tmp_path / "REDS").exists()

@@ -90,7 +90,7 @@ def extract_clip(
 
     Raises:
         FileNotFoundError: there is no such video.
-        ValueError: it cannot be opened, holds no frames, or ends early.
+        ValueError: it cannot be opened, holds no frames, or ends early; or frames were removed while others were written.
         OSError: the disk is full.
     """
     partial = folder.with_name(f".{folder.name}.partial")
@@ -106,6 +106,12 @@ def extract_clip(
             times.append(time)
             on_frame()
         notes = _check_count(video, len(times), probe(video).num_frames, accept_short)
+        num_files = sum(1 for _ in partial.iterdir())
+        if num_files != len(times):
+            raise ValueError(
+                f"'{partial}' holds {num_files} of the {len(times)} frames that were written: something else changes "
+                "it, perhaps another preparation; see that none is running, then start again"
+            )
     except BaseException as error:
         if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = str(partial)  # a failed write names no file
