@@ -1,15 +1,17 @@
 import multiprocessing
+import shutil
 import threading
 import time
 
 import cv2
 import pytest
 from tqdm import tqdm
-from videos import levels, make_clip, make_video
+from videos import levels, make_clip, make_video, write_frame
 
 from vsr.data import extraction
 from vsr.data.clip_lists import ClipEntry, read_clip_list
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
+from vsr.data.frame_files import frame_path, list_frames, read_frames
 from vsr.utils.errors import UserError
 
 
@@ -158,6 +160,26 @@ def test_a_folder_with_frames_that_are_not_right_is_not_listed(tmp_path, capsys)
     assert "lacks frame 2" in failures[0]
     assert "000000.png' is empty" in failures[1]
     assert capsys.readouterr().out.count("not listed: ") == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "small"])
+def test_the_advice_for_a_damaged_clip_can_be_followed(tmp_path, damage):
+    (job,) = jobs = make_jobs(tmp_path, 1)
+    extract_all(jobs, Settings())
+    frame = job.folder / "000004.jpg"
+    content = frame.read_bytes()
+    if damage == "gone":
+        frame.unlink()
+    elif damage == "small":
+        write_frame(frame, 4, (8, 8))
+    else:
+        frame.write_bytes(b"" if damage == "empty" else content[:-20])
+    assert extract_all(jobs, Settings()) == []  # what is there is left alone
+    with pytest.raises(ValueError, match="remove (the|its) folder and prepare the clip again"):
+        list(read_frames([frame_path(job.folder, name) for name in list_frames(job.folder)], (48, 64)))
+    shutil.rmtree(job.folder)
+    extract_all(jobs, Settings())
+    assert len(levels(job.folder)) == 10
 
 
 def test_lists_that_say_something_else_are_kept(tmp_path, capsys):

@@ -90,7 +90,7 @@ def extract_clip(
 
     Raises:
         FileNotFoundError: there is no such video.
-        ValueError: it cannot be opened, holds no frames, or ends early; or frames were removed while others were written.
+        ValueError: it cannot be opened, holds no frames, or ends early; or frames vanished while others were written.
         OSError: the disk is full.
     """
     partial = folder.with_name(f".{folder.name}.partial")
