@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import shutil
 import threading
@@ -175,7 +176,7 @@ def test_the_advice_for_a_damaged_clip_can_be_followed(tmp_path, damage):
     else:
         frame.write_bytes(b"" if damage == "empty" else content[:-20])
     assert extract_all(jobs, Settings()) == []  # what is there is left alone
-    with pytest.raises(ValueError, match="remove (the|its) folder and prepare the clip again"):
+    with pytest.raises(ValueError, match=r"remove (the|its) folder and prepare the clip again"):
         list(read_frames([frame_path(job.folder, name) for name in list_frames(job.folder)], (48, 64)))
     shutil.rmtree(job.folder)
     extract_all(jobs, Settings())
@@ -196,6 +197,40 @@ def test_lists_that_say_something_else_are_kept(tmp_path, capsys):
     assert (tmp_path / "val_list.csv.old").read_text() == "mine too\n"
     assert not (tmp_path / "val_list.csv").exists()
     assert read_clip_list(tmp_path / "train_list.csv") == [ClipEntry("a")]
+
+
+def test_no_kept_list_is_ever_overwritten(tmp_path):
+    parts = {"train": [ClipEntry("a")], "val": [], "test": []}
+    for content in ("first\n", "second\n", "third\n"):
+        (tmp_path / "train_list.csv").write_text(content)
+        write_lists(tmp_path, parts)
+    kept = [(tmp_path / f"train_list.csv.old{number}").read_text() for number in ("", "1", "2")]
+    assert kept == ["first\n", "second\n", "third\n"]
+
+
+def test_a_list_is_kept_before_it_is_replaced(tmp_path, monkeypatch):
+    (tmp_path / "train_list.csv").write_text("mine\n")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for writing in ("write_clip_list", "write_atomically"):
+        monkeypatch.setattr(extraction, writing, refuse)
+        with pytest.raises(OSError, match="No space left"):
+            write_lists(tmp_path, {"train": [ClipEntry("a")], "val": [], "test": []})
+        assert (tmp_path / "train_list.csv").read_text() == "mine\n"
+
+
+def test_a_complete_set_is_not_written_to(tmp_path, monkeypatch):
+    parts = {"train": [ClipEntry("a", fps=29.97)], "val": [], "test": [ClipEntry("b")]}
+    write_lists(tmp_path, parts)
+
+    def refuse(file, *_):
+        raise OSError(errno.EROFS, "Read-only file system", str(file))
+
+    monkeypatch.setattr("vsr.data.clip_lists.write_atomically", refuse)
+    write_lists(tmp_path, parts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test_list.csv", "train_list.csv"]
 
 
 def test_extracted_frames_are_those_of_the_video(tmp_path):

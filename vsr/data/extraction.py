@@ -4,17 +4,19 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from vsr.data.clip_lists import LIST_NAMES, ClipEntry, entry_of, write_clip_list
+from vsr.data.clip_lists import LIST_NAMES, ClipEntry, entry_of, format_clip_list, write_clip_list
 from vsr.data.frame_files import frame_path, list_frames
 from vsr.data.images import decode
 from vsr.data.pack_writer import free_bytes
 from vsr.data.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, probe
 from vsr.utils.errors import UserError
+from vsr.utils.files import write_atomically
 
 NUM_SAMPLES = 16  # videos of which a frame is encoded, to estimate how much space all will take
 
@@ -82,19 +84,28 @@ def list_entries(jobs: list[Job], root: Path, threads: int) -> tuple[list[ClipEn
 def write_lists(root: Path, parts: Mapping[str, list[ClipEntry]]) -> None:
     """Writes train_list.csv, val_list.csv and test_list.csv, and tells what they hold.
 
-    A list that was there and says something else is kept as train_list.csv.old: it may be somebody's work.
+    A list that was there and says something else is kept as train_list.csv.old, .old1, …: it may be somebody's work.
+    One that says the same is left alone.
     """
     for name in LIST_NAMES:
         file, entries = root / name, parts[name.split("_")[0]]
         before = file.read_bytes() if file.is_file() else None
-        if entries:
+        after = format_clip_list(entries) if entries else None
+        if before is not None and before != after:
+            _keep(file, before)
+        if entries and before != after:
             write_clip_list(file, entries)
-        else:
+        elif not entries:
             file.unlink(missing_ok=True)
-        if before is not None and (not entries or file.read_bytes() != before):
-            file.with_name(f"{name}.old").write_bytes(before)
-            tqdm.write(f"{file} was different: it is now {name}.old")
         tqdm.write(f"{file}: {len(entries)} clips" if entries else f"{file}: no clips for it, not written")
+
+
+def _keep(file: Path, content: bytes) -> None:
+    """Writes the content of a list that will be replaced to the first name that is free."""
+    names = (f"{file.name}.old{number or ''}" for number in count())
+    old = next(path for path in map(file.with_name, names) if not os.path.lexists(path))
+    write_atomically(old, lambda stream: stream.write(content))
+    tqdm.write(f"{file} was different: it is now {old.name}")
 
 
 def _entry(job: Job, root: Path) -> ClipEntry | str:
@@ -164,12 +175,12 @@ def _extract(infos: Mapping[Job, VideoInfo], settings: Settings) -> list[str]:
 
     with tqdm(total=total, unit="frame", desc="Frames") as bar, ThreadPoolExecutor(settings.threads) as pool:
 
-        def count() -> None:
+        def tick() -> None:
             if is_stopping.is_set():
                 raise InterruptedError("stopped")
             bar.update()
 
-        futures = [pool.submit(extract_clip, *job, settings.max_side, settings.accept_short, count) for job in infos]
+        futures = [pool.submit(extract_clip, *job, settings.max_side, settings.accept_short, tick) for job in infos]
         try:
             for future in as_completed(futures):
                 try:
