@@ -139,6 +139,8 @@ def encode_jpeg(frame: np.ndarray) -> bytes:
 
 
 def _open(video: Path) -> cv2.VideoCapture:
+    if not is_utf8(str(video)):  # OpenCV would end the process
+        raise ValueError(f"video {ascii(str(video))} has a name that is not UTF-8; rename it")
     if not video.is_file():
         raise FileNotFoundError(f"video '{video}' does not exist")
     capture = cv2.VideoCapture(str(video))
@@ -148,6 +150,11 @@ def _open(video: Path) -> cv2.VideoCapture:
             f"video '{video}' cannot be opened: {size} bytes that are damaged, cut off, or no video; copy it again"
         )
     return capture
+
+
+def is_utf8(name: str) -> bool:
+    """Returns whether a file's name can be written to a list; Linux allows any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def ends_early(decoded: int, claimed: int) -> bool:
