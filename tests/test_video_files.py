@@ -61,7 +61,9 @@ def test_a_name_that_is_not_utf8_is_told_in_characters_that_can_be_printed(tmp_p
     video = tmp_path / os.fsdecode(b"bad\xff.mp4")
     video.write_bytes(make_video(tmp_path / "good.mp4").read_bytes())
     for read in (probe, lambda file: extract_clip(file, tmp_path / "clip")):
-        with pytest.raises(ValueError, match=r"video '.*bad\\udcff.mp4' has a name that is not UTF-8; rename it") as error:
+        with pytest.raises(
+            ValueError, match=r"video '.*bad\\udcff.mp4' has a name that is not UTF-8; rename it"
+        ) as error:
             read(video)
         assert str(error.value).isascii()
 

@@ -14,7 +14,7 @@ from vsr.data.clip_lists import LIST_NAMES, ClipEntry, entry_of, format_clip_lis
 from vsr.data.frame_files import frame_path, list_frames
 from vsr.data.images import decode
 from vsr.data.pack_writer import free_bytes
-from vsr.data.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, probe
+from vsr.data.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, is_utf8, probe
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
 
@@ -109,6 +109,9 @@ def _keep(file: Path, content: bytes) -> None:
 
 
 def _entry(job: Job, root: Path) -> ClipEntry | str:
+    problem = _name_problem(job)
+    if problem:
+        return problem
     try:
         names = list_frames(job.folder)
         first = frame_path(job.folder, names[0])
@@ -123,6 +126,16 @@ def _entry(job: Job, root: Path) -> ClipEntry | str:
     return entry._replace(video=video.as_posix(), fps=round(info.fps, 3) if isinstance(info, VideoInfo) else None)
 
 
+def _name_problem(job: Job) -> str | None:
+    """Returns why no list can hold a clip's name, None if one can."""
+    name = job.folder.name
+    if not is_utf8(name):
+        return f"clip {str(job.folder)!a} has a name that is not UTF-8; rename its video and its folder"
+    if name != name.strip():
+        return f"clip '{name}' begins or ends with a blank, which lists lose; rename '{job.video}' and its folder"
+    return None
+
+
 def _try_probe(job: Job) -> VideoInfo | str:
     try:
         return probe(job.video)
@@ -133,7 +146,8 @@ def _try_probe(job: Job) -> VideoInfo | str:
 def _probe_all(jobs: list[Job], threads: int) -> tuple[dict[Job, VideoInfo], list[str]]:
     """Returns the headers' claims, and messages for the videos that cannot be opened."""
     with ThreadPoolExecutor(threads) as pool:
-        found = list(tqdm(pool.map(_try_probe, jobs), total=len(jobs), unit="video", desc="Headers", disable=not jobs))
+        results = pool.map(lambda job: _name_problem(job) or _try_probe(job), jobs)
+        found = list(tqdm(results, total=len(jobs), unit="video", desc="Headers", disable=not jobs))
     pairs = list(zip(jobs, found, strict=True))
     infos = {job: info for job, info in pairs if isinstance(info, VideoInfo)}
     return infos, [message for _, message in pairs if isinstance(message, str)]

@@ -140,7 +140,7 @@ def encode_jpeg(frame: np.ndarray) -> bytes:
 
 def _open(video: Path) -> cv2.VideoCapture:
     if not is_utf8(str(video)):  # OpenCV would end the process
-        raise ValueError(f"video {ascii(str(video))} has a name that is not UTF-8; rename it")
+        raise ValueError(f"video {str(video)!a} has a name that is not UTF-8; rename it")
     if not video.is_file():
         raise FileNotFoundError(f"video '{video}' does not exist")
     capture = cv2.VideoCapture(str(video))
