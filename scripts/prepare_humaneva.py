@@ -92,6 +92,7 @@ def find_jobs(root: Path, source: Path | None, dry_run: bool) -> list[Job]:
             link = root / "video" / file.parents[1].name / file.name
             if not (dry_run or link.exists()):
                 link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)  # one whose file has gone
                 link.symlink_to(file.resolve())
             videos[clip_of_video(str(file))] = file if dry_run else link
     image = root / "image"
