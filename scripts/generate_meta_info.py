@@ -1,4 +1,4 @@
-"""Writes clip lists, lines ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)``.
+"""Writes clip lists, lines ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)``, and the first frame's number where it is not 0.
 
 python scripts/generate_meta_info.py                                   # the REDS lists, into meta_info/
 python scripts/generate_meta_info.py --from FOLDER --to my_meta.txt    # any folder of clips, GT side
@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vsr.data.arguments import at_least_one, existing_file
-from vsr.data.meta_info import ClipInfo, read_text, write_meta_info
+from vsr.data.meta_info import ClipInfo, read_text, start_of, write_meta_info
 from vsr.data.stores import FrameStore, open_store
 from vsr.utils.errors import UserError, exit_cleanly
 
@@ -109,7 +109,7 @@ def clip_info(store: FrameStore, name: str, first: int | None) -> ClipInfo:
         )
     frames = store.frames(name)
     num_frames = len(frames) if first is None else min(first, len(frames))
-    return ClipInfo(name, num_frames, (*store.size(f"{name}/{frames[0]}"), 3))
+    return ClipInfo(name, num_frames, (*store.size(f"{name}/{frames[0]}"), 3), start_of(frames))
 
 
 if __name__ == "__main__":
