@@ -107,3 +107,16 @@ def test_one_source_at_a_time(tmp_path, capsys):
     (tmp_path / "list").write_text("00001/0001\n")
     assert exit_code(script, "--from", tmp_path, "--vimeo", tmp_path / "list", "--to", tmp_path / "meta.txt") == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_an_lmdb_is_listed_like_its_folder(tmp_path):
+    made = make_clips(tmp_path / "set", num_clips=2, num_frames=3, gt_size=(16, 24))
+    assert exit_code(load_script("pack_frames"), "--from", made.gt, "--to", tmp_path / "gt.lmdb") == 0
+    script.main(["--from", str(tmp_path / "gt.lmdb"), "--to", str(tmp_path / "list.txt")])
+    assert (tmp_path / "list.txt").read_text() == made.meta.read_text()
+
+
+def test_a_folder_to_write_the_list_to_is_named(tmp_path, capsys):
+    made = make_clips(tmp_path / "set", num_clips=1, num_frames=3, gt_size=(16, 24))
+    assert exit_code(script, "--from", made.gt, "--to", tmp_path) == 2
+    assert f"--to '{tmp_path}' is a folder; name the file to write" in capsys.readouterr().err

@@ -311,7 +311,7 @@ def test_what_is_no_set_of_frames_is_named(tmp_path, capsys):
     assert run("--from", tmp_path / "empty", "--to", tmp_path / "gt.lmdb") == 2
     assert "holds no folders of frames" in capsys.readouterr().err
     assert run("--verify", tmp_path / "empty") == 2
-    assert "is not an LMDB" in capsys.readouterr().err
+    assert "empty' is not an LMDB (it holds no data.mdb); name what --to has made" in capsys.readouterr().err
 
 
 def test_a_second_preparation_waits_for_the_first(clips, tmp_path, capsys):
@@ -319,3 +319,14 @@ def test_a_second_preparation_waits_for_the_first(clips, tmp_path, capsys):
         assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb") == 2
     assert "gt.lmdb is being prepared by process" in capsys.readouterr().err
     assert not partial_path(tmp_path / "gt.lmdb").exists()
+
+
+def test_verify_counts_the_frames_that_a_pack_lacks(copy, tmp_path, capsys):
+    pack(copy.gt, tmp_path / "gt.lmdb")
+    shutil.copytree(copy.gt / "000", copy.gt / "002")
+    assert run("--verify", tmp_path / "gt.lmdb", "--from", copy.gt) == 1
+    output = capsys.readouterr().out
+    assert "gt.lmdb' lacks 6 frames of" in output
+    assert "002/00000000, 002/00000001, 002/00000002 …; for a pack of a part give its --meta, too" in output
+    assert "12 frames, 0 wrong, 6 lacking" in output
+    assert run("--verify", tmp_path / "gt.lmdb", "--from", copy.gt, "--meta", copy.meta) == 0
