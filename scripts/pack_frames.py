@@ -22,6 +22,7 @@ from vsr.data.pack_writer import PackPlan, estimate_bytes, free_bytes, partial_p
 from vsr.data.packs import TILE_SIZE
 from vsr.data.stores import FrameStore
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.files import size_text
 from vsr.utils.sole_use import sole_preparation
 
 
@@ -65,7 +66,7 @@ def pack(options: argparse.Namespace) -> None:
     size, free = estimate_bytes(store, plan), free_bytes(options.to)
     partial = partial_path(options.to)
     size -= (partial / "data.mdb").stat().st_size if (partial / "data.mdb").is_file() else 0
-    print(f"{len(plan.keys)} frames as {options.form}: about {size / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free")
+    print(f"{len(plan.keys)} frames as {options.form}: about {size_text(size)} to write, {size_text(free)} free")
     if size > 0.98 * free:
         raise UserError(f"not enough space at '{options.to}'; --form tiles needs about half, --meta packs fewer clips")
     if options.dry_run:
@@ -75,7 +76,7 @@ def pack(options: argparse.Namespace) -> None:
     for message in report.bad:
         print(f"left out: {message}")
     print(
-        f"{options.to}: {report.num_bytes / 1e9:.2f} GB, {report.written} frames packed now, "
+        f"{options.to}: {size_text(report.num_bytes)}, {report.written} frames packed now, "
         f"{report.already_there} before, {len(report.bad)} left out"
     )
 

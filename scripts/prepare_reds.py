@@ -31,6 +31,7 @@ from vsr.data.arguments import at_least_one
 from vsr.data.images import SIZE_BYTES, image_size
 from vsr.data.stores import IMAGE_SUFFIXES
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.files import size_text
 from vsr.utils.sole_use import sole_preparation
 
 Mode = Literal["link", "move", "copy"]
@@ -209,7 +210,7 @@ def check_space(target: Path, plan: list[tuple[Part, int, Clip]], mode: Mode) ->
     existing = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > 0.98 * free:
-        raise UserError(f"{needed / 1e9:.1f} GB are to be written, but '{existing}' has {free / 1e9:.1f} GB free")
+        raise UserError(f"{size_text(needed)} are to be written, but '{existing}' has {size_text(free)} free")
 
 
 def place(clip: Clip, target: Path, mode: Mode, archives: dict[str, zipfile.ZipFile]) -> None:

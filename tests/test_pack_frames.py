@@ -129,7 +129,7 @@ def test_an_existing_pack_is_not_touched(clips, tmp_path, capsys):
 
 def test_a_dry_run_writes_nothing(clips, tmp_path, capsys):
     assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb", "--dry-run") == 0
-    assert "12 frames as raw: about 0.00 GB" in capsys.readouterr().out
+    assert "12 frames as raw: about 223.6 kB to write, " in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from vsr.data.images import decode
 from vsr.data.pack_writer import free_bytes
 from vsr.data.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, is_utf8, probe
 from vsr.utils.errors import UserError
-from vsr.utils.files import write_atomically
+from vsr.utils.files import size_text, write_atomically
 
 NUM_SAMPLES = 16  # videos of which a frame is encoded, to estimate how much space all will take
 
@@ -170,15 +170,18 @@ def _check_side(job: Job, max_side: int | None) -> None:
 
 def _check_space(infos: Mapping[Job, VideoInfo], max_side: int | None) -> None:
     """Raises if the disk cannot hold the frames, going by the size of some of them."""
-    jobs, sizes = list(infos), []
+    jobs, sizes, longest = list(infos), [], 0
     for job in jobs[:: max(len(jobs) // NUM_SAMPLES, 1)]:
-        frame = next(decode_video(job.video), None)
-        sizes += [] if frame is None else [len(encode_jpeg(fit(frame[0], max_side)))]
+        for frame, _ in islice(decode_video(job.video), 1):
+            image = fit(frame, max_side)
+            sizes.append(len(encode_jpeg(image)))
+            longest = max(longest, *image.shape[:2])
     total = sum(info.num_frames for info in infos.values())
     needed, free = total * sum(sizes) / max(len(sizes), 1), free_bytes(jobs[0].folder)
-    tqdm.write(f"{len(jobs)} videos, {total} frames: about {needed / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free")
+    tqdm.write(f"{len(jobs)} videos, {total} frames: about {size_text(needed)} to write, {size_text(free)} free")
     if needed > 0.98 * free:
-        raise UserError(f"not enough space at '{jobs[0].folder.parent}'; --max-side 320 writes smaller frames")
+        remedy = f"make room, or write smaller frames: --max-side {longest // 2} needs about a quarter"
+        raise UserError(f"not enough space at '{jobs[0].folder.parent}': {remedy}")
 
 
 def _extract(infos: Mapping[Job, VideoInfo], settings: Settings) -> list[str]:
