@@ -226,10 +226,11 @@ def test_a_complete_set_is_not_written_to(tmp_path, monkeypatch):
     parts = {"train": [ClipEntry("a", fps=29.97)], "val": [], "test": [ClipEntry("b")]}
     write_lists(tmp_path, parts)
 
-    def refuse(file, *_):
+    def refuse(file, *_, **__):
         raise OSError(errno.EROFS, "Read-only file system", str(file))
 
     monkeypatch.setattr("vsr.data.clip_lists.write_atomically", refuse)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
     write_lists(tmp_path, parts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test_list.csv", "train_list.csv"]
 

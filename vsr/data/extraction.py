@@ -93,10 +93,10 @@ def write_lists(root: Path, parts: Mapping[str, list[ClipEntry]]) -> None:
         after = format_clip_list(entries) if entries else None
         if before is not None and before != after:
             _keep(file, before)
+            if not entries:
+                file.unlink()
         if entries and before != after:
             write_clip_list(file, entries)
-        elif not entries:
-            file.unlink(missing_ok=True)
         tqdm.write(f"{file}: {len(entries)} clips" if entries else f"{file}: no clips for it, not written")
 
 
