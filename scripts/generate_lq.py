@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vsr.data.arguments import at_least_one, folder_to_make
+from vsr.data.arguments import at_least_one, folder_to_make, open_any
 from vsr.data.imresize import imresize
 from vsr.data.meta_info import read_meta_info, read_text
-from vsr.data.stores import FolderStore, FrameStore, open_store
+from vsr.data.stores import FolderStore, FrameStore
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.files import write_atomically, write_text_atomically
+from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
+from vsr.utils.sole_use import sole_preparation
 
 BD_SIGMA = 1.6
 BD_SIZE = 12  # ceil(3 sigma) * 2 + 2
@@ -36,7 +37,7 @@ STAMP = "degradation.txt"  # in the folder that is made: what its frames are mad
 def main(arguments: list[str] | None = None) -> None:
     """Makes what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from", dest="source", type=Path, required=True, help="folder of GT clips")
+    parser.add_argument("--from", dest="source", type=Path, required=True, help="folder of GT clips, or LMDB")
     parser.add_argument("--to", type=folder_to_make, required=True, help="folder to make")
     parser.add_argument("--scale", type=int, choices=[2, 3, 4], default=4)
     parser.add_argument("--degradation", choices=["BI", "BD"], default="BI")
@@ -51,18 +52,27 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--to '{options.to}' lies in --from '{options.source}': its frames would be taken for GT")
     torch.set_num_threads(1)  # the frames are spread over threads already
     try:
-        run(options)
+        with sole_preparation(options.to, not options.dry_run):
+            run(options)
     except (ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from None
 
 
 def run(options: argparse.Namespace) -> None:
     """Degrades every frame that has no result yet."""
-    store = open_store(options.source)
+    store = open_any(options.source)
     clips = [clip.name for clip in read_meta_info(options.meta)] if options.meta else store.clips()
     keys = [f"{clip}/{frame}" for clip in clips for frame in store.frames(clip)]
+    absent = [clip for clip in clips if not store.frames(clip)]
+    if absent and options.meta:
+        raise ValueError(
+            f"'{options.source}' has no frames of {len(absent)} of the {len(clips)} clips that '{options.meta}' lists: "
+            f"{', '.join(absent[:3])}{' …' if absent[3:] else ''}; is it the list of this set?"
+        )
     if not keys:
         raise ValueError(f"'{options.source}' holds no folders of frames; for a single clip give the one above")
+    if not options.dry_run:
+        remove_unfinished(options.to)
     there = {key for key in keys if (options.to / f"{key}.png").is_file()}
     missing = [key for key in keys if key not in there]
     made_with = f"{options.degradation} x{options.scale}"
@@ -114,7 +124,7 @@ def check_made_before(store: FrameStore, target: Path, key: str | None, made_wit
         )
 
 
-def make_one(store: FolderStore, key: str, target: Path, degrade: Callable[[np.ndarray], np.ndarray]) -> str | None:
+def make_one(store: FrameStore, key: str, target: Path, degrade: Callable[[np.ndarray], np.ndarray]) -> str | None:
     """Writes the LQ frame of one GT frame. Returns why it could not be made, or None."""
     try:
         low = degrade(store.read(key))

@@ -1,4 +1,4 @@
-"""Writes clip lists, lines ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)``.
+"""Writes clip lists, lines ``CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)``, and the first frame's number where it is not 0.
 
 python scripts/generate_meta_info.py                                   # the REDS lists, into meta_info/
 python scripts/generate_meta_info.py --from FOLDER --to my_meta.txt    # any folder of clips, GT side
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vsr.data.arguments import at_least_one, existing_file
-from vsr.data.meta_info import ClipInfo, read_text, write_meta_info
-from vsr.data.stores import FrameStore, open_store
+from vsr.data.arguments import at_least_one, existing_file, open_any
+from vsr.data.meta_info import ClipInfo, read_text, start_of, write_meta_info
+from vsr.data.stores import FrameStore
 from vsr.utils.errors import UserError, exit_cleanly
 
 VIMEO_SHAPE = (256, 448, 3)  # Xue et al., IJCV 2019; every septuplet
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Writes what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     of_what = parser.add_mutually_exclusive_group()
-    of_what.add_argument("--from", dest="source", type=Path, help="folder of clips; without it, the REDS lists")
+    of_what.add_argument("--from", dest="source", type=Path, help="folder of clips or LMDB; without it, the REDS lists")
     of_what.add_argument("--vimeo", type=existing_file, metavar="LIST", help="sep_trainlist.txt or sep_testlist.txt")
     parser.add_argument("--to", type=Path, help="file to write; for the REDS lists a folder (default: meta_info)")
     parser.add_argument("--first", type=at_least_one, help="list at most so many frames of each clip")
@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--first needs --from: the other lists are fixed")
     if (options.source or options.vimeo) and options.to is None and not options.dry_run:
         parser.error("--from and --vimeo need --to FILE (or --dry-run)")
+    if (options.source or options.vimeo) and options.to is not None and options.to.is_dir():
+        parser.error(f"--to '{options.to}' is a folder; name the file to write")
     try:
         if options.vimeo is not None:
             lists = {options.to: vimeo_clips(options.vimeo)}
@@ -93,7 +95,7 @@ def folder_clips(folder: Path, first: int | None = None, threads: int = 1) -> li
         ValueError: no clips, or a clip's name holds a space, which the format cannot express.
         FileNotFoundError: there is no such folder.
     """
-    store = open_store(folder)
+    store = open_any(folder)
     names = store.clips()
     if not names:
         raise ValueError(f"'{folder}' holds no folders of images")
@@ -109,7 +111,7 @@ def clip_info(store: FrameStore, name: str, first: int | None) -> ClipInfo:
         )
     frames = store.frames(name)
     num_frames = len(frames) if first is None else min(first, len(frames))
-    return ClipInfo(name, num_frames, (*store.size(f"{name}/{frames[0]}"), 3))
+    return ClipInfo(name, num_frames, (*store.size(f"{name}/{frames[0]}"), 3), start_of(frames))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ from pathlib import Path
 import lmdb
 from tqdm import tqdm
 
-from vsr.data.arguments import at_least_one
+from vsr.data.arguments import at_least_one, open_any
 from vsr.data.meta_info import listed_frames, read_meta_info
 from vsr.data.pack_writer import PackPlan, estimate_bytes, free_bytes, partial_path, verify_pack, write_pack
 from vsr.data.packs import TILE_SIZE
-from vsr.data.stores import FrameStore, IOBackend, open_store
+from vsr.data.stores import FrameStore
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.files import size_text
+from vsr.utils.sole_use import sole_preparation
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=Path, help="folder of clips, or LMDB of images")
     parser.add_argument("--to", type=Path, help="LMDB to make")
-    parser.add_argument("--meta", type=Path, help="pack only the clips and frames of this meta file")
+    parser.add_argument("--meta", type=Path, help="only the clips and frames of this meta file")
     parser.add_argument("--form", choices=["raw", "tiles"], default="raw", help="plain or compressed (default: raw)")
     parser.add_argument("--tile-size", type=int, default=TILE_SIZE, help="side of a tile (default: %(default)s)")
     parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="frames packed at a time")
@@ -42,18 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
     if not 1 <= options.tile_size <= 255:
         parser.error(f"--tile-size {options.tile_size} is not in 1 to 255")
     try:
-        failed = verify(options.verify, options.source) if options.verify else pack(options)
+        if options.verify:
+            return 1 if verify(options.verify, options.source, options.meta) else 0
+        with sole_preparation(options.to, not options.dry_run):
+            pack(options)
     except (ValueError, FileNotFoundError, lmdb.Error) as error:
         raise UserError(str(error)) from None
     except OSError as error:
         if error.errno is None:  # not the system's, but write_pack's: it says what to do
             raise UserError(str(error)) from None
         raise
-    return 1 if failed else 0
+    return 0
 
 
-def pack(options: argparse.Namespace) -> bool:
-    """Packs; returns False."""
+def pack(options: argparse.Namespace) -> None:
+    """Packs."""
     store = open_any(options.source)
     plan = PackPlan(str(options.source.resolve()), options.form, options.tile_size, keys_of(store, options.meta))
     if not plan.keys:
@@ -61,25 +66,26 @@ def pack(options: argparse.Namespace) -> bool:
     size, free = estimate_bytes(store, plan), free_bytes(options.to)
     partial = partial_path(options.to)
     size -= (partial / "data.mdb").stat().st_size if (partial / "data.mdb").is_file() else 0
-    print(f"{len(plan.keys)} frames as {options.form}: about {size / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free")
+    print(f"{len(plan.keys)} frames as {options.form}: about {size_text(size)} to write, {size_text(free)} free")
     if size > 0.98 * free:
         raise UserError(f"not enough space at '{options.to}'; --form tiles needs about half, --meta packs fewer clips")
     if options.dry_run:
-        return False
+        return
     with tqdm(total=len(plan.keys), unit="frame", desc=options.to.name) as bar:
         report = write_pack(store, options.to, plan, options.threads, options.on_bad_frame == "skip", bar.update)
     for message in report.bad:
         print(f"left out: {message}")
     print(
-        f"{options.to}: {report.num_bytes / 1e9:.2f} GB, {report.written} frames packed now, "
+        f"{options.to}: {size_text(report.num_bytes)}, {report.written} frames packed now, "
         f"{report.already_there} before, {len(report.bad)} left out"
     )
-    return False
 
 
-def verify(pack_root: Path, source_root: Path | None) -> bool:
+def verify(pack_root: Path, source_root: Path | None, meta: Path | None) -> bool:
     """Checks a pack; returns whether anything is wrong."""
-    pack_store = open_store(pack_root, IOBackend("lmdb"))
+    if pack_root.is_dir() and not (pack_root / "data.mdb").is_file():
+        raise ValueError(f"--verify '{pack_root}' is not an LMDB (it holds no data.mdb); name what --to has made")
+    pack_store = open_any(pack_root)
     source = open_any(source_root) if source_root else None
     total = sum(len(pack_store.frames(clip)) for clip in pack_store.clips())
     wrong = 0
@@ -87,13 +93,15 @@ def verify(pack_root: Path, source_root: Path | None) -> bool:
         if message is not None:
             wrong += 1
             tqdm.write(message)
-    print(f"{pack_root}: {total} frames, {wrong} wrong" + (f", compared with '{source_root}'" if source else ""))
-    return wrong > 0
-
-
-def open_any(root: Path) -> FrameStore:
-    """Returns the store of a folder or an LMDB."""
-    return open_store(root, IOBackend("lmdb" if (root / "data.mdb").is_file() else "disk"))
+    lacking = [key for key in keys_of(source, meta) if not pack_store.has(key)] if source else []
+    if lacking:
+        tqdm.write(
+            f"'{pack_root}' lacks {len(lacking)} frames of '{source_root}': {', '.join(lacking[:3])}"
+            f"{' …' if lacking[3:] else ''}; for a pack of a part give its --meta, too"
+        )
+    compared = f", {len(lacking)} lacking, compared with '{source_root}'" if source else ""
+    print(f"{pack_root}: {total} frames, {wrong} wrong{compared}")
+    return wrong > 0 or bool(lacking)
 
 
 def keys_of(store: FrameStore, meta: Path | None) -> list[str]:

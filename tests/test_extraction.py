@@ -1,15 +1,19 @@
+import errno
 import multiprocessing
+import re
+import shutil
 import threading
 import time
 
 import cv2
 import pytest
 from tqdm import tqdm
-from videos import levels, make_clip, make_video
+from videos import levels, make_clip, make_video, write_frame
 
 from vsr.data import extraction
 from vsr.data.clip_lists import ClipEntry, read_clip_list
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
+from vsr.data.frame_files import frame_path, list_frames, read_frames
 from vsr.utils.errors import UserError
 
 
@@ -53,13 +57,13 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     jobs = make_jobs(tmp_path)
     extract_all(jobs, Settings(dry_run=True))
     assert not (tmp_path / "image").exists()
-    assert "3 videos, 30 frames: about 0.00 GB to write" in capsys.readouterr().out
+    assert re.search(r"3 videos, 30 frames: about [1-9]\d\.\d kB to write, \d+\.\d GB free", capsys.readouterr().out)
 
 
 def test_frames_that_would_not_fit_are_not_begun(tmp_path, monkeypatch):
     jobs = make_jobs(tmp_path)
     monkeypatch.setattr(extraction, "free_bytes", lambda _: 1000)
-    with pytest.raises(UserError, match=r"not enough space at '.*image'; --max-side 320 writes smaller frames"):
+    with pytest.raises(UserError, match=r"not enough space at '.*image': make room, .*: --max-side 32 needs"):
         extract_all(jobs, Settings())
     assert not (tmp_path / "image").exists()
 
@@ -160,6 +164,26 @@ def test_a_folder_with_frames_that_are_not_right_is_not_listed(tmp_path, capsys)
     assert capsys.readouterr().out.count("not listed: ") == 2
 
 
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "small"])
+def test_the_advice_for_a_damaged_clip_can_be_followed(tmp_path, damage):
+    (job,) = jobs = make_jobs(tmp_path, 1)
+    extract_all(jobs, Settings())
+    frame = job.folder / "000004.jpg"
+    content = frame.read_bytes()
+    if damage == "gone":
+        frame.unlink()
+    elif damage == "small":
+        write_frame(frame, 4, (8, 8))
+    else:
+        frame.write_bytes(b"" if damage == "empty" else content[:-20])
+    assert extract_all(jobs, Settings()) == []  # what is there is left alone
+    with pytest.raises(ValueError, match=r"remove (the|its) folder and prepare the clip again"):
+        list(read_frames([frame_path(job.folder, name) for name in list_frames(job.folder)], (48, 64)))
+    shutil.rmtree(job.folder)
+    extract_all(jobs, Settings())
+    assert len(levels(job.folder)) == 10
+
+
 def test_lists_that_say_something_else_are_kept(tmp_path, capsys):
     parts = {"train": [ClipEntry("a")], "val": [], "test": [ClipEntry("b")]}
     write_lists(tmp_path, parts)
@@ -174,6 +198,41 @@ def test_lists_that_say_something_else_are_kept(tmp_path, capsys):
     assert (tmp_path / "val_list.csv.old").read_text() == "mine too\n"
     assert not (tmp_path / "val_list.csv").exists()
     assert read_clip_list(tmp_path / "train_list.csv") == [ClipEntry("a")]
+
+
+def test_no_kept_list_is_ever_overwritten(tmp_path):
+    parts = {"train": [ClipEntry("a")], "val": [], "test": []}
+    for content in ("first\n", "second\n", "third\n"):
+        (tmp_path / "train_list.csv").write_text(content)
+        write_lists(tmp_path, parts)
+    kept = [(tmp_path / f"train_list.csv.old{number}").read_text() for number in ("", "1", "2")]
+    assert kept == ["first\n", "second\n", "third\n"]
+
+
+def test_a_list_is_kept_before_it_is_replaced(tmp_path, monkeypatch):
+    (tmp_path / "train_list.csv").write_text("mine\n")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for writing in ("write_clip_list", "write_atomically"):
+        monkeypatch.setattr(extraction, writing, refuse)
+        with pytest.raises(OSError, match="No space left"):
+            write_lists(tmp_path, {"train": [ClipEntry("a")], "val": [], "test": []})
+        assert (tmp_path / "train_list.csv").read_text() == "mine\n"
+
+
+def test_a_complete_set_is_not_written_to(tmp_path, monkeypatch):
+    parts = {"train": [ClipEntry("a", fps=29.97)], "val": [], "test": [ClipEntry("b")]}
+    write_lists(tmp_path, parts)
+
+    def refuse(file, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(file))
+
+    monkeypatch.setattr("vsr.data.clip_lists.write_atomically", refuse)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    write_lists(tmp_path, parts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test_list.csv", "train_list.csv"]
 
 
 def test_extracted_frames_are_those_of_the_video(tmp_path):

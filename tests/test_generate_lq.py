@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from load_script import exit_code, load_script
+from load_script import another_preparation, exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data.imresize import imresize
@@ -124,3 +124,36 @@ def test_arguments_that_cannot_be_are_named(gt, tmp_path, capsys):
     error = fails(capsys, "--from", gt, "--to", tmp_path / "file")
     assert f"argument --to: '{tmp_path / 'file'}' is a file; name a folder" in error
     assert "argument --threads: '0' is not a whole" in fails(capsys, "--from", gt, "--to", "x", "--threads", "0")
+
+
+def test_a_second_preparation_waits_for_the_first(gt, tmp_path, capsys):
+    with another_preparation(tmp_path / "lq"):
+        assert exit_code(script, "--from", gt, "--to", tmp_path / "lq") == 2
+    assert "lq is being prepared by process" in capsys.readouterr().err
+    assert not (tmp_path / "lq").exists()
+
+
+def test_a_clip_that_is_listed_and_not_there_is_told(gt, tmp_path, capsys):
+    (tmp_path / "meta.txt").write_text("000 3\n007 3\n")
+    error = fails(capsys, "--from", gt, "--to", tmp_path / "lq", "--meta", tmp_path / "meta.txt")
+    assert f"'{gt}' has no frames of 1 of the 2 clips that '{tmp_path / 'meta.txt'}' lists: 007; is it the" in error
+    assert not (tmp_path / "lq").exists()
+
+
+def test_what_a_killed_run_has_left_behind_is_removed(gt, tmp_path):
+    left = tmp_path / "lq" / "000" / ".00000000.png.4711.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq"), "--dry-run"])
+    assert left.exists()
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq")])
+    assert not left.exists()
+
+
+def test_the_frames_of_an_lmdb_are_degraded_like_those_of_a_folder(gt, tmp_path):
+    assert exit_code(load_script("pack_frames"), "--from", gt, "--to", tmp_path / "gt.lmdb") == 0
+    for source in (gt, tmp_path / "gt.lmdb"):
+        script.main(["--from", str(source), "--to", str(tmp_path / f"of {source.name}")])
+    for file in (tmp_path / f"of {gt.name}").rglob("*.png"):
+        other = tmp_path / "of gt.lmdb" / file.relative_to(tmp_path / f"of {gt.name}")
+        np.testing.assert_array_equal(read(file), read(other))

@@ -2,6 +2,8 @@ import pytest
 from load_script import ROOT, exit_code, load_script
 from synthetic import make_clips
 
+from vsr.data import REDSDataset
+
 script = load_script("generate_meta_info")
 
 
@@ -35,6 +37,17 @@ def test_any_folder_is_listed(tmp_path):
     assert (tmp_path / "new" / "list.txt").read_text() == "000 3 (16,24,3)\n001 3 (16,24,3)\n"
     script.main(["--from", str(made.gt), "--to", str(tmp_path / "list.txt"), "--first", "2"])
     assert (tmp_path / "list.txt").read_text() == "000 2 (16,24,3)\n001 2 (16,24,3)\n"
+
+
+def test_frames_that_are_counted_from_1_are_listed_as_training_reads_them(tmp_path, capsys):
+    made = make_clips(tmp_path / "set", num_clips=1, num_frames=6, gt_size=(64, 64))
+    for file in sorted((tmp_path / "set").rglob("*.png"), reverse=True):
+        file.rename(file.with_name(f"{int(file.stem) + 1:08d}.png"))
+    with pytest.raises(ValueError, match=r"is 00000001, but .* its line should be '000 6 \(64,64,3\) 1'"):
+        REDSDataset(made.gt, made.lq, made.meta, "none", gt_size=32)
+    script.main(["--from", str(made.gt), "--to", str(tmp_path / "list.txt")])
+    assert (tmp_path / "list.txt").read_text() == "000 6 (64,64,3) 1\n"
+    assert len(REDSDataset(made.gt, made.lq, tmp_path / "list.txt", "none", gt_size=32)) == 6
 
 
 def test_vimeo_s_own_lists_are_converted(tmp_path):
@@ -94,3 +107,16 @@ def test_one_source_at_a_time(tmp_path, capsys):
     (tmp_path / "list").write_text("00001/0001\n")
     assert exit_code(script, "--from", tmp_path, "--vimeo", tmp_path / "list", "--to", tmp_path / "meta.txt") == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_an_lmdb_is_listed_like_its_folder(tmp_path):
+    made = make_clips(tmp_path / "set", num_clips=2, num_frames=3, gt_size=(16, 24))
+    assert exit_code(load_script("pack_frames"), "--from", made.gt, "--to", tmp_path / "gt.lmdb") == 0
+    script.main(["--from", str(tmp_path / "gt.lmdb"), "--to", str(tmp_path / "list.txt")])
+    assert (tmp_path / "list.txt").read_text() == made.meta.read_text()
+
+
+def test_a_folder_to_write_the_list_to_is_named(tmp_path, capsys):
+    made = make_clips(tmp_path / "set", num_clips=1, num_frames=3, gt_size=(16, 24))
+    assert exit_code(script, "--from", made.gt, "--to", tmp_path) == 2
+    assert f"--to '{tmp_path}' is a folder; name the file to write" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from load_script import ROOT, exit_code, load_script
+from load_script import ROOT, another_preparation, exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler
@@ -129,7 +129,7 @@ def test_an_existing_pack_is_not_touched(clips, tmp_path, capsys):
 
 def test_a_dry_run_writes_nothing(clips, tmp_path, capsys):
     assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb", "--dry-run") == 0
-    assert "12 frames as raw: about 0.00 GB" in capsys.readouterr().out
+    assert "12 frames as raw: about 223.6 kB to write, " in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -229,7 +229,7 @@ def test_space_is_checked_first(clips, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "free_bytes", lambda _: 1000)
     assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb") == 2
     assert "not enough space" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".gt.lmdb.lock"]
 
 
 COMMAND = [sys.executable, str(ROOT / "scripts" / "pack_frames.py")]
@@ -311,4 +311,22 @@ def test_what_is_no_set_of_frames_is_named(tmp_path, capsys):
     assert run("--from", tmp_path / "empty", "--to", tmp_path / "gt.lmdb") == 2
     assert "holds no folders of frames" in capsys.readouterr().err
     assert run("--verify", tmp_path / "empty") == 2
-    assert "is not an LMDB" in capsys.readouterr().err
+    assert "empty' is not an LMDB (it holds no data.mdb); name what --to has made" in capsys.readouterr().err
+
+
+def test_a_second_preparation_waits_for_the_first(clips, tmp_path, capsys):
+    with another_preparation(tmp_path / "gt.lmdb"):
+        assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb") == 2
+    assert "gt.lmdb is being prepared by process" in capsys.readouterr().err
+    assert not partial_path(tmp_path / "gt.lmdb").exists()
+
+
+def test_verify_counts_the_frames_that_a_pack_lacks(copy, tmp_path, capsys):
+    pack(copy.gt, tmp_path / "gt.lmdb")
+    shutil.copytree(copy.gt / "000", copy.gt / "002")
+    assert run("--verify", tmp_path / "gt.lmdb", "--from", copy.gt) == 1
+    output = capsys.readouterr().out
+    assert "gt.lmdb' lacks 6 frames of" in output
+    assert "002/00000000, 002/00000001, 002/00000002 …; for a pack of a part give its --meta, too" in output
+    assert "12 frames, 0 wrong, 6 lacking" in output
+    assert run("--verify", tmp_path / "gt.lmdb", "--from", copy.gt, "--meta", copy.meta) == 0

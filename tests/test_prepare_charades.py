@@ -1,7 +1,8 @@
 import csv
+import os
 
 import pytest
-from load_script import exit_code, load_script
+from load_script import another_preparation, exit_code, load_script
 from videos import make_clip, make_video
 
 from vsr.data import CharadesDataset
@@ -159,3 +160,55 @@ def test_another_size_than_that_of_the_clips_that_are_there_is_refused(tmp_path,
     with pytest.raises(UserError, match=r"0A8CF' is {} pixels, now it would be {}: give the --max-side".format(*sides)):
         run(tmp_path, *after)
     assert not (tmp_path / "Charades_v1_480_img" / "0A8ZT").exists()
+
+
+def test_two_preparations_at_once_do_not_touch_each_other_s_frames(tmp_path, capsys):
+    make_video(tmp_path / "Charades_v1_480" / "0A8CF.mp4")
+    begun = tmp_path / "Charades_v1_480_img" / ".0A8CF.partial"
+    with another_preparation(tmp_path) as other:
+        begun.mkdir(parents=True)
+        assert exit_code(script, "--root", tmp_path) == 2
+        assert f"{tmp_path} is being prepared by process {other.pid} on " in capsys.readouterr().err
+        assert begun.is_dir()
+        assert exit_code(script, "--root", tmp_path, "--dry-run") == 0
+    assert run(tmp_path) == 0  # the lock died with its owner
+    assert not begun.exists()
+
+
+@pytest.mark.parametrize("content", ["Größe".encode("latin-1"), b"0A8CF," + b"x" * 200_000 + b",\n"])
+def test_a_damaged_official_csv_is_told(tmp_path, capsys, content):
+    make_clip(tmp_path / "Charades_v1_480_img" / "0A8CF", 2)
+    write_annotations(tmp_path, "test", [])
+    (tmp_path / "Charades_v1_train.csv").write_bytes(b"id,subject,actions\n" + content)
+    assert exit_code(script, "--root", tmp_path) == 2
+    assert "Charades_v1_train.csv' is damaged, or no CSV in UTF-8 (" in capsys.readouterr().err
+
+
+def test_two_videos_of_one_clip_are_refused(tmp_path, capsys):
+    for suffix in (".avi", ".mp4"):
+        make_video(tmp_path / "Charades_v1_480" / f"0A8ZT{suffix}", 2)
+    assert exit_code(script, "--root", tmp_path) == 2
+    assert "0A8ZT.avi' and '" in (message := capsys.readouterr().err)
+    assert "0A8ZT.mp4' are both clip '0A8ZT'; keep one" in message
+
+
+@pytest.mark.parametrize("name", [b"bad\xff", b" lead", b"trail "])
+def test_a_name_that_no_list_can_hold_is_refused(tmp_path, capsys, name):
+    clip = os.fsdecode(name)
+    good = make_video(tmp_path / "Charades_v1_480" / "0A8ZT.mp4", 3)
+    (good.parent / f"{clip}.mp4").write_bytes(good.read_bytes())
+    assert run(tmp_path) == 2
+    assert [entry.clip for entries in lists(tmp_path).values() for entry in entries] == ["0A8ZT"]
+    assert not (tmp_path / "Charades_v1_480_img" / clip).exists()
+    assert "rename" in capsys.readouterr().out
+    make_clip(tmp_path / "Charades_v1_480_img" / clip, 2)  # extracted by something else
+    assert run(tmp_path) == 2
+    assert "not listed: clip" in capsys.readouterr().out
+
+
+def test_lists_that_few_videos_leave_empty_are_told(tmp_path, capsys):
+    make_clip(tmp_path / "Charades_v1_480_img" / "0A8CF", 2)
+    assert run(tmp_path) == 0
+    (filled,) = lists(tmp_path)
+    empty = ", ".join(f"{name}_list.csv" for name in ("train", "val", "test") if name != filled)
+    assert f"note: so few videos leave nothing for {empty}: add videos or the official CSVs" in capsys.readouterr().out

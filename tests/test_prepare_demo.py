@@ -5,7 +5,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from load_script import exit_code, load_script
+from load_script import another_preparation, exit_code, load_script
 
 from vsr.data import REDSDataset, VideoTestDataset, sample_videos
 from vsr.data.imresize import imresize
@@ -179,3 +179,10 @@ def test_arguments_that_cannot_be_are_named(tmp_path, monkeypatch, capsys, argum
     assert exit_code(script, *arguments) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_second_preparation_waits_for_the_first(tmp_path, capsys):
+    with another_preparation(tmp_path / "demo"):
+        assert exit_code(script, "--to", tmp_path / "demo", "--source", "photos") == 2
+    assert "demo is being prepared by process" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()

@@ -1,8 +1,9 @@
 import runpy
+import shutil
 import sys
 
 import pytest
-from load_script import ROOT, exit_code, load_script
+from load_script import ROOT, another_preparation, exit_code, load_script
 from videos import make_clip, make_video
 
 from vsr.data import HumanEvaDataset
@@ -130,3 +131,21 @@ def test_as_a_program_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatc
 def test_a_side_has_at_least_one_pixel(tmp_path, capsys, side):
     assert exit_code(script, "--root", tmp_path, f"--max-side={side}") == 2
     assert f"argument --max-side: '{side}' is not a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_links_whose_files_have_gone_are_replaced(tmp_path):
+    make_videos(tmp_path / "before", "Image_Data")
+    assert run(tmp_path / "set", "--from", tmp_path / "before") == 0
+    shutil.rmtree(tmp_path / "set" / "image")
+    (tmp_path / "before").rename(tmp_path / "now")
+    assert run(tmp_path / "set", "--from", tmp_path / "now") == 0
+    link = tmp_path / "set" / "video" / "S1" / "Box_1_(C1).avi"
+    assert link.resolve() == tmp_path / "now" / "S1" / "Image_Data" / "Box_1_(C1).avi"
+
+
+def test_a_second_preparation_waits_for_the_first(tmp_path, capsys):
+    make_videos(tmp_path / "official", "Image_Data")
+    with another_preparation(tmp_path / "set"):
+        assert exit_code(script, "--root", tmp_path / "set", "--from", tmp_path / "official") == 2
+    assert "set is being prepared by process" in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()

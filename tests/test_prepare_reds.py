@@ -4,7 +4,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from load_script import exit_code, load_script
+from load_script import another_preparation, exit_code, load_script
 
 script = load_script("prepare_reds")
 
@@ -216,6 +216,14 @@ def fails(capsys, *arguments):
     return capsys.readouterr().err
 
 
+@pytest.mark.parametrize("mode", ["link", "move", "copy"])
+def test_links_whose_folders_have_gone_are_replaced(tmp_path, mode):
+    run(make_downloads(tmp_path / "before"), tmp_path / "REDS")
+    (tmp_path / "before").rename(tmp_path / "now")
+    run(tmp_path / "now", tmp_path / "REDS", "--mode", mode)
+    assert levels(tmp_path / "REDS") == EXPECTED
+
+
 def test_a_half_merged_tree_is_refused(tmp_path, capsys):
     source = make_downloads(tmp_path / "in")
     shutil.copytree(source / "val" / "val_sharp" / "000", tmp_path / "REDS" / "train_sharp" / "004")
@@ -275,19 +283,29 @@ def test_the_check_names_what_is_wrong(tmp_path, capsys):
     message = fails(capsys, "--to", target, "--check")
     for part in (
         "4 problems",
-        "001' lacks 1 frames and has 0 files too many",
-        "002' lacks 0 frames and has 1 files too many",
+        "001' lacks 1 of 3 frames: 00000001.png;",
+        "002' holds 1 frames too many: 00000003.png;",
         "003/00000000.png' is 2 x 3, expected 8 x 12",
         "000/00000002.png' is no PNG",
     ):
         assert part in message
 
 
+def test_files_that_are_no_frames_do_not_matter(tmp_path, capsys):
+    target = tmp_path / "REDS"
+    run(make_downloads(tmp_path / "in"), target, "--mode", "copy")
+    for name in (".DS_Store", "Thumbs.db", "._00000000.png"):
+        (target / "train_sharp" / "001" / name).write_bytes(b"")
+    run(tmp_path / "in", target)
+    assert f"is complete: {TRAIN + VAL} clips" in capsys.readouterr().out
+
+
 def test_a_full_disk_is_seen_before_it_is(tmp_path, capsys, monkeypatch):
     downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips")
     monkeypatch.setattr(script.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 1000, 10))
     message = fails(capsys, "--from", downloads, "--to", tmp_path / "REDS")
-    assert "GB are to be written" in message
+    assert "B are to be written, but" in message
+    assert "has 0.0 kB free" in message
     assert not (tmp_path / "REDS").exists()
 
 
@@ -296,3 +314,11 @@ def test_a_dry_run_changes_nothing(tmp_path, capsys):
     run(source, tmp_path / "REDS", "--dry-run")
     assert not (tmp_path / "REDS").exists()
     assert "val_sharp: 2 of 2 clips, 2 to link and 0 to unpack, to clip 004 and up" in capsys.readouterr().out
+
+
+def test_a_second_preparation_waits_for_the_first(tmp_path, capsys):
+    source = make_downloads(tmp_path / "in")
+    with another_preparation(tmp_path / "REDS"):
+        message = fails(capsys, "--from", source, "--to", tmp_path / "REDS")
+    assert "REDS is being prepared by process" in message
+    assert not (tmp_path / "REDS").exists()

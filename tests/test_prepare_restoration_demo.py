@@ -3,7 +3,7 @@ import itertools
 import zipfile
 
 import pytest
-from load_script import exit_code, load_script
+from load_script import another_preparation, exit_code, load_script
 from videos import make_video
 
 from vsr import config
@@ -197,3 +197,10 @@ def test_arguments_that_cannot_be_are_named(tmp_path, monkeypatch, capsys, argum
     assert exit_code(script, *arguments) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_second_preparation_waits_for_the_first(tmp_path, capsys):
+    with another_preparation(tmp_path / "demo"):
+        assert exit_code(script, "--to", tmp_path / "demo") == 2
+    assert "demo is being prepared by process" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()

@@ -21,7 +21,7 @@ from vsr.evaluation.images import write_image
 from vsr.ops.backend import BackendError
 from vsr.utils import clock, place, random_state
 from vsr.utils.errors import UserError, exit_cleanly, tell
-from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
+from vsr.utils.files import remove_unfinished, size_text, write_atomically, write_text_atomically
 from vsr.utils.log import start_log
 from vsr.utils.place import connect, take_place
 from vsr.utils.signals import StopSignals
@@ -39,6 +39,21 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write_atomically(file, fail)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (0, "0.0 kB"),
+        (730, "0.7 kB"),
+        (45_600, "45.6 kB"),
+        (1_000_000, "1.0 MB"),
+        (12.34e9, "12.3 GB"),
+        (5e12, "5000.0 GB"),
+    ],
+)
+def test_small_sizes_are_told_in_small_units(num_bytes, text):
+    assert size_text(num_bytes) == text
 
 
 def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
@@ -62,7 +77,9 @@ def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
         (UserError("mend this"), 2, "error: mend this\n"),
         (OSError(errno.ENOSPC, "No space left on device", "log"), 2, "log: the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "experiments"), 2, "experiments: Permission denied"),
-        (FileExistsError(errno.EEXIST, "File exists", "experiments"), 2, "experiments: a file stands where a folder"),
+        (FileExistsError(errno.EEXIST, "File exists", "experiments"), 2, "experiments: something else has this name"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "log"), 2, "log: a file stands where a folder is needed"),
+        (OSError(errno.EFBIG, "File too large", "pack"), 2, "pack: larger than this file system, or `ulimit -f`,"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "log"), 2, "log: a folder stands where a file is needed"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 2, "aaa: the name is too long"),
         (BackendError("VSR_OPS=foo: expected one of …"), 2, "error: VSR_OPS=foo"),

@@ -1,4 +1,5 @@
 import errno
+import os
 import struct
 
 import cv2
@@ -54,6 +55,17 @@ def test_what_is_no_video_is_named(tmp_path, suffix, content):
         ):
             read(video)
     assert [path.name for path in tmp_path.iterdir()] == [video.name]
+
+
+def test_a_name_that_is_not_utf8_is_told_in_characters_that_can_be_printed(tmp_path):
+    video = tmp_path / os.fsdecode(b"bad\xff.mp4")
+    video.write_bytes(make_video(tmp_path / "good.mp4").read_bytes())
+    for read in (probe, lambda file: extract_clip(file, tmp_path / "clip")):
+        with pytest.raises(
+            ValueError, match=r"video '.*bad\\udcff.mp4' has a name that is not UTF-8; rename it"
+        ) as error:
+            read(video)
+        assert str(error.value).isascii()
 
 
 def test_a_missing_video_is_named(tmp_path):
@@ -173,3 +185,15 @@ def test_the_remains_of_a_stopped_run_are_replaced(tmp_path):
     extract_clip(video, tmp_path / "clip")
     assert len(list((tmp_path / "clip").iterdir())) == 3
     assert not (tmp_path / ".clip.partial").exists()
+
+
+def test_frames_that_vanish_while_others_are_written_are_no_clip(tmp_path):
+    video = make_video(tmp_path / "a.avi", 8)
+
+    def remove_the_first_frames():
+        for file in sorted((tmp_path / ".clip.partial").iterdir())[:-1]:
+            file.unlink()
+
+    with pytest.raises(ValueError, match=r"clip.partial' holds 1 of the 8 frames that were written"):
+        extract_clip(video, tmp_path / "clip", on_frame=remove_the_first_frames)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.avi"]

@@ -82,15 +82,21 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
     return entries
 
 
-def write_clip_list(path: str | Path, entries: Iterable[ClipEntry]) -> None:
-    """Writes a list with its header; only cells that hold a comma are quoted."""
+def format_clip_list(entries: Iterable[ClipEntry]) -> bytes:
+    """Returns the file of a list, with its header; only cells that hold a comma are quoted."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(ClipEntry._fields)
     for entry in entries:
         cells = entry._replace(fps=None if entry.fps is None else f"{entry.fps:g}")
         writer.writerow(["" if cell is None else cell for cell in cells])
-    write_atomically(Path(path), lambda stream: stream.write(table.getvalue().encode()))
+    return table.getvalue().encode()
+
+
+def write_clip_list(path: str | Path, entries: Iterable[ClipEntry]) -> None:
+    """Writes a list, whole or not at all."""
+    content = format_clip_list(entries)
+    write_atomically(Path(path), lambda stream: stream.write(content))
 
 
 def read_beside(path: str | Path) -> list[ClipEntry]:

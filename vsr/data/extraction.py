@@ -4,17 +4,19 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from vsr.data.clip_lists import LIST_NAMES, ClipEntry, entry_of, write_clip_list
+from vsr.data.clip_lists import LIST_NAMES, ClipEntry, entry_of, format_clip_list, write_clip_list
 from vsr.data.frame_files import frame_path, list_frames
 from vsr.data.images import decode
 from vsr.data.pack_writer import free_bytes
-from vsr.data.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, probe
+from vsr.data.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, is_utf8, probe
 from vsr.utils.errors import UserError
+from vsr.utils.files import size_text, write_atomically
 
 NUM_SAMPLES = 16  # videos of which a frame is encoded, to estimate how much space all will take
 
@@ -82,22 +84,34 @@ def list_entries(jobs: list[Job], root: Path, threads: int) -> tuple[list[ClipEn
 def write_lists(root: Path, parts: Mapping[str, list[ClipEntry]]) -> None:
     """Writes train_list.csv, val_list.csv and test_list.csv, and tells what they hold.
 
-    A list that was there and says something else is kept as train_list.csv.old: it may be somebody's work.
+    A list that was there and says something else is kept as train_list.csv.old, .old1, …: it may be somebody's work.
+    One that says the same is left alone.
     """
     for name in LIST_NAMES:
         file, entries = root / name, parts[name.split("_")[0]]
         before = file.read_bytes() if file.is_file() else None
-        if entries:
+        after = format_clip_list(entries) if entries else None
+        if before is not None and before != after:
+            _keep(file, before)
+            if not entries:
+                file.unlink()
+        if entries and before != after:
             write_clip_list(file, entries)
-        else:
-            file.unlink(missing_ok=True)
-        if before is not None and (not entries or file.read_bytes() != before):
-            file.with_name(f"{name}.old").write_bytes(before)
-            tqdm.write(f"{file} was different: it is now {name}.old")
         tqdm.write(f"{file}: {len(entries)} clips" if entries else f"{file}: no clips for it, not written")
 
 
+def _keep(file: Path, content: bytes) -> None:
+    """Writes the content of a list that will be replaced to the first name that is free."""
+    names = (f"{file.name}.old{number or ''}" for number in count())
+    old = next(path for path in map(file.with_name, names) if not os.path.lexists(path))
+    write_atomically(old, lambda stream: stream.write(content))
+    tqdm.write(f"{file} was different: it is now {old.name}")
+
+
 def _entry(job: Job, root: Path) -> ClipEntry | str:
+    problem = _name_problem(job)
+    if problem:
+        return problem
     try:
         names = list_frames(job.folder)
         first = frame_path(job.folder, names[0])
@@ -112,6 +126,16 @@ def _entry(job: Job, root: Path) -> ClipEntry | str:
     return entry._replace(video=video.as_posix(), fps=round(info.fps, 3) if isinstance(info, VideoInfo) else None)
 
 
+def _name_problem(job: Job) -> str | None:
+    """Returns why no list can hold a clip's name, None if one can."""
+    name = job.folder.name
+    if not is_utf8(name):
+        return f"clip {str(job.folder)!a} has a name that is not UTF-8; rename its video and its folder"
+    if name != name.strip():
+        return f"clip '{name}' begins or ends with a blank, which lists lose; rename '{job.video}' and its folder"
+    return None
+
+
 def _try_probe(job: Job) -> VideoInfo | str:
     try:
         return probe(job.video)
@@ -122,7 +146,8 @@ def _try_probe(job: Job) -> VideoInfo | str:
 def _probe_all(jobs: list[Job], threads: int) -> tuple[dict[Job, VideoInfo], list[str]]:
     """Returns the headers' claims, and messages for the videos that cannot be opened."""
     with ThreadPoolExecutor(threads) as pool:
-        found = list(tqdm(pool.map(_try_probe, jobs), total=len(jobs), unit="video", desc="Headers", disable=not jobs))
+        results = pool.map(lambda job: _name_problem(job) or _try_probe(job), jobs)
+        found = list(tqdm(results, total=len(jobs), unit="video", desc="Headers", disable=not jobs))
     pairs = list(zip(jobs, found, strict=True))
     infos = {job: info for job, info in pairs if isinstance(info, VideoInfo)}
     return infos, [message for _, message in pairs if isinstance(message, str)]
@@ -145,15 +170,18 @@ def _check_side(job: Job, max_side: int | None) -> None:
 
 def _check_space(infos: Mapping[Job, VideoInfo], max_side: int | None) -> None:
     """Raises if the disk cannot hold the frames, going by the size of some of them."""
-    jobs, sizes = list(infos), []
+    jobs, sizes, longest = list(infos), [], 0
     for job in jobs[:: max(len(jobs) // NUM_SAMPLES, 1)]:
-        frame = next(decode_video(job.video), None)
-        sizes += [] if frame is None else [len(encode_jpeg(fit(frame[0], max_side)))]
+        for frame, _ in islice(decode_video(job.video), 1):
+            image = fit(frame, max_side)
+            sizes.append(len(encode_jpeg(image)))
+            longest = max(longest, *image.shape[:2])
     total = sum(info.num_frames for info in infos.values())
     needed, free = total * sum(sizes) / max(len(sizes), 1), free_bytes(jobs[0].folder)
-    tqdm.write(f"{len(jobs)} videos, {total} frames: about {needed / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free")
+    tqdm.write(f"{len(jobs)} videos, {total} frames: about {size_text(needed)} to write, {size_text(free)} free")
     if needed > 0.98 * free:
-        raise UserError(f"not enough space at '{jobs[0].folder.parent}'; --max-side 320 writes smaller frames")
+        remedy = f"make room, or write smaller frames: --max-side {longest // 2} needs about a quarter"
+        raise UserError(f"not enough space at '{jobs[0].folder.parent}': {remedy}")
 
 
 def _extract(infos: Mapping[Job, VideoInfo], settings: Settings) -> list[str]:
@@ -164,12 +192,12 @@ def _extract(infos: Mapping[Job, VideoInfo], settings: Settings) -> list[str]:
 
     with tqdm(total=total, unit="frame", desc="Frames") as bar, ThreadPoolExecutor(settings.threads) as pool:
 
-        def count() -> None:
+        def tick() -> None:
             if is_stopping.is_set():
                 raise InterruptedError("stopped")
             bar.update()
 
-        futures = [pool.submit(extract_clip, *job, settings.max_side, settings.accept_short, count) for job in infos]
+        futures = [pool.submit(extract_clip, *job, settings.max_side, settings.accept_short, tick) for job in infos]
         try:
             for future in as_completed(futures):
                 try:

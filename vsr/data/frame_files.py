@@ -45,7 +45,8 @@ def list_frames(folder: Path) -> np.ndarray:
             raise ValueError(f"'{folder}' holds frame {after} twice; keep one of the files")
         if after > before + 1:
             raise ValueError(
-                f"'{folder}' lacks frame {before + 1} (it holds {numbers[0]} to {numbers[-1]}); prepare the clip again"
+                f"'{folder}' lacks frame {before + 1} (it holds {numbers[0]} to {numbers[-1]}); remove the folder and "
+                "prepare the clip again"
             )
     return np.array([os.fsencode(name) for _, name in numbered])
 
@@ -76,7 +77,7 @@ def read_frames(
         if shape != first:
             raise ValueError(
                 f"frame '{file}' is {shape[0]} x {shape[1]}, but '{files[0].name}' of the same clip is {first[0]} x "
-                f"{first[1]}; a clip has one size: extract it again"
+                f"{first[1]}; a clip has one size: remove the folder and prepare the clip again"
             )
         yield pixels
 

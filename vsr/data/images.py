@@ -15,6 +15,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _END_MARKS = {_PNG_START: b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # of PNG and JPEG, by how they start
 SIZE_BYTES = 24  # how much of a file `image_size` needs
 
+_AGAIN = "copy it again, or remove its folder and prepare the clip again"
 _PIECE = 1 << 14  # bytes inflated at a time: what comes out stays in the processor's cache
 
 
@@ -31,7 +32,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
         ValueError: the image is empty, truncated, damaged or no image, or the crop does not fit it.
     """
     if len(data) == 0:
-        raise ValueError(f"{source} is empty (0 bytes); copy or extract it again")
+        raise ValueError(f"{source} is empty (0 bytes); {_AGAIN}")
     try:
         packed = packs.read_header(data)
     except ValueError as error:
@@ -49,7 +50,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
     for start, end in _END_MARKS.items():
         # Older OpenCV decodes what is there and leaves the rest of the frame black or grey.
         if bytes(data[: len(start)]) == start and end not in bytes(data[-64:]) and end not in bytes(data):
-            raise ValueError(f"{source} is truncated: the image ends after {len(data)} bytes; copy or extract it again")
+            raise ValueError(f"{source} is truncated: the image ends after {len(data)} bytes; {_AGAIN}")
     part = None if crop is None else _decode_part_of_png(data, crop)
     if part is not None:
         return part
@@ -59,7 +60,7 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
     except cv2.error:  # a size that no image has
         pixels = None
     if pixels is None:
-        raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are not a readable image")
+        raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are not a readable image; {_AGAIN}")
     return cv2.cvtColor(cut(pixels, crop, source), cv2.COLOR_BGR2RGB)
 
 

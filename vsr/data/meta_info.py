@@ -22,9 +22,10 @@ class ClipInfo(NamedTuple):
     start: int = 0  # number in the first frame's name; KAIR's fourth column
 
     def line(self) -> str:
-        """Returns the line BasicSR's files hold, without the line end."""
+        """Returns the line BasicSR's files hold, no line end; KAIR's fourth column where that is not 0."""
         shape = f" ({','.join(map(str, self.shape))})" if self.shape else ""
-        return f"{self.name} {self.num_frames}{shape}"
+        start = f" {self.start}" if self.start else ""
+        return f"{self.name} {self.num_frames}{shape}{start}"
 
 
 def read_meta_info(path: str | Path) -> list[ClipInfo]:
@@ -92,6 +93,22 @@ def listed_frames(clip: ClipInfo, frames: list[str], root: Path) -> list[str]:
             f"{clip.num_frames}"
         )
     return frames[: clip.num_frames]
+
+
+def start_of(frames: list[str]) -> int:
+    """Returns what ``start`` is of a clip of these frames; 0 unless their names are numbers of 8 digits, as REDS's."""
+    return int(frames[0]) if frames and re.fullmatch(r"[0-9]{8}", frames[0]) else 0
+
+
+def check_start(clip: ClipInfo, frames: list[str], root: Path) -> None:
+    """Raises ``ValueError`` if a line without ``start`` lists a clip that has enough frames, but counts them from 1."""
+    start = start_of(frames)
+    if clip.start == 0 and start > 0 and len(frames) >= clip.num_frames:
+        raise ValueError(
+            f"the first frame of clip '{clip.name}' in '{root}' is {frames[0]}, but the meta file begins with "
+            f"{0:08d}; its line should be '{clip._replace(start=start).line()}', as scripts/generate_meta_info.py "
+            "writes it"
+        )
 
 
 def write_meta_info(path: str | Path, clips: Iterable[ClipInfo]) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from torch.utils.data import Dataset
 
-from vsr.data.meta_info import ClipInfo, listed_frames, read_meta_info
+from vsr.data.meta_info import ClipInfo, check_start, listed_frames, read_meta_info
 from vsr.data.pairs import (
     OnBadFrame,
     RawSample,
@@ -181,6 +181,8 @@ class REDSDataset(Dataset[Sample]):
                 f"clip '{clip.name}' has {clip.num_frames} frames, but num_frame {self.num_frame} at interval "
                 f"{max(self.intervals)} needs {longest}"
             )
+        if self.on_bad_frame == "error" and clip.name not in self._other_names:
+            check_start(clip, self.gt.frames(clip.name), self.gt.root)
         names = [self._name(clip, frame) for frame in range(clip.num_frames)]
         keys = [f"{clip.name}/{name}" for name in names]
         for store in (self.gt, self.lq):

@@ -90,7 +90,7 @@ def extract_clip(
 
     Raises:
         FileNotFoundError: there is no such video.
-        ValueError: it cannot be opened, holds no frames, or ends early.
+        ValueError: it cannot be opened, holds no frames, or ends early; or frames vanished while others were written.
         OSError: the disk is full.
     """
     partial = folder.with_name(f".{folder.name}.partial")
@@ -106,6 +106,12 @@ def extract_clip(
             times.append(time)
             on_frame()
         notes = _check_count(video, len(times), probe(video).num_frames, accept_short)
+        num_files = sum(1 for _ in partial.iterdir())
+        if num_files != len(times):
+            raise ValueError(
+                f"'{partial}' holds {num_files} of the {len(times)} frames that were written: something else changes "
+                "it, perhaps another preparation; see that none is running, then start again"
+            )
     except BaseException as error:
         if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = str(partial)  # a failed write names no file
@@ -133,6 +139,8 @@ def encode_jpeg(frame: np.ndarray) -> bytes:
 
 
 def _open(video: Path) -> cv2.VideoCapture:
+    if not is_utf8(str(video)):  # OpenCV would end the process
+        raise ValueError(f"video {str(video)!a} has a name that is not UTF-8; rename it")
     if not video.is_file():
         raise FileNotFoundError(f"video '{video}' does not exist")
     capture = cv2.VideoCapture(str(video))
@@ -142,6 +150,11 @@ def _open(video: Path) -> cv2.VideoCapture:
             f"video '{video}' cannot be opened: {size} bytes that are damaged, cut off, or no video; copy it again"
         )
     return capture
+
+
+def is_utf8(name: str) -> bool:
+    """Returns whether a file's name can be written to a list; Linux allows any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def ends_early(decoded: int, claimed: int) -> bool:

@@ -16,8 +16,10 @@ REMEDIES = {  # for what the system refuses
         number: f"{os.strerror(number)}: change the permissions, or work in another folder"
         for number in (errno.EACCES, errno.EPERM, errno.EROFS)
     },
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a file stands where a folder is needed: move it away"),
+    errno.EEXIST: "something else has this name, a file or a link that leads nowhere: move it away",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it away",
     errno.EISDIR: "a folder stands where a file is needed: move it away, or give the file's name",
+    errno.EFBIG: "larger than this file system, or `ulimit -f`, lets a file be: work in another folder, or raise it",
     errno.ENAMETOOLONG: "the name is too long for this file system: choose a shorter one",
 }
 

@@ -45,6 +45,12 @@ def write_text_atomically(file: Path, text: str) -> None:
     write_atomically(file, lambda stream: stream.write(text.encode()))
 
 
+def size_text(num_bytes: float) -> str:
+    """Returns a number of bytes as "12.3 GB", "4.5 MB" or "0.7 kB"."""
+    unit, name = (1e9, "GB") if num_bytes >= 1e9 else (1e6, "MB") if num_bytes >= 1e6 else (1e3, "kB")
+    return f"{num_bytes / unit:.1f} {name}"
+
+
 @contextmanager
 def failing_is_told(active: bool) -> Generator[None]:
     """Where ``active``, a write that fails is only logged."""
