@@ -48,7 +48,7 @@ def test_where_nothing_can_be_written_no_lock_is_needed(tmp_path, monkeypatch, c
     monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(logging.getLogger("vsr"), "propagate", True)
     with sole_use(tmp_path / "set"):
-        assert "set cannot be locked (Read-only file system): see that no other process works there" in caplog.text
+        assert "set cannot be locked (Read-only file system): make sure no other process works there" in caplog.text
 
 
 def test_a_folder_in_one_that_cannot_be_written_is_locked_from_within(tmp_path, monkeypatch):
