@@ -320,6 +320,8 @@ def test_a_validation_that_runs_out_of_memory_loses_no_iteration(tmp_path, clips
             UserError, match=r"validating after iteration 4\.[\s\S]*datasets\.val[\s\S]*4\.state is saved"
         ):
             train(small_options(clips, val__val_freq=4))
+        with pytest.raises(UserError, match="validating after iteration 4"):
+            train(small_options(clips, val__val_freq=4), "--auto_resume")
     train(small_options(clips, val__val_freq=4), "--auto_resume")
     assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
     assert rows(tmp_path, "whole") == rows(tmp_path, "small")

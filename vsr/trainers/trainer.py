@@ -108,7 +108,7 @@ class Trainer:
         total, logs, place = self.train.total_iter, self.run.logger, self.run.place
         with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, logs, place.is_main) as record:
             if self.validation_is_due():  # a stop came between the last step and its validation
-                if self.validate(record, stop) is None:
+                if self.validate_or_save(record, stop) is None:
                     stop.end_program(self.iteration)
                 self.save(may_fail=self.iteration < total)
             if self.iteration >= total:
@@ -134,9 +134,7 @@ class Trainer:
                     if self.validation_is_due() and not stopped:
                         if saving_is_due:
                             self.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
-                        told = out_of_memory_is_told(self.iteration, self.run.folder, validating=True)
-                        with told, self.saved_on_mistake():
-                            self.validate(record, stop)
+                        self.validate_or_save(record, stop)
                         stopped = any_rank(bool(stop), place)
                         clock.start()
                     if saving_is_due or stopped:
@@ -371,6 +369,11 @@ class Trainer:
         record.scalars(self.iteration, {f"val/{name}": value for name, value in result.values.items()})
         record.images(self.iteration, result.example)
         return result
+
+    def validate_or_save(self, record: Recorder, stop: StopSignals) -> Validation | None:
+        """Validates; where frames cannot be read, or memory is short, a state is saved and the remedy named."""
+        with out_of_memory_is_told(self.iteration, self.run.folder, validating=True), self.saved_on_mistake():
+            return self.validate(record, stop)
 
     def weights_file(self) -> Path:
         """Returns the file of this iteration's weights."""
