@@ -167,7 +167,7 @@ def test_changed_options_are_not_mixed_into_a_table(small):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("val.metrics={}", "the tables compare val.metrics.psnr"),
+        ("val.metrics.psnr=~", "the tables compare val.metrics.psnr"),
         ("datasets.test=~", "need a test set with ground truth"),
         ("datasets.test.dataroot_gt=~", "need a test set with ground truth"),
     ],
