@@ -11,6 +11,7 @@ two forms are in docs/data.md.
 
 import argparse
 import os
+import shutil
 from pathlib import Path
 
 import lmdb
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.verify is None and (options.source is None or options.to is None):
         parser.error("--from and --to are needed (or --verify)")
+    if options.verify is not None and options.meta is not None and options.source is None:
+        parser.error("--meta says which frames of --from a pack should hold: give --from, too")
     if not 1 <= options.tile_size <= 255:
         parser.error(f"--tile-size {options.tile_size} is not in 1 to 255")
     try:
@@ -73,6 +76,9 @@ def pack(options: argparse.Namespace) -> None:
         return
     with tqdm(total=len(plan.keys), unit="frame", desc=options.to.name) as bar:
         report = write_pack(store, options.to, plan, options.threads, options.on_bad_frame == "skip", bar.update)
+    stamp = options.source / "degradation.txt"  # of generate_lq.py
+    if stamp.is_file():
+        shutil.copyfile(stamp, options.to / stamp.name)
     for message in report.bad:
         print(f"left out: {message}")
     print(

@@ -274,6 +274,15 @@ def test_nothing_remains_of_a_bad_step(tmp_path, clips, train, monkeypatch):
     assert second["norm.num_batches_tracked"] == 1 and third["norm.num_batches_tracked"] == 2
 
 
+def test_nothing_remains_of_a_step_with_runaway_offsets(tmp_path, clips, train, monkeypatch):
+    monkeypatch.setattr(trainer, "offsets_are_well", lambda _, iteration, __: iteration != 2)
+    guard = {"train__offset_guard": "skip", "train__offset_freq": 1, "logger__save_checkpoint_freq": 1}
+    train(small_options(clips, train__total_iter=3, **guard, **BATCH_NORM))
+    first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
+    assert_same_weights({"params": first}, {"params": second})
+    assert third["norm.num_batches_tracked"] == 2
+
+
 def test_many_bad_steps_end_training_with_the_batch(tmp_path, clips, train, monkeypatch):
     spoil(monkeypatch, range(3, 100))
     with pytest.raises(UserError, match="training diverged: 3 steps in a row"):

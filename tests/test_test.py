@@ -2,8 +2,9 @@
 
 import csv
 import json
-import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -89,7 +90,6 @@ def test_frames_of_an_earlier_test_are_reported(trained, capsys):
     old = folder / "results" / "again" / "visualization" / "clips" / "009" / "00000000.png"
     old.parent.mkdir()
     old.touch()
-    os.utime(old, (0, 0))
     main(command)
     assert "also holds 1 frames of earlier tests, such as 009/00000000.png" in capsys.readouterr().out
 
@@ -120,6 +120,16 @@ def test_missing_weights_are_told(trained):
         main(["-opt", str(file), "--set", "name=untrained"])
     with pytest.raises(UserError, match=r"path\.pretrain_network_g is not given"):
         main(["-opt", str(file), "--set", "train=~", "--set", "name=untrained"])
+
+
+def test_a_metric_that_fails_ends_a_test_with_workers(trained):
+    """Which would be waited for as long as anything, such as a traceback, still refers to them."""
+    _, _, file = trained
+    crop = ["--set", "val.metrics.psnr.crop_border=40", "--set", "datasets.val.num_worker_per_gpu=1"]
+    command = [sys.executable, "-m", "vsr.test", "-opt", str(file), "--set", "name=fails", *crop]
+    command += ["--weights", "experiments/small/models/net_g_1.pth"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2 and "cannot be measured: crop_border 40 leaves nothing" in done.stderr
 
 
 def test_frames_too_small_to_be_measured_are_told(trained):

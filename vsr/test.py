@@ -2,7 +2,8 @@
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"{args.opt} has no test set: add datasets.test with `type: VideoTestDataset`")
 
     keep_freed_memory()
-    with take_place(options.num_gpu, options.dist_params.backend, options.dist_params.port) as place:
+    where = take_place(options.num_gpu, options.dist_params.backend, options.dist_params.port)
+    with where as place, full_float32():
         file, key = find_weights(options, args.weights)
         folder = Path("results") / options.name
         start_log(folder / "test.log", place.is_main)
@@ -61,7 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logger.info("note: %s", note)
 
         announce(place.device.type)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # numbers of full precision
         network = options.network_g()
         weights = read_weights(file, key, prefer="params_ema")
         checkpoint.load_weights(network, weights, file)  # all of them, or the numbers would be another network's
@@ -79,6 +80,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 write_results(folder, report, scores)
         logger.info("results: %s", folder / "metrics.json")
     return 0
+
+
+@contextmanager
+def full_float32() -> Generator[None]:
+    """Keeps GPUs from rounding factors to TF32 while entered, which convolutions do by default."""
+    former = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = former
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -121,23 +133,24 @@ def test_restoration(
     has_gt = dataset.gt is not None
     shown = len(dataset) // 2
     scores: list[FrameScore] = []
-    started, at = time.perf_counter(), time.time()
+    saved: list[Path] = []
+    started = time.perf_counter()
     title = entry.name if options.val.pbar and place.is_main else None
     frames = restore_all(methods, dataset, entry.loader.num_worker_per_gpu, title, place)
     measured = measure_all(frames, options.val.metrics)
     for number, (restored, own) in zip(place.share(len(dataset)), measured, strict=True):
         scores += own
         if options.val.save_img or not has_gt:
-            save_frame(folder, entry.name, restored, options.val.suffix)
+            saved.append(save_frame(folder, entry.name, restored, options.val.suffix))
         if number == shown:
             write_image(picture_file(folder, entry.name), comparison(restored, options.scale))
-    scores = from_all_ranks(scores, place)
+    scores, saved = from_all_ranks(scores, place), from_all_ranks(saved, place)
     seconds = time.perf_counter() - started
     if save_weights and place.is_main:
         logger.info("%s: pictures of the memory's weights in %s", entry.name, folder / "weights" / entry.name)
     logger.info("%s: %d frames in %.0f s (%.2f s per frame)", entry.name, len(dataset), seconds, seconds / len(dataset))
-    if place.is_main:
-        tell_of_other_frames(folder / "visualization" / entry.name, before=at)
+    if saved and place.is_main:
+        tell_of_other_frames(folder / "visualization" / entry.name, saved)
     if not has_gt:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, folder / "visualization")
         return scores, {"protocols": {}, "scores": {}}
@@ -160,8 +173,8 @@ def test_prediction(
     scores: list[FrameScore] = []
     title = entry.name if options.val.pbar and place.is_main else None
     num_weights = len(dataset) if save_weights else 0
-    predicted_all = prediction.predict_all(network, dataset, entry.loader.num_worker_per_gpu, title, place, num_weights)
-    for number, predicted in predicted_all:
+    num_workers = entry.loader.num_worker_per_gpu
+    for number, predicted in prediction.predict_all(network, dataset, num_workers, title, place, num_weights):
         scores += prediction.measure(predicted)
         if options.val.save_img or save_weights:
             write_pictures(folder / "visualization" / entry.name, number, predicted)
@@ -179,9 +192,9 @@ def test_prediction(
     return scores, {"protocol": prediction.PROTOCOL, "scores": means["clip"], **labels}
 
 
-def tell_of_other_frames(folder: Path, before: float) -> None:
+def tell_of_other_frames(folder: Path, saved: list[Path]) -> None:
     """Warns of frames that were not restored now: they would pass for this network's."""
-    others = sorted(file for file in folder.rglob("*.png") if file.stat().st_mtime < before)
+    others = sorted(set(folder.rglob("*.png")) - set(saved))
     if others:
         logger.warning(
             "%s also holds %d frames of earlier tests, such as %s: remove the folder to keep only new ones",
@@ -191,10 +204,12 @@ def tell_of_other_frames(folder: Path, before: float) -> None:
         )
 
 
-def save_frame(folder: Path, dataset: str, restored: Restored, suffix: str | None) -> None:
-    """Writes the network's frame to ``visualization/DATASET/CLIP/FRAME.png``."""
+def save_frame(folder: Path, dataset: str, restored: Restored, suffix: str | None) -> Path:
+    """Writes the network's frame to ``visualization/DATASET/CLIP/FRAME.png``, and returns the file."""
     name = f"{restored.frame}_{suffix}.png" if suffix else f"{restored.frame}.png"
-    write_image(folder / "visualization" / dataset / restored.clip / name, restored.by_method["network"])
+    file = folder / "visualization" / dataset / restored.clip / name
+    write_image(file, restored.by_method["network"])
+    return file
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import fcntl
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -76,7 +76,7 @@ def batches(
     prefetch: int = 2,
     pin_memory: bool = False,
     augment_later: bool = False,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Yields batches, or single samples without a batch size; of a training set, batches of uint8 pixels.
 
     Args:

@@ -254,7 +254,8 @@ def _environment(folder: Path) -> lmdb.Environment:
     expected = (environment.info()["last_pgno"] + 1) * usage["psize"]
     size = (folder / "data.mdb").stat().st_size
     # To read a page that is not there would end the process without a word. After deletions, unused ones may not be.
-    if size < expected and subprocess.run([sys.executable, "-c", _READ_ALL, folder], check=False).returncode:
+    command = [sys.executable, "-c", _READ_ALL, folder]
+    if size < expected and subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
         environment.close()
         raise ValueError(f"LMDB '{folder}' is truncated: data.mdb has {size} of {expected} bytes; copy it again")
     return environment

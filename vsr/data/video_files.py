@@ -106,7 +106,7 @@ def extract_clip(
             times.append(time)
             on_frame()
         notes = _check_count(video, len(times), probe(video).num_frames, accept_short)
-        num_files = sum(1 for _ in partial.iterdir())
+        num_files = sum(1 for _ in partial.glob("[!.]*.jpg"))
         if num_files != len(times):
             raise ValueError(
                 f"'{partial}' holds {num_files} of the {len(times)} frames that were written: something else changes "

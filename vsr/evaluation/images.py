@@ -18,4 +18,4 @@ def to_image(frame: Tensor) -> np.ndarray:
 def write_image(file: Path, image: np.ndarray) -> None:
     """Writes a PNG or JPEG, as the name ends; OpenCV itself does not notice a disk that is full."""
     encoded = cv2.imencode(file.suffix, image)[1].tobytes()
-    write_atomically(file, lambda stream: stream.write(encoded))
+    write_atomically(file, lambda stream: stream.write(encoded), flush=False)

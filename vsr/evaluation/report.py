@@ -51,8 +51,9 @@ def picture_file(folder: Path, dataset: str) -> Path:
 def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, Any]:
     """Returns how each metric was measured, by the metric's name, and what bicubic is published to give."""
     frames = [clip.num_frames for clip in dataset.clips]
-    stamp = dataset.lq.root / "degradation.txt"  # of scripts/generate_lq.py: "BD x4"
-    is_bd = stamp.is_file() and read_text(stamp).startswith("BD")
+    lq = getattr(dataset, "lq", None)  # a data set of one's own may have none
+    stamp = lq.root / "degradation.txt" if lq is not None else None  # of scripts/generate_lq.py: "BD x4"
+    is_bd = stamp is not None and stamp.is_file() and read_text(stamp).startswith("BD")
     described = {}
     for metric, call in options.val.metrics.items():
         settings = {key: call.keywords[key] for key in ("crop_border", "test_y_channel") if key in call.keywords}

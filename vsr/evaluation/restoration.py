@@ -1,8 +1,9 @@
 """Restores every frame of a test set and measures it; training validates with the same code."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from vsr.utils.place import Place
 
 Restore = Callable[[Tensor], Tensor]  # window (t, 3, h, w) in [0, 1] → frame (3, s·h, s·w)
 Metrics = dict[str, Callable[..., float]]
+MOST_THREADS = 8  # that measure: each holds several copies of a frame in float64
 
 
 class TestSet(Protocol):
@@ -82,7 +84,7 @@ def baselines(scale: int) -> dict[str, Restore]:
 
 def restore_all(
     methods: dict[str, Restore], dataset: TestSet, num_workers: int, title: str | None, place: Place
-) -> Iterator[Restored]:
+) -> Generator[Restored]:
     """Yields this process's share of a test set's frames, as each method restores them.
 
     Args:
@@ -93,21 +95,23 @@ def restore_all(
         place: each rank takes one run of neighbouring frames; none is taken twice.
     """
     share = place.share(len(dataset))
-    samples = batches(dataset, share, num_workers=num_workers)
-    for sample in tqdm(
-        samples, total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False
+    with (
+        closing(batches(dataset, share, num_workers=num_workers)) as samples,
+        tqdm(total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False) as bar,
     ):
-        lq, gt = sample["lq"], sample.get("gt")
-        frames = {name: restore(lq) for name, restore in methods.items()}
-        for name, frame in frames.items():
-            if not frame.isfinite().all():
-                raise UserError(
-                    f"{sample['clip']}/{sample['frame']}: {name} gives numbers that are not finite; its weights are "
-                    "damaged, or have diverged"
-                )
-        by_method = {name: to_image(frame) for name, frame in frames.items()}
-        center, truth = to_image(lq[len(lq) // 2]), None if gt is None else to_image(gt)
-        yield Restored(sample["clip"], sample["frame"], center, truth, by_method)
+        for sample in samples:
+            lq, gt = sample["lq"], sample.get("gt")
+            frames = {name: restore(lq) for name, restore in methods.items()}
+            for name, frame in frames.items():
+                if not frame.isfinite().all():
+                    raise UserError(
+                        f"{sample['clip']}/{sample['frame']}: {name} gives numbers that are not finite; its weights "
+                        "are damaged, or have diverged"
+                    )
+            by_method = {name: to_image(frame) for name, frame in frames.items()}
+            center, truth = to_image(lq[len(lq) // 2]), None if gt is None else to_image(gt)
+            yield Restored(sample["clip"], sample["frame"], center, truth, by_method)
+            bar.update()
 
 
 def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
@@ -133,17 +137,21 @@ def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
     return scores
 
 
-def measure_all(frames: Iterable[Restored], metrics: Metrics) -> Iterator[tuple[Restored, list[FrameScore]]]:
+def measure_all(frames: Generator[Restored], metrics: Metrics) -> Iterator[tuple[Restored, list[FrameScore]]]:
     """Yields each frame with its scores, in order.
 
     Threads measure while the next frames are restored: a GPU would wait for PSNR and SSIM.
 
+    Args:
+        frames: as ``restore_all`` yields them; closed in the end, also after a mistake, or its workers would stay.
+        metrics: by name; several threads call them at a time.
+
     Raises:
         UserError: see measure.
     """
-    num_threads = torch.get_num_threads()
+    num_threads = min(torch.get_num_threads(), MOST_THREADS)
     measured: deque[tuple[Restored, Future[list[FrameScore]]]] = deque()
-    with ThreadPoolExecutor(num_threads) as pool:
+    with closing(frames), ThreadPoolExecutor(num_threads) as pool:
         for restored in frames:
             measured.append((restored, pool.submit(measure, restored, metrics)))
             if len(measured) > num_threads:

@@ -103,7 +103,7 @@ class Hops(nn.Module):
         hop_projection = tying == "layer" and num_hops > 1
         self.hop_projection = nn.Conv2d(e, e, 1, bias=False) if hop_projection else nn.Identity()  # H
         self.addressing = Addressing(e, map_size, embedding, flat2d, normalize)
-        self.norm = nn.GroupNorm(math.gcd(32, e), 2 * e) if normalize == "concat" else None
+        self.norm = nn.GroupNorm(_num_groups(2 * e), 2 * e) if normalize == "concat" else None
 
     def forward(self, query: Tensor, sentences: Tensor, valid: Tensor | None, search: Search) -> MemoryRead:
         """Returns the last hop's query, read and weights.
@@ -153,6 +153,12 @@ class Hops(nn.Module):
             # An empty slot may hold anything, NaN included, and 0 · NaN is NaN.
             sentences = sentences.masked_fill(~valid[:, :, None, None, None], 0)
         return sentences, valid
+
+
+def _num_groups(channels: int) -> int:
+    """Returns 32, or how many groups of at least two channels there can be."""
+    groups = math.gcd(32, channels)
+    return groups // 2 if groups == channels else groups
 
 
 def _embedding(channels: int, embed_channels: int, is_pointwise: bool) -> nn.Conv2d:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from vsr.data.batch import Batch
@@ -28,14 +28,14 @@ SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need 
 SIGNS_OF_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # cuBLAS's, cuDNN's
 
 
-def remember(network: nn.Module, device: torch.device) -> Callable[[], None]:
+def remember(buffers: list[Tensor], device: torch.device) -> Callable[[], None]:
     """Returns a function that puts back what a step without an update changes: buffers, and random generators."""
-    random, buffers = random_state.get_state(device), [buffer.clone() for buffer in network.buffers()]
+    random, former = random_state.get_state(device), [buffer.clone() for buffer in buffers]
 
     def undo() -> None:
         random_state.set_state(random, device)
-        for own, before in zip(network.buffers(), buffers, strict=True):
-            own.copy_(before)
+        for buffer, before in zip(buffers, former, strict=True):
+            buffer.copy_(before)
 
     return undo
 
@@ -52,25 +52,30 @@ def is_out_of_memory(error: Exception) -> bool:
     return told or from_our_kernels
 
 
-@contextmanager
-def out_of_memory_is_told(iteration: int, folder: Path, validating: bool = False) -> Generator[None]:
-    """Turns running out of memory into a message with the remedy.
+def out_of_memory(iteration: int, folder: Path, validating: bool = False) -> UserError:
+    """Returns the message with the remedy.
 
     Args:
         iteration: the present one.
         folder: the experiment's, with the states to resume from.
         validating: rather than training.
     """
+    remedy = LESS_MEMORY_TO_VALIDATE if validating else LESS_MEMORY_TO_TRAIN
+    states = checkpoint.states(folder)
+    saved = GO_ON.format(file=states[0]) if states else "Nothing is saved yet"
+    where = "validating after" if validating else "in"
+    return UserError(f"out of memory {where} iteration {iteration}. {remedy} {saved}")
+
+
+@contextmanager
+def out_of_memory_is_told(iteration: int, folder: Path) -> Generator[None]:
+    """Turns running out of memory in a step into the message with the remedy."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        remedy = LESS_MEMORY_TO_VALIDATE if validating else LESS_MEMORY_TO_TRAIN
-        states = checkpoint.states(folder)
-        saved = GO_ON.format(file=states[0]) if states else "Nothing is saved yet"
-        where = "validating after" if validating else "in"
-        raise UserError(f"out of memory {where} iteration {iteration}. {remedy} {saved}") from error
+        if is_out_of_memory(error):
+            raise out_of_memory(iteration, folder) from error
+        raise
 
 
 def still_scaling(scaler: GradScaler, loss: float) -> bool:

@@ -13,17 +13,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from vsr.config.schema import settings_of
 from vsr.data.batch import Batch, to_device
-from vsr.trainers import checkpoint
+from vsr.trainers import checkpoint, healing
 from vsr.trainers.average import update_average
 from vsr.trainers.criterion import criterion
-from vsr.trainers.healing import (
-    diverged,
-    is_out_of_memory,
-    out_of_memory_is_told,
-    remember,
-    still_scaling,
-    tell_bad_step,
-)
 from vsr.trainers.offsets import offsets_are_well, read_offsets, track_offsets
 from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
@@ -38,7 +30,7 @@ from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told
 from vsr.utils.log import logger
 from vsr.utils.memory import peak_memory
-from vsr.utils.place import any_rank, data_parallel, over_ranks
+from vsr.utils.place import any_rank, data_parallel, over_ranks, persistent_buffers, share_buffers
 from vsr.utils.signals import StopSignals
 
 
@@ -64,6 +56,7 @@ class Trainer:
         self.criterion = criterion(train.pixel_opt, run.place.device)
         self.loss_is_sum = settings_of(train.pixel_opt).get("reduction") == "sum"  # type: ignore[arg-type]  # a partial
         self.model: Any = None  # what the loss calls: the network, compiled and distributed; enter_phase makes it
+        self.buffers = persistent_buffers(self.network)
         # what follows is the state beside weights, averages and moments
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.iteration = 0  # optimiser steps done
@@ -120,7 +113,7 @@ class Trainer:
                 for batches in clock.wait_for(self.batches()):
                     self.iteration += 1
                     self.samples += self.run.effective_batch
-                    with out_of_memory_is_told(self.iteration, self.run.folder):
+                    with healing.out_of_memory_is_told(self.iteration, self.run.folder):
                         self.enter_phase(batches[0])
                         self.set_learning_rate()
                         output, last, is_well = self.step(batches)
@@ -153,18 +146,20 @@ class Trainer:
             yield from grouped(self.run.batches(self.samples), self.train.accumulate)
 
     @contextmanager
-    def saved_on_mistake(self) -> Generator[None]:
-        """Saves a state before an unreadable frame, or too little memory for a validation, ends the training.
+    def saved_on_mistake(self, validating: bool = False) -> Generator[None]:
+        """Saves a state before an unreadable frame, or memory too small for a batch or a validation, ends the training.
 
         Of several processes only one knows of it, and saves nothing.
         """
         try:
             yield
         except (UserError, RuntimeError, MemoryError) as error:
-            mendable = isinstance(error, UserError) or is_out_of_memory(error)
-            if mendable and self.iteration and self.run.place.world_size == 1:
+            lacks_memory = healing.is_out_of_memory(error)
+            if (isinstance(error, UserError) or lacks_memory) and self.iteration and self.run.place.world_size == 1:
                 self.save()
                 logger.info("a state is saved at iteration %d; --auto_resume resumes it", self.iteration)
+            if lacks_memory:
+                raise healing.out_of_memory(self.iteration, self.run.folder, validating) from error
             raise
 
     def enter_phase(self, batch: Batch) -> None:
@@ -195,7 +190,7 @@ class Trainer:
 
     def try_step(self, batch: Batch) -> bool:
         """Makes a step that changes nothing; returns whether it left a trained parameter without gradient."""
-        undo = remember(self.network, self.run.place.device)
+        undo = healing.remember(self.buffers, self.run.place.device)
         self.model.train()
         with self.autocast():
             loss, _ = self.loss(to_device(batch, self.run.place.device))
@@ -220,11 +215,11 @@ class Trainer:
         looks = self.looks_at_offsets()
         track_offsets(self.network, looks)
         self.optimizer.zero_grad(set_to_none=True)
-        undo = remember(self.network, self.run.place.device)
+        undo = healing.remember(self.buffers, self.run.place.device)
         try:
             loss, output, batch = self.backward(batches)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
+        except (RuntimeError, MemoryError) as error:
+            if healing.is_out_of_memory(error):
                 undo()
                 self.save_step_before()
             raise
@@ -235,14 +230,14 @@ class Trainer:
         is_well = not looks or offsets_are_well(read_offsets(self.network, self.run.place), self.iteration, self.train)
         if looks and is_well:
             self.well_until = self.iteration
+        is_made = not is_bad and (is_well or self.train.offset_guard == "warn")
         if is_bad:
-            undo()
             self.bad_steps += 1
-            tell_bad_step(self.iteration, self.bad_steps, batches, float(loss), float(norm))
-            if self.bad_steps >= self.train.max_bad_steps and not still_scaling(self.scaler, float(loss)):
+            healing.tell_bad_step(self.iteration, self.bad_steps, batches, float(loss), float(norm))
+            if self.bad_steps >= self.train.max_bad_steps and not healing.still_scaling(self.scaler, float(loss)):
                 file = self.run.folder / f"bad_batch_{self.iteration}_rank{self.run.place.rank}.pth"
-                raise diverged(file, self.bad_steps, batches, self.network)
-        elif is_well or self.train.offset_guard == "warn":
+                raise healing.diverged(file, self.bad_steps, batches, self.network)
+        elif is_made:
             if self.train.clip_grad_norm is not None:
                 nn.utils.clip_grads_with_norm_(self.network.parameters(), self.train.clip_grad_norm, norm)
             self.scaler.step(self.optimizer)
@@ -251,6 +246,8 @@ class Trainer:
             self.loss_steps += 1
             if self.ema is not None:
                 update_average(self.ema, self.network, self.train.ema_decay)
+        if not is_made:
+            undo()
         self.scaler.update()
         return output.detach(), batch, is_well
 
@@ -356,6 +353,7 @@ class Trainer:
         """
         assert self.run.validate is not None, "validation_is_due says there is something to validate on"
         network = self.network if self.ema is None else self.ema
+        share_buffers(network, self.run.place)
         network.eval()
         result = self.run.validate(network, stop)
         if result is None:
@@ -372,7 +370,7 @@ class Trainer:
 
     def validate_or_save(self, record: Recorder, stop: StopSignals) -> Validation | None:
         """Validates; where frames cannot be read, or memory is short, a state is saved and the remedy named."""
-        with out_of_memory_is_told(self.iteration, self.run.folder, validating=True), self.saved_on_mistake():
+        with self.saved_on_mistake(validating=True):
             return self.validate(record, stop)
 
     def weights_file(self) -> Path:

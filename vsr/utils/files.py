@@ -10,12 +10,13 @@ from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
 
-def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(file: Path, write: Callable[[BinaryIO], object], flush: bool = True) -> None:
     """Writes a file so that a crash at any moment leaves the old one, or the new one, whole.
 
     Args:
         file: what appears under this name.
         write: receives a temporary file beside it.
+        flush: it also survives a power cut, for which the disk is waited for.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -23,10 +24,13 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
         with temporary.open("wb") as stream:
             write(stream)
             stream.flush()
-            os.fsync(stream.fileno())
+            if flush:
+                os.fsync(stream.fileno())
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+    if not flush:
+        return
     directory = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # the rename, too, survives a power cut

@@ -126,10 +126,22 @@ def data_parallel(network: nn.Module, find_unused: bool) -> DistributedDataParal
         network: on this process's device.
         find_unused: whether a step may leave parameters without gradient.
     """
-    # What a network keeps beside parameters, such as BatchNorm's means, is the main process's everywhere: it is what a
-    # state holds. (EDVR keeps nothing.)
-    keeps_more = len(network.state_dict()) > len(list(network.parameters()))
-    return DistributedDataParallel(network, find_unused_parameters=find_unused, broadcast_buffers=keeps_more)
+    # Each step begins with the main process's buffers, such as BatchNorm's means: a state holds no others.
+    return DistributedDataParallel(
+        network, find_unused_parameters=find_unused, broadcast_buffers=bool(persistent_buffers(network))
+    )
+
+
+def persistent_buffers(network: nn.Module) -> list[Tensor]:
+    """Returns what a network keeps beside parameters, in a state, too. EDVR keeps nothing."""
+    kept = network.state_dict().keys()
+    return [buffer for name, buffer in network.named_buffers() if name in kept]
+
+
+def share_buffers(network: nn.Module, place: Place) -> None:
+    """Gives every process the main process's persistent buffers; every rank has to call it."""
+    for buffer in persistent_buffers(network) if place.world_size > 1 else []:
+        dist.broadcast(buffer, 0)
 
 
 def _leave_together() -> None:

@@ -36,12 +36,14 @@ def sole_use(
     if not active:
         yield
         return
+    stream = None
     try:
         stream = _lock_file(folder.resolve()).open("a+", encoding="utf-8")  # one folder under two paths has one lock
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         logger.warning(NO_LOCK, folder, error.strerror)
+    if stream is None:
         yield
         return
     with stream:
