@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+import torch
 from training import assert_same_weights, log_of, rows, small_options, start, weights, write_options
 
 from vsr.train import main
@@ -164,6 +165,20 @@ def test_killing_at_25_random_moments_changes_nothing(tmp_path, clips, train):
     assert_same_weights(weights(tmp_path, "whole", 60), weights(tmp_path, "killed", 60))
     assert rows(tmp_path, "whole") == rows(tmp_path, "killed")
     assert not list((tmp_path / "experiments" / "killed").rglob("*.tmp")), "a killed write leaves its temporary file"
+
+
+def test_a_validation_that_is_repeated_is_recorded_once(tmp_path, clips, train):
+    """A state is saved before a validation that is due with it: killed after that, training resumes from there."""
+    options = {"train__total_iter": 4, "logger__save_checkpoint_freq": 2, "val__val_freq": 2}
+    train(small_options(clips, name="whole", **options))
+    train(small_options(clips, name="killed", **options))
+    folder = tmp_path / "experiments" / "killed"
+    (folder / "training_states" / "4.state").unlink()
+    state = torch.load(folder / "training_states" / "2.state", weights_only=True)
+    torch.save({**state, "last_validation": 0, "best": {}}, folder / "training_states" / "2.state")
+    train(small_options(clips, name="killed", **options), "--auto_resume")
+    assert rows(tmp_path, "whole") == rows(tmp_path, "killed")
+    assert_same_weights(weights(tmp_path, "whole", 4), weights(tmp_path, "killed", 4))
 
 
 def test_a_stop_while_a_resumed_training_validates_first_is_kept(tmp_path, clips, train, monkeypatch):

@@ -113,10 +113,10 @@ class Recorder:
                 100 * wait,
             )
 
-    def rewind(self, iteration: int) -> None:
-        """Drops what was recorded after an iteration."""
+    def rewind(self, iteration: int, validation: bool = False) -> None:
+        """Drops what was recorded after an iteration and, with ``validation``, what its own validation gave."""
         if self.active:
-            _drop_rows_after(self.table, iteration)
+            _drop_rows_after(self.table, iteration, validation)
 
     def __enter__(self) -> "Recorder":
         return self
@@ -128,12 +128,15 @@ class Recorder:
                 self.board.close()
 
 
-def _drop_rows_after(table: Path, iteration: int) -> None:
+def _drop_rows_after(table: Path, iteration: int, validation: bool = False) -> None:
+    def is_kept(number: str, name: str) -> bool:
+        return int(number) < iteration or (int(number) == iteration and not (validation and name.startswith("val/")))
+
     kept = [["iteration", "name", "value"]]
     if table.exists():
         with table.open(newline="", errors="replace") as stream:
             rows = (next(csv.reader([line])) for line in stream if ROW.match(line))
-            kept += [row for row in rows if len(row) == 3 and int(row[0]) <= iteration]
+            kept += [row for row in rows if len(row) == 3 and is_kept(*row[:2])]
     text = io.StringIO()
     csv.writer(text).writerows(kept)
     write_text_atomically(table, text.getvalue())

@@ -100,7 +100,8 @@ class Trainer:
         """
         total, logs, place = self.train.total_iter, self.run.logger, self.run.place
         with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, logs, place.is_main) as record:
-            if self.validation_is_due():  # a stop came between the last step and its validation
+            if self.validation_is_due():  # the state was saved between a step and its validation
+                record.rewind(self.iteration, validation=True)
                 if self.validate_or_save(record, stop) is None:
                     stop.end_program(self.iteration)
                 self.save(may_fail=self.iteration < total)
