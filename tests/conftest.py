@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 from synthetic import make_clips
+from training import write_options
 
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True)
@@ -27,3 +28,11 @@ def clips(tmp_path_factory):
 def in_tmp_path(tmp_path, monkeypatch):
     """Works in the test's own folder: ``experiments`` and ``results`` are made there."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Trains what options describe, in this process; further arguments are the command line's."""
+    from vsr.train import main  # 2 s, and most tests do without
+
+    return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])

@@ -10,7 +10,7 @@ import cv2
 import pytest
 import torch
 from synthetic import make_clips
-from training import assert_same_weights, predictor_options, rows, small_options, weights, write_options
+from training import BATCH_NORM, assert_same_weights, predictor_options, rows, small_options, weights, write_options
 from videos import make_humaneva
 
 pytestmark = pytest.mark.slow
@@ -108,8 +108,7 @@ def test_three_processes_resume_exactly(tmp_path, clips):
 
 def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-    network = {"network_g": {"type": "BatchNormNetwork"}, "imports": ["batch_norm_network"]}
-    options = {"train__total_iter": 4, "logger__save_checkpoint_freq": 2, "val__val_freq": 1, **network}
+    options = {"train__total_iter": 4, "logger__save_checkpoint_freq": 2, "val__val_freq": 1, **BATCH_NORM}
     assert launch(tmp_path, small_options(clips, name="whole", **options), 2)[0] == 0
     assert launch(tmp_path, small_options(clips, name="halves", **options), 2)[0] == 0
     for file in ("training_states/4.state", "models/net_g_4.pth"):

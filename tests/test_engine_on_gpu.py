@@ -21,7 +21,6 @@ from training import (
 )
 from videos import make_humaneva
 
-from vsr.train import main
 from vsr.trainers import trainer
 
 pytestmark = [*gpu, pytest.mark.usefixtures("in_tmp_path", "deterministic")]
@@ -34,11 +33,6 @@ def deterministic(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once
     yield
     torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def train(tmp_path):
-    return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
 
 
 def assert_resumes_exactly(folder, train, options):

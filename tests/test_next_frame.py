@@ -15,7 +15,6 @@ from videos import make_humaneva
 from vsr import config, test
 from vsr.evaluation import validation
 from vsr.evaluation.results_folder import results_folder
-from vsr.train import main
 from vsr.utils.errors import UserError
 
 TYPES = ["nextframe", "subtract", "opticalflow"]
@@ -29,11 +28,6 @@ def root(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def work_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def train(tmp_path):
-    return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
 
 
 OTHERS = {name: {"mean": {"psnr": 19.0}} for name in ("copy-last", "mean of memory", "best memory frame")}

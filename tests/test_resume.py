@@ -10,18 +10,12 @@ import pytest
 import torch
 from training import assert_same_weights, log_of, rows, small_options, start, weights, write_options
 
-from vsr.train import main
 from vsr.trainers.checkpoint import states
 from vsr.trainers.resume import differences
 from vsr.trainers.trainer import Trainer
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
-
-
-@pytest.fixture
-def train(tmp_path):
-    return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
 
 
 def test_changed_options_are_shown_and_refused(tmp_path, clips, train):

@@ -12,6 +12,9 @@ import torch
 import yaml
 from synthetic import SyntheticSet
 
+# A network with buffers that a step changes; EDVR has none.
+BATCH_NORM = {"network_g": {"type": "BatchNormNetwork"}, "imports": ["batch_norm_network"]}
+
 
 def small_options(clips: SyntheticSet, **changes) -> dict:
     """Returns options of a tiny EDVR; ``changes`` are overrides, ``train__total_iter=4``."""

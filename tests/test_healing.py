@@ -1,0 +1,199 @@
+"""Steps and validations that go wrong: skipped, undone, rolled back, or ended with a state and a remedy."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
+
+from vsr.evaluation import validation
+from vsr.ops import ModulatedDeformConvPack
+from vsr.trainers import trainer
+from vsr.trainers.checkpoint import states
+from vsr.trainers.scratch import ScratchTrainer
+from vsr.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+
+
+def spoil(monkeypatch, iterations, error=None):
+    """Makes the loss of some iterations not a number, or raise an error."""
+    loss = ScratchTrainer.loss
+
+    def spoiled(self, batch):
+        value, sr = loss(self, batch)
+        if self.iteration in iterations:
+            if error is not None:
+                raise error
+            value = value * float("nan")
+        return value, sr
+
+    monkeypatch.setattr(ScratchTrainer, "loss", spoiled)
+
+
+def test_a_bad_step_is_skipped_and_told(tmp_path, clips, train, monkeypatch):
+    spoil(monkeypatch, {2})
+    train(small_options(clips, train__total_iter=3, logger__save_checkpoint_freq=1))
+    first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
+    assert_same_weights({"params": first}, {"params": second})
+    assert not torch.equal(second["conv_last.bias"], third["conv_last.bias"])
+    assert "iteration 2 skipped: loss nan" in log_of(tmp_path)
+
+
+def test_nothing_remains_of_a_bad_step(tmp_path, clips, train, monkeypatch):
+    """BatchNorm has taken its mean before the loss is known."""
+    spoil(monkeypatch, {2})
+    train(small_options(clips, train__total_iter=3, logger__save_checkpoint_freq=1, **BATCH_NORM))
+    first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
+    assert_same_weights({"params": first}, {"params": second})
+    assert second["norm.num_batches_tracked"] == 1 and third["norm.num_batches_tracked"] == 2
+
+
+def test_nothing_remains_of_a_step_with_runaway_offsets(tmp_path, clips, train, monkeypatch):
+    monkeypatch.setattr(trainer, "offsets_are_well", lambda _, iteration, __: iteration != 2)
+    guard = {"train__offset_guard": "skip", "train__offset_freq": 1, "logger__save_checkpoint_freq": 1}
+    train(small_options(clips, train__total_iter=3, **guard, **BATCH_NORM))
+    first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
+    assert_same_weights({"params": first}, {"params": second})
+    assert third["norm.num_batches_tracked"] == 2
+
+
+def test_many_bad_steps_end_training_with_the_batch(tmp_path, clips, train, monkeypatch):
+    spoil(monkeypatch, range(3, 100))
+    with pytest.raises(UserError, match="training diverged: 3 steps in a row"):
+        train(small_options(clips, train__total_iter=20, train__max_bad_steps=3))
+    (file,) = (tmp_path / "experiments" / "small").glob("bad_batch_5_rank0.pth")
+    saved = torch.load(file, weights_only=True)
+    assert saved["batches"][0]["lq"].shape == (2, 3, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError('torch_call_dispatcher("aten::empty", …) API call failed at …/ops.h, line 30'),  # in our kernels
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clips, train, monkeypatch, error):
+    train(small_options(clips, name="whole"))
+    with monkeypatch.context() as patch:
+        spoil(patch, {4}, error)
+        with pytest.raises(UserError, match=r"in iteration 4\.[\s\S]*train\.accumulate[\s\S]*3\.state is saved"):
+            train(small_options(clips))
+    train(small_options(clips, train__checkpointing=True), "--auto_resume")
+    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
+
+
+def test_running_out_of_memory_at_once_has_saved_nothing(clips, train, monkeypatch):
+    spoil(monkeypatch, {1}, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(UserError, match=r"in iteration 1\.[\s\S]*Nothing is saved yet"):
+        train(small_options(clips))
+    assert not states(Path("experiments/small"))
+
+
+def test_a_validation_that_runs_out_of_memory_loses_no_iteration(tmp_path, clips, train, monkeypatch):
+    train(small_options(clips, name="whole", val__val_freq=4))
+
+    def restore_all(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "restore_all", restore_all)
+        with pytest.raises(
+            UserError, match=r"validating after iteration 4\.[\s\S]*datasets\.val[\s\S]*4\.state is saved"
+        ):
+            train(small_options(clips, val__val_freq=4))
+        with pytest.raises(UserError, match="validating after iteration 4"):
+            train(small_options(clips, val__val_freq=4), "--auto_resume")
+    train(small_options(clips, val__val_freq=4), "--auto_resume")
+    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
+    assert rows(tmp_path, "whole") == rows(tmp_path, "small")
+
+
+def test_a_state_is_saved_before_a_validation_that_may_fail(clips, train, monkeypatch):
+    """Also where nothing is known of the failure."""
+
+    def restore_all(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(validation, "restore_all", restore_all)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        train(small_options(clips, val__val_freq=4, logger__save_checkpoint_freq=4))
+    assert [int(file.stem) for file in states(Path("experiments/small"))] == [4]
+
+
+def test_running_out_of_memory_in_the_update_saves_nothing_of_it(tmp_path, clips, train, monkeypatch):
+    def step(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        with pytest.raises(UserError, match=r"in iteration 1\.[\s\S]*Nothing is saved yet"):
+            train(small_options(clips))
+    assert not states(Path("experiments/small"))
+
+
+@pytest.fixture
+def runaway(monkeypatch):
+    """Makes offsets jump by 1000 pixels while it is told to."""
+    forward = ModulatedDeformConvPack.forward
+    switch = {"on": False}
+
+    def shifted(self, x, feature):
+        result = forward(self, x, feature)
+        if switch["on"] and self.track_offsets:
+            self.offset_magnitude.fill_(1000.0)
+        return result
+
+    monkeypatch.setattr(ModulatedDeformConvPack, "forward", shifted)
+    step = ScratchTrainer.step
+
+    def watched(self, batches):
+        switch["on"] = self.samples == 8  # the fourth batch
+        return step(self, batches)
+
+    monkeypatch.setattr(ScratchTrainer, "step", watched)
+
+
+OFFSETS = {"train__offset_freq": 1, "logger__save_checkpoint_freq": 1, "train__total_iter": 6}
+
+
+def test_runaway_offsets_are_told_once(tmp_path, clips, train, runaway):
+    train(small_options(clips, **OFFSETS))
+    assert log_of(tmp_path).count("alignment is lost") == 1
+    assert "mean offset 1000 pixels in pcd_align." in log_of(tmp_path)
+
+
+def test_steps_with_runaway_offsets_are_skipped_when_asked_to(tmp_path, clips, train, runaway):
+    train(small_options(clips, train__offset_guard="skip", **OFFSETS))
+    third, fourth = (weights(tmp_path, "small", i) for i in (3, 4))
+    assert_same_weights(third, fourth)
+
+
+def test_training_rolls_back_when_asked_to(tmp_path, clips, train, runaway):
+    train(small_options(clips, train__offset_guard="rollback", train__scheduler=None, **OFFSETS))
+    log = log_of(tmp_path)
+    assert "rolled back to experiments/small/training_states/3.state, 3 iterations" in log
+    state = torch.load(tmp_path / "experiments/small/training_states/6.state", weights_only=True)
+    assert state["samples"] == 14  # the spoilt batch was passed over
+    assert state["base_rates"] == [1e-3, 5e-4]
+    assert [row[0] for row in rows(tmp_path, "small") if row[1] == "train/loss"] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_the_state_to_roll_back_to_is_kept(tmp_path, clips, train, runaway):
+    """Between two looks at the offsets more states are saved than are kept."""
+    often = {"train__offset_guard": "rollback", "train__scheduler": None, "logger__keep_states": 1}
+    train(small_options(clips, **{**OFFSETS, "train__offset_freq": 2, **often}))
+    assert "rolled back to experiments/small/training_states/2.state, 2 iterations" in log_of(tmp_path)
+    assert [int(file.stem) for file in states(tmp_path / "experiments/small")] == [6]
+
+
+def test_offsets_are_shown_as_curves(tmp_path, clips, train):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(small_options(clips, train__total_iter=2, train__offset_freq=1, logger__use_tb_logger=True))
+    board = EventAccumulator(str(tmp_path / "experiments" / "small" / "tb_logger"), size_guidance={"images": 0})
+    board.Reload()
+    assert "offsets_mean/pcd_align.cas_dcnpack" in board.Tags()["scalars"]
+    assert {"example/LQ", "example/SR", "example/GT", "example/difference x4"} <= set(board.Tags()["images"])
