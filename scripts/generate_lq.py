@@ -24,14 +24,13 @@ from tqdm import tqdm
 from vsr.data.arguments import at_least_one, folder_to_make, open_any
 from vsr.data.imresize import imresize
 from vsr.data.meta_info import read_meta_info, read_text
-from vsr.data.stores import FolderStore, FrameStore
+from vsr.data.stores import DEGRADATION_FILE, FolderStore, FrameStore
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
 from vsr.utils.sole_use import sole_preparation
 
 BD_SIGMA = 1.6
 BD_SIZE = 12  # ceil(3 sigma) * 2 + 2
-STAMP = "degradation.txt"  # in the folder that is made: what its frames are made with
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -82,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         return
     if not there:
-        write_text_atomically(options.to / STAMP, f"{made_with}\n")
+        write_text_atomically(options.to / DEGRADATION_FILE, f"{made_with}\n")
     degrade = degradation(options.degradation, options.scale)
     bad = []
     with ThreadPoolExecutor(options.threads) as pool, tqdm(total=len(missing), unit="frame") as bar:
@@ -108,7 +107,7 @@ def check_made_before(store: FrameStore, target: Path, key: str | None, made_wit
         made_with: what is asked for, "BI x4".
         scale: likewise.
     """
-    stamp = target / STAMP
+    stamp = target / DEGRADATION_FILE
     before = read_text(stamp).strip() if stamp.is_file() else made_with
     if before != made_with:
         raise ValueError(

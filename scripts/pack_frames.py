@@ -21,7 +21,7 @@ from vsr.data.arguments import at_least_one, open_any
 from vsr.data.meta_info import listed_frames, read_meta_info
 from vsr.data.pack_writer import PackPlan, estimate_bytes, free_bytes, partial_path, verify_pack, write_pack
 from vsr.data.packs import TILE_SIZE
-from vsr.data.stores import FrameStore
+from vsr.data.stores import DEGRADATION_FILE, FrameStore
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import size_text
 from vsr.utils.sole_use import sole_preparation
@@ -76,7 +76,7 @@ def pack(options: argparse.Namespace) -> None:
         return
     with tqdm(total=len(plan.keys), unit="frame", desc=options.to.name) as bar:
         report = write_pack(store, options.to, plan, options.threads, options.on_bad_frame == "skip", bar.update)
-    stamp = options.source / "degradation.txt"  # of generate_lq.py
+    stamp = options.source / DEGRADATION_FILE
     if stamp.is_file():
         shutil.copyfile(stamp, options.to / stamp.name)
     for message in report.bad:

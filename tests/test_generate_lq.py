@@ -5,6 +5,7 @@ from load_script import another_preparation, exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data.imresize import imresize
+from vsr.data.stores import DEGRADATION_FILE
 
 script = load_script("generate_lq")
 
@@ -106,11 +107,11 @@ def test_frames_of_another_scale_or_degradation_are_refused_not_kept(gt, tmp_pat
 
 def test_frames_of_another_scale_without_a_stamp_are_refused_and_others_get_none(gt, tmp_path, capsys):
     script.main(["--from", str(gt), "--to", str(tmp_path / "lq")])
-    (tmp_path / "lq" / script.STAMP).unlink()
+    (tmp_path / "lq" / DEGRADATION_FILE).unlink()
     error = fails(capsys, "--from", gt, "--to", tmp_path / "lq", "--scale", "3")
     assert "000/00000000.png' is there already, 6 x 12, but BI x3 makes 8 x 16 of 24 x 48" in error
     script.main(["--from", str(gt), "--to", str(tmp_path / "lq")])
-    assert not (tmp_path / "lq" / script.STAMP).exists()
+    assert not (tmp_path / "lq" / DEGRADATION_FILE).exists()
 
 
 @pytest.mark.parametrize("below", ["", "lq", "000/lq"])

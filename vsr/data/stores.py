@@ -22,6 +22,7 @@ from vsr.data.transforms import Crop
 
 _AFTER_KEY = re.compile(r"\s+(\([\d, ]+\)\s*)?\d*\s*$")  # of a line of an LMDB's meta_info.txt: size and compression
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+DEGRADATION_FILE = "degradation.txt"  # in a root of LQ frames: how generate_lq.py made them, "BI x4"
 
 
 @dataclass(frozen=True)

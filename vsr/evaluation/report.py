@@ -16,6 +16,7 @@ import torch
 import vsr
 from vsr.config.options import Options
 from vsr.data.meta_info import read_text
+from vsr.data.stores import DEGRADATION_FILE
 from vsr.evaluation.scores import FrameScore, average
 from vsr.metrics import protocol_for
 from vsr.utils.files import write_text_atomically
@@ -52,7 +53,7 @@ def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, A
     """Returns how each metric was measured, by the metric's name, and what bicubic is published to give."""
     frames = [clip.num_frames for clip in dataset.clips]
     lq = getattr(dataset, "lq", None)  # a data set of one's own may have none
-    stamp = lq.root / "degradation.txt" if lq is not None else None  # of scripts/generate_lq.py: "BD x4"
+    stamp = lq.root / DEGRADATION_FILE if lq is not None else None
     is_bd = stamp is not None and stamp.is_file() and read_text(stamp).startswith("BD")
     described = {}
     for metric, call in options.val.metrics.items():

@@ -16,6 +16,7 @@ from vsr.data.batch import Batch, to_device
 from vsr.trainers import checkpoint, healing
 from vsr.trainers.average import update_average
 from vsr.trainers.criterion import criterion
+from vsr.trainers.data_parallel import data_parallel, persistent_buffers, share_buffers
 from vsr.trainers.offsets import offsets_are_well, read_offsets, track_offsets
 from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
@@ -30,7 +31,7 @@ from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told
 from vsr.utils.log import logger
 from vsr.utils.memory import peak_memory
-from vsr.utils.place import any_rank, data_parallel, over_ranks, persistent_buffers, share_buffers
+from vsr.utils.place import any_rank, over_ranks
 from vsr.utils.signals import StopSignals
 
 

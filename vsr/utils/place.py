@@ -12,8 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from vsr.utils.errors import UserError, tell
 from vsr.utils.log import logger
@@ -117,31 +116,6 @@ def connect(device: torch.device, backend: str | None, rank: int, world_size: in
                 remedy = remedy.format(port=os.environ["MASTER_PORT"])
                 raise UserError(f"the processes of this run cannot be connected: {remedy}") from None
         raise
-
-
-def data_parallel(network: nn.Module, find_unused: bool) -> DistributedDataParallel:
-    """Returns the network as the processes train it together.
-
-    Args:
-        network: on this process's device.
-        find_unused: whether a step may leave parameters without gradient.
-    """
-    # Each step begins with the main process's buffers, such as BatchNorm's means: a state holds no others.
-    return DistributedDataParallel(
-        network, find_unused_parameters=find_unused, broadcast_buffers=bool(persistent_buffers(network))
-    )
-
-
-def persistent_buffers(network: nn.Module) -> list[Tensor]:
-    """Returns what a network keeps beside parameters, in a state, too. EDVR keeps nothing."""
-    kept = network.state_dict().keys()
-    return [buffer for name, buffer in network.named_buffers() if name in kept]
-
-
-def share_buffers(network: nn.Module, place: Place) -> None:
-    """Gives every process the main process's persistent buffers; every rank has to call it."""
-    for buffer in persistent_buffers(network) if place.world_size > 1 else []:
-        dist.broadcast(buffer, 0)
 
 
 def _leave_together() -> None:
