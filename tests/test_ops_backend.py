@@ -30,9 +30,11 @@ def fresh_choices(monkeypatch):
     monkeypatch.delenv("VSR_OPS", raising=False)
     problem = backend.library("cpu").problem  # the real one, loaded before a test puts another in its place
     backend.choices.clear()
+    backend.announce.cache_clear()
     yield
     monkeypatch.undo()
     backend.choices.clear()
+    backend.announce.cache_clear()
     forget_libraries()
     monkeypatch.setattr(backend.torch.ops, "load_library", lambda _: None)  # loading twice would register twice
     assert backend.library("cpu").problem == problem
@@ -146,6 +148,14 @@ def test_what_is_best_is_announced_quietly(monkeypatch, caplog):
     backend.announce("cuda")
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert caplog.messages == ["kernels on cuda: deform_conv2d triton, local_window_read triton"]
+
+
+def test_plain_pytorch_is_announced_once(library_file, caplog):
+    """To who uses the operators alone; a training has said so before its first step."""
+    for _ in range(2):
+        deform_conv2d(*arguments(), padding=1)
+    assert len(caplog.messages) == 1 and "deform_conv2d reference" in caplog.messages[0]
+    assert "_C.so was not built; build it with" in caplog.messages[0]
 
 
 def test_what_takes_the_place_of_triton_is_a_warning(monkeypatch, caplog):

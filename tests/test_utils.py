@@ -180,12 +180,13 @@ def test_speed_is_of_the_steps_since_the_start(monkeypatch):
     now = iter(range(1000))  # every look at the clock is a second later
     monkeypatch.setattr(clock.time, "perf_counter", lambda: float(next(now)))
     measured = clock.Clock()
-    for step in measured.wait_for(range(10)):
-        if step == 2:
-            assert measured.speed_and_wait() == (3 / 7, 3 / 7)  # 3 × 2 looks and this one
-        if step == 5:
-            measured.start()
-    assert measured.speed_and_wait()[0] == 4 / 10  # of which the last find no more steps
+    items = iter(range(10))
+    assert [measured.wait_for(items) for _ in range(3)] == [0, 1, 2]
+    assert measured.speed_and_wait() == (3 / 7, 3 / 7)  # 3 × 2 looks and this one
+    measured.wait_for(items)
+    measured.start()
+    assert [measured.wait_for(items) for _ in range(4)] == [4, 5, 6, 7]
+    assert measured.speed_and_wait() == (4 / 9, 4 / 9)
 
 
 def test_generators_go_on_from_a_saved_state(tmp_path):

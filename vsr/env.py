@@ -4,7 +4,6 @@ python -m vsr.env
 """
 
 import argparse
-import logging
 import platform
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import get_args
 import torch
 
 import vsr
+from vsr.ops import backend
 from vsr.utils.errors import exit_cleanly
 
 PACKAGES = ("torch", "torchvision", "triton", "numpy", "opencv-python", "scikit-image", "scipy", "lmdb", "zlib-ng")
@@ -29,7 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report() -> list[str]:
     """Returns the lines that ``python -m vsr.env`` prints."""
-    logging.getLogger("vsr.ops").setLevel(logging.ERROR)  # its line about the back end is part of the report
     return [f"vsr {vsr.__version__}", *versions(), *devices(), *backends(), *libraries()]
 
 
@@ -60,8 +59,6 @@ def devices() -> list[str]:
 
 def backends() -> list[str]:
     """Returns which kernels run each operator on each kind of device, and why the others do not."""
-    from vsr.ops import backend  # loads the libraries
-
     lines: list[str] = []
     for operator, device_type in product(get_args(backend.Operator), ("cpu", "cuda")):
         choice = backend.choose(operator, device_type)
@@ -77,8 +74,6 @@ def backends() -> list[str]:
 
 def libraries() -> list[str]:
     """Returns what each compiled library was built from."""
-    from vsr.ops import backend
-
     lines: list[str] = []
     for device_type, path in backend.LIBRARIES.items():
         record = backend.built(device_type).record

@@ -13,7 +13,7 @@ import addict
 
 from vsr.config.files import override, read_tree
 from vsr.config.options import DatasetOptions, GeneralOptions, LoaderOptions, Options
-from vsr.config.schema import Report, check_component, check_mapping, check_value, describe
+from vsr.config.schema import Report, check_component, check_value, describe
 from vsr.config.spellings import modernise
 from vsr.config.trials import compare_schedule, try_out
 from vsr.registry import Kind, did_you_mean, find, names
@@ -117,11 +117,7 @@ def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:
         if key not in (*SECTIONS, "datasets", "trainer", "train"):
             report.mistake(str(key), f"unknown key{did_you_mean(key, [*SECTIONS, 'datasets', 'trainer', 'train'])}")
 
-    general = check_mapping({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report) or {}
-    try:
-        GeneralOptions(**general) if general else None
-    except ValueError as error:
-        report.mistake("", str(error))
+    general = check_value({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report)
 
     train = None
     if tree.get("train") is not None:
@@ -129,7 +125,8 @@ def _check(tree: dict[str, Any], need: str, report: Report) -> dict[str, Any]:
         train = check_value(tree["train"], schema, "train", report)
     elif need == "train":
         report.mistake("train", "missing")
-    return {**general, "datasets": _check_datasets(tree, need, report), "trainer": trainer, "train": train}
+    own = {"datasets": _check_datasets(tree, need, report), "trainer": trainer, "train": train}
+    return own if general is None else {**vars(general), **own}
 
 
 def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str, DatasetOptions]:

@@ -1,14 +1,14 @@
 """Optical flow between two small frames, computed once and kept on disk."""
 
 import logging
-import os
 import struct
 import zlib
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from vsr.utils.files import write_atomically
 
 _HEADER = struct.Struct("<4sIIII")  # name of the format, height, width, checksums of the frames and of the flow
 _FORMAT = b"flo1"
@@ -65,19 +65,15 @@ class FlowCache:
         return flow
 
     def _save(self, file: Path, flow: np.ndarray, frames: int) -> None:
-        """Writes a flow under a temporary name first; unsynced: its checksum finds a torn file."""
+        """Writes a flow; not flushed: its checksum finds a torn file."""
         if not self._is_writable:
             return
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        data = flow.tobytes()
+        content = _HEADER.pack(_FORMAT, *flow.shape[1:], frames, zlib.crc32(data)) + data
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            data = flow.tobytes()
-            temporary.write_bytes(_HEADER.pack(_FORMAT, *flow.shape[1:], frames, zlib.crc32(data)) + data)
-            temporary.replace(file)
+            write_atomically(file, lambda stream: stream.write(content), flush=False)
         except OSError as error:
             self._is_writable = False
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             _log.warning(
                 "flow_cache: cannot write to '%s' (%s): flows are computed each time", self.folder, error.strerror
             )

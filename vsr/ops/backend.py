@@ -56,8 +56,8 @@ class Choice(NamedTuple):
     reason: str
 
 
-# What was decided, by operator and device. torch.compile can read it, but could not follow the decision; telling it so
-# with a decorator would import the compiler, which takes every program another second to start.
+# What was decided, by operator and device. torch.compile can read it, but could not follow the decision: that comes with
+# the import. A decorator that tells it so would import the compiler, which takes every program another second.
 choices: dict[tuple[Operator, str], Choice] = {}
 
 
@@ -208,8 +208,10 @@ def use_reference(operator: Operator, x: Tensor, largest_index: int) -> bool:
     """
     chosen = require(operator, x.device.type)
     problem = triton_problem(x.dtype, largest_index) if chosen == "triton" else None
-    if problem is not None and not torch.compiler.is_compiling():
-        _log_once(f"{operator}: plain PyTorch instead of Triton for {problem}")
+    if not torch.compiler.is_compiling():
+        announce(x.device.type)
+        if problem is not None:
+            _log_once(f"{operator}: plain PyTorch instead of Triton for {problem}")
     return chosen == "reference" or problem is not None
 
 
@@ -225,8 +227,9 @@ def _log_once(line: str) -> None:
     logger.warning(line)
 
 
+@cache
 def announce(device_type: str) -> None:
-    """Logs one line about the back ends of a kind of device, as a warning unless they are the best there are."""
+    """Logs one line about the back ends of a kind of device, as a warning unless they are the best there are; once."""
     choices = {operator: choose(operator, device_type) for operator in get_args(Operator)}
     chosen = ", ".join(f"{operator} {choice.backend or 'nothing'}" for operator, choice in choices.items())
     best = "triton" if device_type == "cuda" else "compiled"

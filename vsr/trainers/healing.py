@@ -1,19 +1,23 @@
-"""What is said and kept when a step goes wrong."""
+"""How a step that goes wrong is recognised, undone and reported."""
 
 import math
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from vsr.data.batch import Batch
 from vsr.trainers import checkpoint
+from vsr.trainers.recorder import Recorder
+from vsr.trainers.state import load_state
 from vsr.utils import random_state
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
+
+if TYPE_CHECKING:
+    from vsr.trainers.trainer import Trainer
 
 LESS_MEMORY_TO_TRAIN = """These need less of it: train.checkpointing: true; a lower
 datasets.train.batch_size_per_gpu with train.accumulate raised as much; train.amp: bf16."""
@@ -67,17 +71,6 @@ def out_of_memory(iteration: int, folder: Path, validating: bool = False) -> Use
     return UserError(f"out of memory {where} iteration {iteration}. {remedy} {saved}")
 
 
-@contextmanager
-def out_of_memory_is_told(iteration: int, folder: Path) -> Generator[None]:
-    """Turns running out of memory in a step into the message with the remedy."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(iteration, folder) from error
-        raise
-
-
 def still_scaling(scaler: GradScaler, loss: float) -> bool:
     """Returns whether a step may have gone wrong only because the loss was scaled too high, as in fp16's first steps.
 
@@ -86,15 +79,28 @@ def still_scaling(scaler: GradScaler, loss: float) -> bool:
     return scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() > SMALLEST_SCALE
 
 
-def tell_bad_step(iteration: int, in_a_row: int, batches: list[Batch], loss: float, norm: float) -> None:
-    """Warns of a step that was skipped because its loss or gradient is not finite."""
-    keys = ", ".join(str(key) for batch in batches for key in batch.get("key", []))
+def roll_back(trainer: "Trainer", record: Recorder) -> bool:
+    """Goes back, if asked to, to the newest state whose offsets were well: with other data, and half their rates.
+
+    Returns:
+        Whether it did: the stream of batches then has to start anew.
+    """
+    if trainer.train.offset_guard != "rollback":
+        return False
+    folder = trainer.run.folder
+    found = checkpoint.newest_state(folder, until=trainer.well_until)
+    if found is None:
+        logger.warning("there is no state to roll back to yet; going on")
+        return False
+    samples, rates = trainer.samples, trainer.base_rates
+    load_state(trainer, found.state)
+    trainer.samples = samples
+    deformable = [group["deformable"] for group in trainer.optimizer.param_groups]
+    trainer.base_rates = [rate / 2 if own else rate for rate, own in zip(rates, deformable, strict=True)]
+    record.rewind(trainer.iteration)
+    if trainer.run.place.is_main:
+        checkpoint.forget_after(folder, trainer.iteration)
     logger.warning(
-        "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)", iteration, loss, norm, keys, in_a_row
+        "rolled back to %s, %d iterations; deformable convolutions learn half as fast", found.file, trainer.iteration
     )
-
-
-def diverged(file: Path, steps: int, batches: list[Batch], network: nn.Module) -> UserError:
-    """Returns the message that ends a training, after saving what the last step was made of."""
-    checkpoint.save(file, {"batches": batches, "network": network.state_dict()})
-    return UserError(DIVERGED.format(steps=steps, file=file))
+    return True

@@ -63,7 +63,7 @@ def load_state(trainer: "Trainer", state: dict[str, Any], keep_rates: bool = Tru
         trainer.bad_steps, trainer.well_until = state["bad_steps"], state["well_until"]
         trainer.loss_sum, trainer.loss_steps = state["loss_sum"].to(trainer.run.place.device), state["loss_steps"]
         if keep_rates:
-            trainer.base_rates = [rate for rate, _ in zip(state["base_rates"], options, strict=True)]
+            trainer.base_rates = list(state["base_rates"])
     except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the training state does not fit this network and optimiser: {reason}") from None

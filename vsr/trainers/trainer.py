@@ -2,11 +2,12 @@
 
 import copy
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
@@ -25,7 +26,7 @@ from vsr.trainers.prefetch import grouped
 from vsr.trainers.recorder import Recorder
 from vsr.trainers.run import Run, Validation
 from vsr.trainers.schedules import learning_rate
-from vsr.trainers.state import load_state, state_of
+from vsr.trainers.state import state_of
 from vsr.utils.clock import Clock
 from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told
@@ -110,36 +111,36 @@ class Trainer:
                 logger.info("nothing to train: this is iteration %d, train.total_iter is %d", self.iteration, total)
                 if place.is_main and not self.weights_file().exists():  # a stop came between the state and them
                     self.save_weights()
-            clock = Clock()
+            clock, stream = Clock(), self.batches()
             while self.iteration < total:
-                for batches in clock.wait_for(self.batches()):
-                    self.iteration += 1
-                    self.samples += self.run.effective_batch
-                    with healing.out_of_memory_is_told(self.iteration, self.run.folder):
-                        self.enter_phase(batches[0])
-                        self.set_learning_rate()
-                        output, last, is_well = self.step(batches)
-                    record.bar.update(self.iteration - record.bar.n)
+                batches = clock.wait_for(stream)
+                self.iteration += 1
+                self.samples += self.run.effective_batch
+                with self.saved_on_mistake(can_save=False):  # it may end within an update
+                    self.enter_phase(batches[0])
+                    self.set_learning_rate()
+                    output, last, is_well = self.step(batches)
+                record.bar.update(self.iteration - record.bar.n)
+                stopped = any_rank(bool(stop), place)
+                if not is_well and not stopped and healing.roll_back(self, record):
+                    stream = self.batches()
+                    continue
+                if self.iteration % logs.print_freq == 0:
+                    self.log(record, output, last, clock)
+                saving_is_due = self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total
+                if self.validation_is_due() and not stopped:
+                    if saving_is_due:
+                        self.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
+                    self.validate_or_save(record, stop)
                     stopped = any_rank(bool(stop), place)
-                    if not is_well and not stopped and self.roll_back(record):
-                        break
-                    if self.iteration % logs.print_freq == 0:
-                        self.log(record, output, last, clock)
-                    saving_is_due = self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total
-                    if self.validation_is_due() and not stopped:
-                        if saving_is_due:
-                            self.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
-                        self.validate_or_save(record, stop)
-                        stopped = any_rank(bool(stop), place)
-                        clock.start()
-                    if saving_is_due or stopped:
-                        self.save(may_fail=self.iteration < total and not stopped)
-                    if stopped:
-                        self.model = None
-                        stop.end_program(self.iteration)
-                    if self.iteration == total:
-                        logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
-                        break
+                    clock.start()
+                if saving_is_due or stopped:
+                    self.save(may_fail=self.iteration < total and not stopped)
+                if stopped:
+                    self.model = None
+                    stop.end_program(self.iteration)
+                if self.iteration == total:
+                    logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
         self.model = None  # what DDP holds has to go before the processes part
 
     def batches(self) -> Iterator[list[Batch]]:
@@ -148,20 +149,30 @@ class Trainer:
             yield from grouped(self.run.batches(self.samples), self.train.accumulate)
 
     @contextmanager
-    def saved_on_mistake(self, validating: bool = False) -> Generator[None]:
-        """Saves a state before an unreadable frame, or memory too small for a batch or a validation, ends the training.
+    def saved_on_mistake(
+        self, go_back: Callable[[], None] = lambda: None, can_save: bool = True, validating: bool = False
+    ) -> Generator[None]:
+        """Saves a state before an unreadable frame, or memory that runs out, ends the training; names the remedy.
 
         Of several processes only one knows of it, and saves nothing.
+
+        Args:
+            go_back: makes the trainer what it was after the last complete step.
+            can_save: false where that is not possible.
+            validating: rather than training, for the message.
         """
+        iteration = self.iteration
         try:
             yield
         except (UserError, RuntimeError, MemoryError) as error:
             lacks_memory = healing.is_out_of_memory(error)
-            if (isinstance(error, UserError) or lacks_memory) and self.iteration and self.run.place.world_size == 1:
-                self.save()
-                logger.info("a state is saved at iteration %d; --auto_resume resumes it", self.iteration)
+            if can_save and (lacks_memory or isinstance(error, UserError)) and self.run.place.world_size == 1:
+                go_back()
+                if self.iteration:
+                    self.save()
+                    logger.info("a state is saved at iteration %d; --auto_resume resumes it", self.iteration)
             if lacks_memory:
-                raise healing.out_of_memory(self.iteration, self.run.folder, validating) from error
+                raise healing.out_of_memory(iteration, self.run.folder, validating) from error
             raise
 
     def enter_phase(self, batch: Batch) -> None:
@@ -218,13 +229,15 @@ class Trainer:
         track_offsets(self.network, looks)
         self.optimizer.zero_grad(set_to_none=True)
         undo = healing.remember(self.buffers, self.run.place.device)
-        try:
+
+        def go_back() -> None:
+            undo()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.iteration -= 1
+            self.samples -= self.run.effective_batch
+
+        with self.saved_on_mistake(go_back):  # parameters, averages and moments have not changed yet
             loss, output, batch = self.backward(batches)
-        except (RuntimeError, MemoryError) as error:
-            if healing.is_out_of_memory(error):
-                undo()
-                self.save_step_before()
-            raise
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
@@ -232,24 +245,12 @@ class Trainer:
         is_well = not looks or offsets_are_well(read_offsets(self.network, self.run.place), self.iteration, self.train)
         if looks and is_well:
             self.well_until = self.iteration
-        is_made = not is_bad and (is_well or self.train.offset_guard == "warn")
         if is_bad:
-            self.bad_steps += 1
-            healing.tell_bad_step(self.iteration, self.bad_steps, batches, float(loss), float(norm))
-            if self.bad_steps >= self.train.max_bad_steps and not healing.still_scaling(self.scaler, float(loss)):
-                file = self.run.folder / f"bad_batch_{self.iteration}_rank{self.run.place.rank}.pth"
-                raise healing.diverged(file, self.bad_steps, batches, self.network)
-        elif is_made:
-            if self.train.clip_grad_norm is not None:
-                nn.utils.clip_grads_with_norm_(self.network.parameters(), self.train.clip_grad_norm, norm)
-            self.scaler.step(self.optimizer)
-            self.bad_steps = 0
-            self.loss_sum += loss
-            self.loss_steps += 1
-            if self.ema is not None:
-                update_average(self.ema, self.network, self.train.ema_decay)
-        if not is_made:
+            self.count_bad_step(batches, float(loss), float(norm))
+        if is_bad or not (is_well or self.train.offset_guard == "warn"):
             undo()
+        else:
+            self.update(loss, norm)
         self.scaler.update()
         return output.detach(), batch, is_well
 
@@ -271,6 +272,32 @@ class Trainer:
             loss += part.detach()
         return loss, output, batch
 
+    def update(self, loss: Tensor, norm: Tensor) -> None:
+        """Changes the parameters and their average by gradients that are as they should be, of this norm."""
+        if self.train.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.network.parameters(), self.train.clip_grad_norm, norm)
+        self.scaler.step(self.optimizer)
+        if self.ema is not None:
+            update_average(self.ema, self.network, self.train.ema_decay)
+        self.bad_steps = 0
+        self.loss_sum += loss
+        self.loss_steps += 1
+
+    def count_bad_step(self, batches: list[Batch], loss: float, norm: float) -> None:
+        """Warns of a step whose loss or gradient is not finite; too many in a row end the training.
+
+        Raises:
+            UserError: that was one too many. Batches and weights are saved, to be looked at.
+        """
+        self.bad_steps += 1
+        keys = ", ".join(str(key) for batch in batches for key in batch.get("key", []))
+        text = "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)"
+        logger.warning(text, self.iteration, loss, norm, keys, self.bad_steps)
+        if self.bad_steps >= self.train.max_bad_steps and not healing.still_scaling(self.scaler, loss):
+            file = self.run.folder / f"bad_batch_{self.iteration}_rank{self.run.place.rank}.pth"
+            checkpoint.save(file, {"batches": batches, "network": self.network.state_dict()})
+            raise UserError(healing.DIVERGED.format(steps=self.bad_steps, file=file))
+
     def autocast(self) -> torch.autocast:
         """Returns the context in which losses are computed."""
         return torch.autocast(self.run.place.device.type, self.autocast_type, enabled=self.autocast_type is not None)
@@ -283,39 +310,6 @@ class Trainer:
         """Returns whether this iteration looks at the offsets."""
         freq = self.train.offset_freq
         return self.train.offset_guard != "off" and freq > 0 and self.iteration % freq == 0
-
-    def roll_back(self, record: Recorder) -> bool:
-        """Goes back, if asked to, to the newest state that was well: with other data, and half the offsets' rates.
-
-        Returns:
-            Whether it did: the stream of batches then has to start anew.
-        """
-        if self.train.offset_guard != "rollback":
-            return False
-        found = checkpoint.newest_state(self.run.folder, until=self.well_until)
-        if found is None:
-            logger.warning("there is no state to roll back to yet; going on")
-            return False
-        samples, rates = self.samples, self.base_rates
-        load_state(self, found.state)
-        self.samples = samples
-        deformable = [group["deformable"] for group in self.optimizer.param_groups]
-        self.base_rates = [rate / 2 if own else rate for rate, own in zip(rates, deformable, strict=True)]
-        record.rewind(self.iteration)
-        if self.run.place.is_main:
-            checkpoint.forget_after(self.run.folder, self.iteration)
-        logger.warning(
-            "rolled back to %s, %d iterations; deformable convolutions learn half as fast", found.file, self.iteration
-        )
-        return True
-
-    def save_step_before(self) -> None:
-        """Saves the state that this step began with; parameters, averages and moments have not changed yet."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.iteration -= 1
-        self.samples -= self.run.effective_batch
-        if self.iteration and self.run.place.world_size == 1:  # the other processes are in the middle of the step
-            self.save()
 
     def log(self, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
         """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
@@ -345,7 +339,7 @@ class Trainer:
         if self.run.validate is None or self.iteration == self.last_validation:
             return False
         at_freq = self.run.val_freq is not None and self.iteration % self.run.val_freq == 0
-        return self.iteration > 0 and (at_freq or self.iteration == self.train.total_iter)
+        return at_freq or self.iteration == self.train.total_iter
 
     def validate(self, record: Recorder, stop: StopSignals) -> Validation | None:
         """Measures the network (its average, where one is kept) and notes what is best so far.
@@ -362,9 +356,8 @@ class Trainer:
             return None
         self.last_validation = self.iteration
         for name, value in result.values.items():
-            better = min if name in result.lower_is_better else max
-            best = self.best.get(name, math.nan)
-            self.best[name] = value if math.isnan(best) else best if math.isnan(value) else better(value, best)
+            better = np.fmin if name in result.lower_is_better else np.fmax
+            self.best[name] = float(better(value, self.best.get(name, math.nan)))  # NaN loses
             logger.info("validation %d  %s %.4f  (best %.4f)", self.iteration, name, value, self.best[name])
         record.scalars(self.iteration, {f"val/{name}": value for name, value in result.values.items()})
         record.images(self.iteration, result.example)

@@ -1,7 +1,7 @@
 """Times a loop."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -17,18 +17,13 @@ class Clock:
         """Starts measuring anew."""
         self.since, self.waited, self.steps = time.perf_counter(), 0.0, 0
 
-    def wait_for(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yields the items, timing the wait for each."""
-        iterator = iter(items)
-        while True:
-            before = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            self.waited += time.perf_counter() - before
-            self.steps += 1
-            yield item
+    def wait_for(self, items: Iterator[Item]) -> Item:
+        """Returns the next item, timing the wait for it."""
+        before = time.perf_counter()
+        item = next(items)
+        self.waited += time.perf_counter() - before
+        self.steps += 1
+        return item
 
     def speed_and_wait(self) -> tuple[float, float]:
         """Returns steps per second and the waiting share since the last start or call, and starts anew."""
