@@ -118,7 +118,7 @@ def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips,
     torch.save({**state, "last_validation": 1}, newest)  # as if stopped between the step and its validation
     assert launch(tmp_path, small_options(clips, name="halves", **options), 2, "--auto_resume")[0] == 0
     whole = weights(tmp_path, "whole", 4)
-    assert whole["params"]["norm.num_batches_tracked"] == 4
+    assert whole["params"]["head.norm.num_batches_tracked"] == 4
     assert_same_weights(whole, weights(tmp_path, "halves", 4))
     assert rows(tmp_path, "whole") == rows(tmp_path, "halves")
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from training import assert_same_weights, log_of, rows, small_options, weights
+from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
 
 from vsr.data.stores import FolderStore
 from vsr.trainers import trainer
@@ -87,6 +87,12 @@ def final_weights(folder, train, clips, name, **changes):
 def test_checkpointing_computes_the_same(tmp_path, clips, train):
     plain = final_weights(tmp_path, train, clips, "plain")
     assert_same_weights(plain, final_weights(tmp_path, train, clips, "recomputed", train__checkpointing=True))
+
+
+def test_checkpointing_counts_a_batch_once(tmp_path, clips, train):
+    plain = final_weights(tmp_path, train, clips, "plain", **BATCH_NORM)
+    assert_same_weights(plain, final_weights(tmp_path, train, clips, "again", train__checkpointing=True, **BATCH_NORM))
+    assert plain["params"]["head.norm.num_batches_tracked"] == 3
 
 
 def test_accumulated_batches_equal_one_large_batch(tmp_path, clips, train):

@@ -1,5 +1,8 @@
 """Steps and validations that go wrong: skipped, undone, rolled back, or ended with a state and a remedy."""
 
+import os
+import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -46,7 +49,7 @@ def test_nothing_remains_of_a_bad_step(tmp_path, clips, train, monkeypatch):
     train(small_options(clips, train__total_iter=3, logger__save_checkpoint_freq=1, **BATCH_NORM))
     first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
     assert_same_weights({"params": first}, {"params": second})
-    assert second["norm.num_batches_tracked"] == 1 and third["norm.num_batches_tracked"] == 2
+    assert second["head.norm.num_batches_tracked"] == 1 and third["head.norm.num_batches_tracked"] == 2
 
 
 def test_nothing_remains_of_a_step_with_runaway_offsets(tmp_path, clips, train, monkeypatch):
@@ -55,7 +58,7 @@ def test_nothing_remains_of_a_step_with_runaway_offsets(tmp_path, clips, train, 
     train(small_options(clips, train__total_iter=3, **guard, **BATCH_NORM))
     first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
     assert_same_weights({"params": first}, {"params": second})
-    assert third["norm.num_batches_tracked"] == 2
+    assert third["head.norm.num_batches_tracked"] == 2
 
 
 def test_many_bad_steps_end_training_with_the_batch(tmp_path, clips, train, monkeypatch):
@@ -179,6 +182,50 @@ def test_training_rolls_back_when_asked_to(tmp_path, clips, train, runaway):
     assert state["samples"] == 14  # the spoilt batch was passed over
     assert state["base_rates"] == [1e-3, 5e-4]
     assert [row[0] for row in rows(tmp_path, "small") if row[1] == "train/loss"] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_rolling_back_goes_further_each_time(tmp_path, clips, train, monkeypatch):
+    """A state may hold what is wrong: offsets are looked at before an update, and it is saved after one."""
+    forward = ModulatedDeformConvPack.forward
+
+    def lost(self, x, feature):
+        result = forward(self, x, feature)
+        if self.offset_magnitude is not None and lost.samples > 8:
+            self.offset_magnitude.fill_(1000.0)
+        return result
+
+    lost.samples = 0
+    step = ScratchTrainer.step
+
+    def watched(self, batches):
+        lost.samples = self.samples
+        return step(self, batches)
+
+    monkeypatch.setattr(ModulatedDeformConvPack, "forward", lost)
+    monkeypatch.setattr(ScratchTrainer, "step", watched)
+    options = {"train__offset_guard": "rollback", "train__scheduler": None, "logger__keep_states": 9, **OFFSETS}
+    train(small_options(clips, **options))
+    assert re.findall(r"rolled back to \S+/(\d+)\.state", log_of(tmp_path)) == ["4", "3", "2", "1"]
+    assert "there is no state to roll back to; going on" in log_of(tmp_path)
+
+
+def test_a_stop_does_not_lose_a_rollback(tmp_path, clips, train, runaway, monkeypatch):
+    options = {"train__offset_guard": "rollback", "train__scheduler": None, **OFFSETS}
+    train(small_options(clips, name="whole", **options))
+    step = ScratchTrainer.step
+
+    def stopping(self, batches):
+        if self.samples == 8:  # as the offsets run away
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScratchTrainer, "step", stopping)
+        with pytest.raises(SystemExit):
+            train(small_options(clips, **options))
+    train(small_options(clips, **options), "--auto_resume")
+    assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
+    assert rows(tmp_path, "whole") == rows(tmp_path, "small")
 
 
 def test_the_state_to_roll_back_to_is_kept(tmp_path, clips, train, runaway):

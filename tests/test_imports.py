@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from training import predictor_options, rows, small_options
+from training import log_of, predictor_options, rows, small_options
 from videos import make_humaneva
 
-from vsr import config
+from vsr import config, costs
 from vsr import test as tester
 from vsr.data.loader import batches
 from vsr.data.sampler import TrainSampler
@@ -184,15 +184,77 @@ class Drifting(Dataset):
 """
 
 
-def test_a_next_frame_data_set_of_ones_own_is_trained_and_tested(tmp_path, monkeypatch):
+OWN_PREDICTOR = """
+import torch
+from torch import Tensor, nn
+from vsr.registry import register
+
+
+@register("arch")
+class Predictor(nn.Module):
+    task, test_type, frame_size = "next-frame", "nextframe", (16, 24)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(6, 3, 3, padding=1)
+
+    def forward(self, query: Tensor, sentences: Tensor, return_weights: bool = False) -> tuple[Tensor, None]:
+        return query + self.body(torch.cat([query, sentences[:, -1]], 1)), None
+
+    def frame_of(self, output: Tensor, query: Tensor) -> Tensor:
+        return output
+"""
+
+
+OWN_METRIC = """
+import numpy as np
+from vsr.registry import register
+
+
+@register("metric")
+def mean_error(first: np.ndarray, second: np.ndarray) -> float:
+    mean_error.values -= 1
+    return mean_error.values
+
+
+mean_error.values, mean_error.lower_is_better = 100.0, True
+"""
+
+
+def test_the_best_value_of_a_metric_may_be_the_lowest(tmp_path, clips, monkeypatch):
+    (tmp_path / "my_metric.py").write_text(OWN_METRIC)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = small_options(clips, imports=["my_metric"], train__total_iter=2, val__val_freq=1)
+    options["val"]["metrics"] = {"error": {"type": "mean_error", "better": "lower"}}
+    file = tmp_path / "options.yml"
+    file.write_text(yaml.safe_dump(options))
+    assert train(["-opt", str(file)]) == 0
+    assert "val.metrics.error.better has no effect here: metrics know it themselves" in log_of(tmp_path)
+    values = [float(row[2]) for row in rows(tmp_path, "small") if row[1] == "val/clips/error"]
+    assert values[0] > values[1] and f"(best {values[1]:.4f})" in log_of(tmp_path).splitlines()[-2]
+
+
+def test_samples_of_different_sizes_make_no_batch():
+    samples = [{"lq": np.zeros((3, size, 4)), "gt": np.zeros(3), "key": f"clip/{size}"} for size in (4, 5)]
+    with pytest.raises(UserError, match="the samples clip/4, clip/5 make no batch, as they need the same"):
+        next(batches(samples, batch_size=2))
+
+
+@pytest.mark.parametrize("own_network", [False, True])
+def test_a_next_frame_data_set_of_ones_own_is_trained_and_tested(tmp_path, monkeypatch, own_network):
     (tmp_path / "my_frames.py").write_text(OWN_NEXT_FRAME_DATA)
+    (tmp_path / "my_predictor.py").write_text(OWN_PREDICTOR)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     options = predictor_options(tmp_path, imports=["my_frames"], train__total_iter=1)
     options["datasets"] = {phase: {"type": "Drifting", "num_worker_per_gpu": 0} for phase in ("train", "val")}
+    if own_network:
+        options |= {"network_g": {"type": "Predictor"}, "imports": ["my_frames", "my_predictor"]}
     file = tmp_path / "options.yml"
     file.write_text(yaml.safe_dump(options))
     assert train(["-opt", str(file)]) == 0
     assert tester.main(["-opt", str(file)]) == 0
+    assert costs.main(["-opt", str(file)]) == 0
     (results,) = (tmp_path / "experiments" / "small" / "Results").iterdir()
     assert results.name == "Drifting"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from training import assert_same_weights, log_of, rows, small_options, start, weights, write_options
+from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, start, weights, write_options
 
 from vsr.trainers.checkpoint import states
 from vsr.trainers.resume import differences
@@ -29,6 +29,18 @@ def test_changed_options_are_shown_and_refused(tmp_path, clips, train):
     rates = [float(row[2]) for row in rows(tmp_path, "small") if row[1] == "train/lr"]
     assert rates[1] > 9e-4 and rates[2] < 5e-4
     assert [row[0] for row in rows(tmp_path, "small") if row[1] == "train/loss"] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_network_that_draws_random_numbers_resumes_exactly(tmp_path, clips, train, workers):
+    """Also those of a data loader that is made anew must not shift them."""
+    network = {**BATCH_NORM, "network_g": {"type": "BatchNormNetwork", "dropout": 0.5}}
+    network |= {"datasets__train__num_worker_per_gpu": workers, "val__val_freq": 1, "logger__save_checkpoint_freq": 2}
+    train(small_options(clips, name="whole", train__total_iter=4, **network))
+    state = {"path__resume_state": "experiments/whole/training_states/2.state"}
+    train(small_options(clips, name="resumed", train__total_iter=4, **network, **state))
+    assert_same_weights(weights(tmp_path, "whole", 4), weights(tmp_path, "resumed", 4))
+    assert [row for row in rows(tmp_path, "whole") if row[0] in "34"] == rows(tmp_path, "resumed")[1:]
 
 
 def test_weights_of_a_state_start_a_new_training(tmp_path, clips, train):

@@ -28,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with torch.device("meta"):
         network = options.network_g()
     if task_of(network) == "next-frame":
+        memory = options.network_g.keywords.get("memory")  # a network of one's own may have none
         past = [settings_of(entry.open).get("input_size") for entry in options.datasets.values()]
-        sizes = [options.network_g.keywords["memory"].keywords.get("memory_size"), *past]
+        sizes = [memory.keywords.get("memory_size") if memory else None, *past]
         t, (h, w) = min((size for size in sizes if size), default=1), network.frame_size
         shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
     else:

@@ -21,7 +21,7 @@ from vsr import config, test, train
 from vsr.config.options import Options
 from vsr.costs import num_macs, num_parameters
 from vsr.evaluation.images import to_image, write_image
-from vsr.evaluation.restoration import middle_sample, network_restorer, padded
+from vsr.evaluation.restoration import full_float32, middle_sample, network_restorer, padded
 from vsr.evaluation.table_report import Row, write_table
 from vsr.trainers import checkpoint
 from vsr.trainers.resume import differences
@@ -198,7 +198,7 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
     lq = middle_sample(next(reversed(options.test_sets.values())).open())["lq"]
     network = options.network_g()
     checkpoint.load_weights(network, read_weights(weights, prefer="params_ema"), weights)
-    with take_place(options.num_gpu) as place:
+    with take_place(options.num_gpu) as place, full_float32():
         restore = network_restorer(network.to(place.device).eval(), options.scale, place.device)
         write_image(run.results / "example.png", to_image(restore(lq)))
         macs = num_macs(options.network_g, (1, *padded(lq, network.size_multiple).shape))

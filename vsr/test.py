@@ -2,12 +2,10 @@
 
 import argparse
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from vsr import config
@@ -30,7 +28,14 @@ from vsr.evaluation.report import (
     warn_of_other_frames,
     write_results,
 )
-from vsr.evaluation.restoration import Restored, baselines, measure_all, network_restorer, restore_all
+from vsr.evaluation.restoration import (
+    Restored,
+    baselines,
+    full_float32,
+    measure_all,
+    network_restorer,
+    restore_all,
+)
 from vsr.evaluation.scores import FrameScore, average
 from vsr.ops.backend import announce
 from vsr.registry import task_of
@@ -82,17 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-@contextmanager
-def full_float32() -> Generator[None]:
-    """Keeps GPUs from rounding factors to TF32 while entered, which convolutions do by default."""
-    former = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = former
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
     description = "Tests a network from an options file, of a test or of the training that trained it."
@@ -130,7 +124,7 @@ def test_restoration(
         save_weight_pictures(network, entry, folder / "weights" / entry.name, place.device)
     methods = {**baselines(options.scale), "network": network_restorer(network, options.scale, place.device)}
     dataset = entry.open()
-    has_gt = dataset.gt is not None
+    has_gt = getattr(dataset, "gt", dataset) is not None
     shown = len(dataset) // 2
     scores: list[FrameScore] = []
     saved: list[Path] = []

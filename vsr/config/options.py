@@ -173,7 +173,7 @@ class DistOptions:
     """Distributed training; started by ``torchrun``, which sets everything these keys do not.
 
     Args:
-        backend: ``nccl`` or ``gloo``; ``null`` is nccl on GPUs and gloo on CPUs.
+        backend: of GPUs, ``nccl`` or ``gloo``; ``null`` is nccl. CPUs always use gloo.
         port: the rendezvous port, where the launcher gives none.
     """
 

@@ -73,8 +73,9 @@ def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, 
     return {p.name: Option(hints.get(p.name, Any), p.default) for p in own}
 
 
-def settings_of(component: "partial[Any]") -> dict[str, Any]:
-    """Returns a component's options with the values they have, defaults included."""
+def settings_of(component: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the options of a component that waits for what the program supplies, defaults included."""
+    assert isinstance(component, partial), "as check_component returns it"
     return {k: component.keywords.get(k, option.default) for k, option in options_of(component.func).items()}
 
 

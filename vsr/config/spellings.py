@@ -18,8 +18,12 @@ RENAMED = [
     ("network_g", "ema_decay", "train.ema_decay"),
     ("val", "use_pbar", "pbar"),
 ]
-# keys of other frameworks that have no effect here
-DROPPED = [("", "set_CUDA_VISIBLE_DEVICES"), ("", "find_unused_parameters"), ("val.metrics.*", "better")]
+# keys of other frameworks that have no effect here, and why
+DROPPED = [
+    ("", "set_CUDA_VISIBLE_DEVICES", ""),
+    ("", "find_unused_parameters", ""),
+    ("val.metrics.*", "better", ": metrics know it themselves (lower_is_better in docs/training.md)"),
+]
 TRAINERS = {"EDVRModel": "ScratchTrainer", "VideoBaseModel": "ScratchTrainer", "SRModel": "ScratchTrainer"}
 TYPES = {("train.scheduler", "MultiStepLR"): "MultiStepRestartLR"}
 
@@ -37,11 +41,11 @@ def modernise(tree: dict[str, Any]) -> list[str]:
                 target, key = (tree, new) if "." in new else (mapping, new)
                 _move(mapping, old, target, key)
                 notes.append(f"{join(path, old)} is read as {new if '.' in new else join(path, new)}")
-    for section, key in DROPPED:
+    for section, key, reason in DROPPED:
         for path, mapping in _find(tree, section):
             if key in mapping:
                 del mapping[key]
-                notes.append(f"{join(path, key)} has no effect here")
+                notes.append(f"{join(path, key)} has no effect here{reason}")
     if isinstance(tree.get("trainer"), str) and tree["trainer"] in TRAINERS:
         notes.append(f"trainer {tree['trainer']} is read as {TRAINERS[tree['trainer']]}")
         tree["trainer"] = TRAINERS[tree["trainer"]]

@@ -101,6 +101,7 @@ def batches(
         collate_fn=_collate if batch_size else _single,
         worker_init_fn=_start_worker if num_workers else None,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # of the workers' seeds; drawing them from the global one would shift dropout
     )
     stream = iter(loader)
     if num_workers and sys.platform == "linux":
@@ -147,7 +148,11 @@ def _read_augmented(dataset: Any, key: Any) -> Any:
 def _collate(samples: list[Any]) -> "_Batch | Failure":
     """Returns the samples as a batch, or the first failure."""
     failure = next((sample for sample in samples if isinstance(sample, Failure)), None)
-    return failure or _Batch({name: _stacked([sample[name] for sample in samples]) for name in samples[0]})
+    try:
+        return failure or _Batch({name: _stacked([sample[name] for sample in samples]) for name in samples[0]})
+    except (ValueError, KeyError) as error:
+        keys = ", ".join(str(sample.get("key")) for sample in samples)
+        return Failure(f"the samples {keys} make no batch, as they need the same names and sizes: {error}")
 
 
 def _stacked(values: list[Any]) -> np.ndarray | list[Any]:

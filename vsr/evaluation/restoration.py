@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -39,6 +39,17 @@ class Restored(NamedTuple):
     lq: np.ndarray
     gt: np.ndarray | None
     by_method: dict[str, np.ndarray]
+
+
+@contextmanager
+def full_float32() -> Generator[None]:
+    """Keeps GPUs from rounding factors to TF32 while entered, which convolutions do by default."""
+    former = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = former
 
 
 def network_restorer(network: nn.Module, scale: int, device: torch.device) -> Restore:

@@ -53,7 +53,7 @@ def _network(tree: Any, network: dict[str, Any]) -> str:
 
 def _loss(tree: Any, data: dict[str, Any], train: Any) -> str:
     rates = [
-        train.optim_g.keywords["lr"] if lr is None else lr
+        settings_of(train.optim_g)["lr"] if lr is None else lr
         for lr in (train.lr.encoder, train.lr.decoder, train.lr.memory)
     ]
     name = f"{tree['train']['pixel_opt']['type']}_e{rates[0]:.0e}_d{rates[1]:.0e}"

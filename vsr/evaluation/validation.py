@@ -25,12 +25,15 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
     opened = {}
     for entry in validation_sets:
         dataset = entry.open()
-        if dataset.gt is None:
+        if getattr(dataset, "gt", dataset) is None:
             logger.warning("%s has no ground truth: nothing is validated on it", entry.name)
         else:
             # workers end with a validation, and what they keep with them
             keeps_frames = getattr(dataset, "cache_data", False)
             opened[entry.name] = dataset, 0 if keeps_frames else entry.loader.num_worker_per_gpu
+
+    errors = [name for name, metric in options.val.metrics.items() if getattr(metric.func, "lower_is_better", False)]
+    lower_is_better = frozenset(f"{name}/{metric}" for name in opened for metric in errors)
 
     def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
         values: dict[str, float] = {}
@@ -50,7 +53,7 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
             if gathered:
                 means = average(gathered)["network"]["mean"]
                 values |= {f"{name}/{metric}": value for metric, value in means.items()}
-        return Validation(values, images)
+        return Validation(values, images, lower_is_better)
 
     return validate
 

@@ -56,8 +56,8 @@ class Choice(NamedTuple):
     reason: str
 
 
-# What was decided, by operator and device. torch.compile can read it, but could not follow the decision: that comes with
-# the import. A decorator that tells it so would import the compiler, which takes every program another second.
+# What was decided, by operator and device: at the import, since torch.compile can read a decision, but not make it. A
+# decorator that tells it so would import the compiler, which takes every program another second.
 choices: dict[tuple[Operator, str], Choice] = {}
 
 

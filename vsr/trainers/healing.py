@@ -90,11 +90,12 @@ def roll_back(trainer: "Trainer", record: Recorder) -> bool:
     folder = trainer.run.folder
     found = checkpoint.newest_state(folder, until=trainer.well_until)
     if found is None:
-        logger.warning("there is no state to roll back to yet; going on")
+        logger.warning("there is no state to roll back to; going on")
         return False
     samples, rates = trainer.samples, trainer.base_rates
     load_state(trainer, found.state)
     trainer.samples = samples
+    trainer.well_until = trainer.iteration - 1  # runaway offsets at the next look again: go back further
     deformable = [group["deformable"] for group in trainer.optimizer.param_groups]
     trainer.base_rates = [rate / 2 if own else rate for rate, own in zip(rates, deformable, strict=True)]
     record.rewind(trainer.iteration)

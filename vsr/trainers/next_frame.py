@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vsr.config.schema import settings_of
 from vsr.data.batch import Batch
 from vsr.registry import register
 from vsr.trainers import checkpoint
@@ -80,14 +81,15 @@ class NextFrameTrainer(Trainer):
         super().__init__(network, run, train)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Returns the optimiser's groups: encoder, decoder, memory."""
-        default = self.train.optim_g.keywords["lr"]
+        """Returns the optimiser's groups: encoder, decoder, memory; what else a network of one's own has."""
+        default = settings_of(self.train.optim_g)["lr"]
         rates = {"encoder": self.train.lr.encoder, "decoder": self.train.lr.decoder, "memory": self.train.lr.memory}
         groups = {part: {"params": [], "lr": default if lr is None else lr} for part, lr in rates.items()}
         for name, parameter in self.network.named_parameters():
             part = name.split(".")[0]  # sentence_encoder has the encoder's
-            groups["encoder" if part.endswith("encoder") else part]["params"].append(parameter)
-        return [{**group, "deformable": False} for group in groups.values()]
+            part = "encoder" if part.endswith("encoder") else part
+            groups.setdefault(part, {"params": [], "lr": default})["params"].append(parameter)
+        return [{**group, "deformable": False} for group in groups.values() if group["params"]]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch and the network's output."""

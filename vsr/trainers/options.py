@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from torch import Tensor
 from torch.optim import Optimizer
 
+from vsr.config.schema import settings_of
 from vsr.registry import Component
 
 
@@ -64,6 +65,8 @@ class TrainOptions:
     offset_guard: Literal["warn", "skip", "rollback", "off"] = "warn"
 
     def __post_init__(self) -> None:
+        if "lr" not in settings_of(self.optim_g):
+            raise ValueError("optim_g has no option `lr`, which the scheduler sets")
         for name, minimum in (("total_iter", 1), ("accumulate", 1), ("max_bad_steps", 1), ("offset_freq", 0)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"{name} has to be at least {minimum}, got {getattr(self, name)}")

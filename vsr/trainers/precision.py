@@ -1,7 +1,8 @@
 """Switches of speed and precision, applied to a network before it is trained."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from vsr.trainers.data_parallel import persistent_buffers
 from vsr.trainers.options import TrainOptions
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
@@ -46,7 +48,7 @@ def apply_switches(network: nn.Module, train: TrainOptions, device: torch.device
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only finds mistakes
     if train.checkpointing:
         for block in blocks(network):
-            block.forward = partial(_recomputed, block.forward)
+            block.forward = partial(_recomputed, block, block.forward)
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
@@ -60,7 +62,21 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     return parts
 
 
-def _recomputed(forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*inputs, **options)
+    if persistent_buffers(block):
+        options["context_fn"] = lambda: (nullcontext(), _buffers_kept(block))
     return checkpoint(forward, *inputs, use_reentrant=False, **options)
+
+
+@contextmanager
+def _buffers_kept(block: nn.Module) -> Generator[None]:
+    """Keeps a recomputation from changing buffers, such as BatchNorm's means, a second time."""
+    former = [(buffer, buffer.clone()) for buffer in persistent_buffers(block)]
+    try:
+        yield
+    finally:  # a recomputation that has all it needs ends with an exception
+        with torch.no_grad():
+            for buffer, before in former:
+                buffer.copy_(before)

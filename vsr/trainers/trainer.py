@@ -56,7 +56,7 @@ class Trainer:
         self.scaler = GradScaler(run.place.device.type, enabled=self.autocast_type is torch.float16)
         self.optimizer = train.optim_g(self.parameter_groups())
         self.criterion = criterion(train.pixel_opt, run.place.device)
-        self.loss_is_sum = settings_of(train.pixel_opt).get("reduction") == "sum"  # type: ignore[arg-type]  # a partial
+        self.loss_is_sum = settings_of(train.pixel_opt).get("reduction") == "sum"
         self.model: Any = None  # what the loss calls: the network, compiled and distributed; enter_phase makes it
         self.buffers = persistent_buffers(self.network)
         # what follows is the state beside weights, averages and moments
@@ -77,7 +77,7 @@ class Trainer:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Returns the optimiser's groups: ``params``, ``lr``, and whether they are ``deformable`` convolutions'."""
-        return parameter_groups(self.network, self.train.optim_g.keywords["lr"], self.train.dcn_lr_mul)
+        return parameter_groups(self.network, settings_of(self.train.optim_g)["lr"], self.train.dcn_lr_mul)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch and what the network made of it."""
@@ -121,10 +121,10 @@ class Trainer:
                     self.set_learning_rate()
                     output, last, is_well = self.step(batches)
                 record.bar.update(self.iteration - record.bar.n)
-                stopped = any_rank(bool(stop), place)
-                if not is_well and not stopped and healing.roll_back(self, record):
+                if not is_well and healing.roll_back(self, record):
                     stream = self.batches()
                     continue
+                stopped = any_rank(bool(stop), place)
                 if self.iteration % logs.print_freq == 0:
                     self.log(record, output, last, clock)
                 saving_is_due = self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total

@@ -106,7 +106,10 @@ def connect(device: torch.device, backend: str | None, rank: int, world_size: in
     Raises:
         UserError: they cannot be connected, for a reason with a remedy.
     """
-    backend = backend or "nccl" if device.type == "cuda" else "gloo"  # nccl knows no CPU
+    if device.type == "cpu":
+        backend = "gloo"  # nccl, which published files ask for, knows no CPU
+    elif backend is None:
+        backend = "nccl"
     bound_to = device if backend == "nccl" else None  # or nccl guesses, and connects only at the first exchange
     try:
         dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE, device_id=bound_to)
