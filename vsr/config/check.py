@@ -48,11 +48,8 @@ def load(
     report = Report(shared={"scale": scale} if scale is not None and scale > 0 else {})
     _import(tree, report)
     _fill_in(tree)
-    try:
-        options = _check(tree, need, report)
-        absent = try_out(options, need, report)
-    except RecursionError:
-        raise UserError(f"{file}: an anchor contains itself") from None
+    options = _check(tree, need, report)
+    absent = try_out(options, need, report)
     if missing_data == "mistake":
         report.mistakes += absent
     if report.mistakes:

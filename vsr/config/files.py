@@ -22,7 +22,7 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
     if path in parents:
         raise UserError(f"{file}: _base_ leads back to the file itself: {' → '.join(p.name for p in (*parents, path))}")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"options file {file} does not exist") from None
     except UnicodeDecodeError:
@@ -33,8 +33,6 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
         raise UserError(f"{file}{_place(error)}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise UserError(f"{file}: nested too deeply") from None
     if not isinstance(tree, dict):
         raise UserError(f"{file}: expected a mapping of keys, got {describe(tree)}")
     bases = tree.pop("_base_", [])
@@ -44,6 +42,28 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
             raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
         merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))
     return _merge(merged, tree)
+
+
+def _parse(text: str) -> Any:
+    """Returns the value that YAML text stands for; each alias is a copy, so that a change of one changes no other.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or cannot be copied.
+    """
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ConstructorError(None, None, "nested too deeply") from None
+    try:
+        return _copy(value)
+    except RecursionError:
+        raise ConstructorError(None, None, "an anchor contains itself") from None
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def _place(error: yaml.MarkedYAMLError) -> str:
@@ -62,8 +82,9 @@ def override(tree: dict[str, Any], setting: str) -> None:
     if not equals or not keys.strip():
         raise UserError(f"--set takes a.b.c=value, got '{setting}'")
     *sections, last = keys.strip().split(".")
+    setting = setting if len(setting) <= 200 else f"{setting[:199]}…"  # as messages show it
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = _parse(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from None
     for section in sections:

@@ -1,0 +1,55 @@
+"""Anchors in options files: what shares one is equal, and remains independent; what contains itself is told."""
+
+import pytest
+
+from vsr.config.files import override, read_tree
+from vsr.config.spellings import modernise
+from vsr.utils.errors import UserError
+
+SHARED = "metrics: {rgb: &m {type: ssim, crop: {border: 2}}, y: *m, z: {<<: *m, type: psnr}}"
+CYCLE = "metrics: &m {a: *m}"
+DEEP = "[" * 3000
+
+
+def write(folder, text, name="options.yml"):
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def test_an_override_changes_no_other_place_that_shares_the_anchor(tmp_path):
+    tree = read_tree(write(tmp_path, SHARED))
+    override(tree, "metrics.y.type=psnr")
+    override(tree, "metrics.y.crop.border=0")
+    assert tree["metrics"]["rgb"] == {"type": "ssim", "crop": {"border": 2}}
+    assert tree["metrics"]["y"] == {"type": "psnr", "crop": {"border": 0}}
+    assert tree["metrics"]["z"] == {"type": "psnr", "crop": {"border": 2}}
+
+
+def test_an_override_of_what_another_override_shares_changes_one_place(tmp_path):
+    tree = {}
+    override(tree, "metrics={rgb: &m {border: 2}, y: *m}")
+    override(tree, "metrics.y.border=0")
+    assert tree == {"metrics": {"rgb": {"border": 2}, "y": {"border": 0}}}
+
+
+def test_old_spellings_are_read_wherever_an_anchor_is_repeated(tmp_path):
+    tree = read_tree(write(tmp_path, "datasets: {train: &t {use_flip: true}, val: *t}"))
+    notes = modernise(tree)
+    assert tree["datasets"] == {"train": {"use_hflip": True}, "val": {"use_hflip": True}}
+    assert len(notes) == 2
+
+
+def test_a_base_and_its_child_that_hold_themselves_are_told(tmp_path):
+    write(tmp_path, CYCLE, "base.yml")
+    with pytest.raises(UserError, match="an anchor contains itself"):
+        read_tree(write(tmp_path, f"_base_: base.yml\n{CYCLE}"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [(f"x={DEEP}", "…: .*nested too deeply"), ("x=&a [*a]", "an anchor contains itself")]
+)
+def test_an_override_without_end_is_told_in_a_line(setting, message):
+    with pytest.raises(UserError, match=message) as caught:
+        override({}, setting)
+    assert len(str(caught.value)) < 400
