@@ -59,7 +59,7 @@ class Report:
 
 
 def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, Option]:
-    """Returns the keys of a function, class or dataclass.
+    """Returns the keys of a function, class or dataclass; ``*args`` and ``**kwargs`` are none.
 
     Args:
         function: what the options configure.
@@ -70,7 +70,8 @@ def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, 
     own = [p for p in parameters if p.kind is not p.POSITIONAL_ONLY]
     if len(own) == len(parameters):
         own = own[supplied:]
-    return {p.name: Option(hints.get(p.name, Any), p.default) for p in own}
+    named = [p for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return {p.name: Option(hints.get(p.name, Any), p.default) for p in named}
 
 
 def settings_of(component: Callable[..., Any]) -> dict[str, Any]:
@@ -138,6 +139,8 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
         return _check_union(value, arguments, path, report)
     if dataclasses.is_dataclass(annotation):
         return _check_dataclass(value, annotation, path, report)
+    if origin in (list, tuple, dict) and not arguments:
+        return _check_scalar(value, origin, path, report)  # typing.List says no more than list
     if origin in (list, tuple):
         return _check_sequence(value, annotation, path, report)
     if origin is dict:
@@ -191,7 +194,7 @@ def _accepts_none(annotation: Any) -> bool:
         return _accepts_none(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType, Literal):
         return any(choice in (None, type(None)) for choice in get_args(annotation))
-    return annotation is Any
+    return annotation in (Any, object)
 
 
 def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Report) -> Any:
@@ -241,7 +244,7 @@ def _check_sequence(value: object, annotation: Any, path: str, report: Report) -
 
 
 def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> Any:
-    if annotation is Any:
+    if annotation in (Any, object):
         return value
     if get_origin(annotation) is Literal:
         choices = get_args(annotation)
@@ -262,8 +265,10 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
             return None
         if annotation is float or number == int(number):
             return annotation(number)
-    if annotation in (bool, str) and type(value) is annotation:
+    if annotation in (bool, str, dict, list) and type(value) is annotation:
         return value
+    if annotation is tuple and isinstance(value, list | tuple):
+        return tuple(value)
     is_scalar = value is not None and not isinstance(value, Mapping | list | tuple)
     hint = "; put it in quotes" if annotation is str and is_scalar else ""
     report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
@@ -280,7 +285,7 @@ def _as_number(value: object) -> int | float | None:
 def _name(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"'{c}'" if isinstance(c, str) else str(c) for c in get_args(annotation))
-    if get_origin(annotation) in (list, tuple):
+    if annotation in (list, tuple) or get_origin(annotation) in (list, tuple):
         return "a list"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(annotation, "a mapping")
