@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,16 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
     return absent
 
 
-def _on_meta(build: Callable[[], Any]) -> Any:
+def _built(build: Callable[[], Any]) -> Any:
+    """Returns a network without values, which takes no memory; with them, where the constructor reads some."""
+    refusals = (RuntimeError, TypeError, OverflowError)  # PyTorch's, for sizes whose product it cannot count
+    with suppress(*refusals), torch.device("meta"):
+        return build()
     try:
-        with torch.device("meta"):
-            return build()
-    except (RuntimeError, TypeError, OverflowError) as error:  # PyTorch's, for sizes whose product it cannot count
-        raise ValueError(f"it cannot be built with these sizes: {str(error).splitlines()[0]}") from None
+        return build()
+    except refusals as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"it cannot be built with these sizes: {reason}") from None
 
 
 def _two_images(build: Any) -> Any:
@@ -71,7 +76,7 @@ def _two_batches(build: Any) -> Any:
 
 # how a component of each kind is tried out: cheaply, and with what the program would supply
 TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
-    "arch": _on_meta,
+    "arch": _built,
     "dataset": lambda build: build(),
     "loss": _two_batches,
     "optimizer": lambda build: build([torch.zeros(1, requires_grad=True)]),
