@@ -134,7 +134,7 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("scale", 10**300, "is out of range"),
         ("scale", 0, "scale has to be at least 1"),
         ("name", 1, "name: expected text, got 1 (a whole number); put it in quotes"),
-        ("name", datetime.date(2026, 1, 2), "datetime.date(2026, 1, 2) (date); put it in quotes"),
+        ("name", datetime.date(2026, 1, 2), "'2026-01-02' is not a valid value (its kind is date); quote it if it is"),
         ("name", "a\nb", r"name 'a\nb' has to be usable as the name of a folder"),
         ("name", "a\0b", r"name 'a\x00b' has to be usable as the name of a folder"),
         ("name", "가" * 80, "has 240 bytes; choose at most 200"),

@@ -1,6 +1,7 @@
 """Reads an options file's YAML: inheritance, overrides, and no other kind of value than plain YAML has."""
 
 from collections.abc import Hashable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,10 @@ class _Loader(yaml.SafeLoader):
             value = super().construct_object(node, deep)
             if isinstance(value, int) and value.bit_length() > MOST_BITS:
                 raise ValueError(f"a number of {value.bit_length()} bits")
+            if isinstance(value, date | bytes | set):  # or a datetime, which is a date
+                raise ValueError(f"its kind is {type(value).__name__}")  # no training state could hold it
         except (ValueError, LookupError, AttributeError) as error:
-            text = f"{str(node.value)[:40]!r} is not a valid value ({error}); quote it if it is text"
+            shown = repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else f"!!{node.tag.rpartition(':')[2]}"
+            text = f"{shown} is not a valid value ({error}); quote it if it is text"
             raise ConstructorError(None, None, text, node.start_mark) from None
         return value

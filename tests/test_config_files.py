@@ -1,4 +1,4 @@
-"""Anchors in options files: what shares one is equal, and remains independent; what contains itself is told."""
+"""The YAML of options files: what shares an anchor remains independent; what no option can be is told."""
 
 import pytest
 
@@ -53,3 +53,19 @@ def test_an_override_without_end_is_told_in_a_line(setting, message):
     with pytest.raises(UserError, match=message) as caught:
         override({}, setting)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2026-01-02", "line 2, `x: 2026-01-02`: not valid YAML: '2026-01-02' is not a valid value (its kind is date)"),
+        ("[2026-01-02 10:00:00]", "'2026-01-02 10:00:00' is not a valid value (its kind is datetime); quote it if"),
+        ("{2026-01-02: 1}", "'2026-01-02' is not a valid value (its kind is date); quote it if it is text"),
+        ("!!binary aGk=", "'aGk=' is not a valid value (its kind is bytes)"),
+        ("!!set {a, b}", "!!set is not a valid value (its kind is set)"),
+    ],
+)
+def test_what_no_training_state_could_hold_is_told_with_its_line(tmp_path, text, message):
+    with pytest.raises(UserError) as caught:
+        read_tree(write(tmp_path, f"name: a\nx: {text}"))
+    assert message in str(caught.value)
