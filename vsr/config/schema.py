@@ -255,7 +255,7 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
         hint = did_you_mean(str(value), [choice for choice in choices if isinstance(choice, str)])
         report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
         return None
-    number = _as_number(value)
+    number = as_number(value)
     if annotation in LARGEST and number is not None:
         if not math.isfinite(number):
             report.mistake(path, f"expected a finite number, got {value}")
@@ -275,7 +275,7 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
     return None
 
 
-def _as_number(value: object) -> int | float | None:
+def as_number(value: object) -> int | float | None:
     """Returns a number; None for anything else. ``1e-4`` counts: YAML 1.1 wants a dot and reads it as text."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
         value = float(value)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vsr.config.schema import settings_of
+from vsr.config.schema import as_number, settings_of
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
@@ -74,15 +74,23 @@ def same_validation(former: Mapping[str, Any], current: Mapping[str, Any]) -> bo
     def measured(tree: Mapping[str, Any]) -> dict[str, Any]:
         sets = {phase: entry for phase, entry in tree["datasets"].items() if phase.startswith("val") and entry}
         entries = {key: value for key, value in _flat(sets) if key.split(".")[1] not in HOW_IT_IS_READ}
-        return entries | {"metrics": (tree.get("val") or {}).get("metrics")}
+        return entries | dict(_flat({"metrics": (tree.get("val") or {}).get("metrics")}))
 
     return measured(former) == measured(current)
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the keys and values of a tree; what is read as a number is one, however it is spelt."""
     for key, value in tree.items():
         here = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping):
             yield from _flat(value, here)
         else:
-            yield here, value
+            yield here, _by_number(value)
+
+
+def _by_number(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_by_number(item) for item in value]
+    number = as_number(value)
+    return value if number is None else number
