@@ -57,12 +57,25 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
     for name, value in tensors.items():
         if not isinstance(name, str):
             raise UserError(f"{file} holds a tensor under {name!r}; expected tensors by the names of parameters")
-        if value.layout != torch.strided:
-            raise UserError(f"{file}: {name} is a sparse tensor; save {name}.to_dense()")
+        if (problem := _unreadable(value)) is not None:
+            raise UserError(f"{file}: {name} is {problem}")
     weights = {re.sub(r"^module\.", "", name): value for name, value in tensors.items()}
     if not weights:
         raise UserError(f"{file} holds no parameters; a weight file is a dictionary of tensors, maybe under 'params'")
     return weights
+
+
+def _unreadable(tensor: Tensor) -> str | None:
+    """Returns why a tensor cannot be copied into a parameter, and what to do."""
+    if tensor.is_nested:
+        return "a nested tensor; save tensors of one size each"
+    if tensor.layout != torch.strided:
+        return "a sparse tensor; save its to_dense()"
+    if tensor.is_quantized:
+        return "a quantized tensor; save its dequantize()"
+    if tensor.is_meta:
+        return "a tensor without values (on the device 'meta'); save the network with its weights loaded"
+    return None
 
 
 def _what_it_is(file: Path, error: Exception) -> str:

@@ -1,0 +1,26 @@
+"""Weight files: tensors that no parameter can be copied from are told, with what to save instead."""
+
+import pytest
+import torch
+
+from vsr.utils.errors import UserError
+from vsr.utils.weight_files import read_weights
+
+PARTS = [torch.zeros(2), torch.zeros(3)]
+
+
+@pytest.mark.filterwarnings("ignore")  # some of these kinds are experimental or deprecated
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.zeros(3, 3).to_sparse(), r"weight is a sparse tensor; save its to_dense\(\)"),
+        (lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8), "weight is a quantized tensor; save"),
+        (lambda: torch.empty(3, 3, device="meta"), r"weight is a tensor without values .* save the network with"),
+        (lambda: torch.nested.nested_tensor(PARTS), "weight is a nested tensor; save tensors of one size"),
+        (lambda: torch.nested.nested_tensor(PARTS, layout=torch.jagged), "weight is a nested tensor"),
+    ],
+)
+def test_a_tensor_of_another_kind_is_told(tmp_path, make, message):
+    torch.save({"params": {"weight": make()}}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=message):
+        read_weights(tmp_path / "weights.pth")
