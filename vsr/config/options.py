@@ -99,6 +99,9 @@ class ValOptions:
             _at_least(1, val_freq=self.val_freq)
         if not self.metrics:
             raise ValueError("metrics is empty: name what is to be measured, or leave metrics out")
+        for name in self.metrics:  # it stands in a line of metrics.csv
+            if not name.isprintable() or "," in name:
+                raise ValueError(f"metrics has the name {name[:60]!r}; choose one of letters, digits and underscores")
         if self.suffix is not None and "/" in self.suffix:
             raise ValueError(f"suffix is '{self.suffix}'; it is part of a file's name, without slashes")
 
@@ -127,6 +130,9 @@ class VisdomOptions:
 
     port: int = 8097
     server: str = "http://localhost"
+
+    def __post_init__(self) -> None:
+        _is_port(self.port)
 
 
 @dataclass(frozen=True)
@@ -174,11 +180,15 @@ class DistOptions:
 
     Args:
         backend: of GPUs, ``nccl`` or ``gloo``; ``null`` is nccl. CPUs always use gloo.
-        port: the rendezvous port, where the launcher gives none.
+        port: the rendezvous port, 1 to 65535, where the launcher gives none.
     """
 
     backend: Literal["nccl", "gloo"] | None = None
     port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.port is not None:
+            _is_port(self.port)
 
 
 @dataclass(frozen=True)
@@ -258,6 +268,11 @@ def _names_a_folder(name: str) -> None:
         raise ValueError(f"name {name[:60]!r} has to be usable as the name of a folder")
     if len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"name '{name[:60]}…' has {len(name.encode())} bytes; choose at most {LONGEST_NAME}")
+
+
+def _is_port(port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise ValueError(f"port is {port}; choose 1 to 65535")
 
 
 def _at_least(minimum: int, **values: int) -> None:
