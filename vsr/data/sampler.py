@@ -81,7 +81,8 @@ class TrainSampler(Sampler[ItemNumber]):
         if enlarge_ratio > 1 and dataset_size * enlarge_ratio > LARGEST_EPOCH:
             largest = max(LARGEST_EPOCH // dataset_size, 1)
             raise ValueError(
-                f"dataset_enlarge_ratio {enlarge_ratio} is too large for {dataset_size} samples: {largest}"
+                f"dataset_enlarge_ratio {enlarge_ratio} is too large for {dataset_size} samples; "
+                f"choose at most {largest}"
             )
         if seed < 0:
             raise ValueError(f"manual_seed {seed} is negative")
