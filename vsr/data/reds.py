@@ -90,6 +90,8 @@ class REDSDataset(Dataset[Sample]):
         if dataroot_flow is not None:
             raise ValueError("dataroot_flow is not supported: no network here reads stored flow; set it to ~")
         check_training_options(num_frame, gt_size, scale, on_bad_frame)
+        if interval_list == []:
+            raise ValueError("interval_list is empty; name a distance, [1], or leave it out")
         self.intervals = interval_list or [1]
         if min(self.intervals) < 1:
             raise ValueError(f"interval_list {self.intervals} holds a distance less than 1")
