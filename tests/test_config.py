@@ -196,7 +196,8 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
         ("val", {"metrics": {}}, "metrics is empty: name what is to be measured"),
         ("val", {"suffix": "a/b"}, "suffix is 'a/b'; it is part of a file's name"),
         ("logger", {"print_frq": 1}, "logger.print_frq: unknown key; did you mean 'print_freq'?"),
-        ("path", {"pretrain_network_g": "no.pth"}, "path.pretrain_network_g: no.pth does not exist"),
+        ("path", {"resume_state": "no.state"}, "path.resume_state: no.state does not exist"),
+        ("datasets.train.use_shufle", True, "datasets.train.use_shufle: unknown key; did you mean 'use_shuffle'?"),
         ("dist_params", {"backend": "mpi"}, "expected 'nccl' or 'gloo'"),
     ],
 )  # fmt: skip
@@ -205,6 +206,14 @@ def test_a_mistake_is_told_with_its_key(tmp_path, tree, path, value, message):
         tree[path.split(".")[0]] = {}
     change(tree, path, value)
     assert message in mistakes(tmp_path, tree)
+
+
+def test_pretrained_weights_may_be_gone(tmp_path, tree):
+    """Who resumes, or tests other weights, does not need them."""
+    tree["path"] = {"pretrain_network_g": "no.pth"}
+    (tmp_path / "options.yml").write_text(yaml.safe_dump(tree))
+    options = config.load(tmp_path / "options.yml", missing_data="note")
+    assert "path.pretrain_network_g: no.pth does not exist" in options.notes
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Weight files: tensors that no parameter can be copied from are told, with what to save instead."""
+"""Weight files: whose entries are taken, and tensors that no parameter can be copied from."""
 
 import pytest
 import torch
@@ -24,3 +24,13 @@ def test_a_tensor_of_another_kind_is_told(tmp_path, make, message):
     torch.save({"params": {"weight": make()}}, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=message):
         read_weights(tmp_path / "weights.pth")
+
+
+def test_an_entry_of_another_framework_is_taken_when_named(tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save({"state_dict": {"module.weight": torch.ones(2)}, "meta": {"epoch": 3}}, file)
+    with pytest.raises(UserError, match=r"no parameters.*; it has the entries state_dict, meta: path"):
+        read_weights(file)
+    with pytest.raises(UserError, match=r"has no entry 'params' \(path.param_key_g\); it has state_dict, meta"):
+        read_weights(file, "params")
+    assert read_weights(file, "state_dict")["weight"].tolist() == [1, 1]

@@ -144,7 +144,7 @@ def _check_datasets(tree: dict[str, Any], need: str, report: Report) -> dict[str
             report.mistake(path, f"expected a mapping of keys, got {describe(section)}")
         else:
             own = {k: v for k, v in section.items() if k not in (*LOADER_KEYS, "name")}
-            build = check_component(own, "dataset", path, report)
+            build = check_component(own, "dataset", path, report, beside=LOADER_KEYS)
             loader = check_value({k: v for k, v in section.items() if k in LOADER_KEYS}, LoaderOptions, path, report)
             name = section.get("name", phase)
             if not isinstance(name, str):

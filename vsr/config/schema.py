@@ -9,7 +9,7 @@ import inspect
 import math
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -87,6 +87,7 @@ def check_mapping(
     report: Report,
     supplied: int = 0,
     has_type: bool = False,
+    beside: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Returns the keyword arguments that ``value`` gives ``function``; None after a mistake, which is reported.
 
@@ -97,6 +98,7 @@ def check_mapping(
         report: receives the mistakes.
         supplied: see :func:`options_of`.
         has_type: a key ``type`` says what is configured.
+        beside: keys of others in the same mapping, which an unknown one may have been meant to be.
     """
     if not isinstance(value, Mapping):
         report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
@@ -108,7 +110,7 @@ def check_mapping(
         if key == "type" and has_type and "type" not in options:
             continue
         if key not in options:
-            report.mistake(join(path, key), f"unknown key{did_you_mean(key, options)}")
+            report.mistake(join(path, key), f"unknown key{did_you_mean(key, [*options, *beside])}")
         elif item is None and not _accepts_none(options[key].annotation) and options[key].default is not MISSING:
             continue  # `key: ~` asks for the default
         else:
@@ -151,8 +153,13 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
     return _check_scalar(value, annotation, path, report)
 
 
-def check_component(value: object, kind: Kind, path: str, report: Report) -> "partial[Any] | None":
-    """Returns the component a ``type:`` mapping names, waiting for what the program supplies; None after a mistake."""
+def check_component(
+    value: object, kind: Kind, path: str, report: Report, beside: Sequence[str] = ()
+) -> "partial[Any] | None":
+    """Returns the component a ``type:`` mapping names, waiting for what the program supplies; None after a mistake.
+
+    The arguments are those of :func:`check_mapping`.
+    """
     if not isinstance(value, Mapping):
         report.mistake(path, f"expected a mapping with `type:`, got {describe(value)}")
         return None
@@ -165,7 +172,8 @@ def check_component(value: object, kind: Kind, path: str, report: Report) -> "pa
         report.mistake(join(path, "type"), str(error))
         return None
     compares = kind == "metric" or (kind == "loss" and not inspect.isclass(component))  # two images
-    arguments = check_mapping(value, component, path, report, supplied=2 if compares else 0, has_type=True)
+    supplied = 2 if compares else 0
+    arguments = check_mapping(value, component, path, report, supplied, has_type=True, beside=beside)
     if arguments is None:
         return None
     built = partial(component, **arguments)

@@ -44,10 +44,11 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
     for network in networks:
         _compare_tasks(network, options, report)
         _compare_with_network(network, report.shared.get("scale", 4), report)
-    for key in ("pretrain_network_g", "resume_state"):
+    # who resumes, or tests other weights, reads no pretrained ones
+    for key, told in (("pretrain_network_g", report.notes), ("resume_state", absent)):
         file = getattr(options.get("path"), key, None)
         if file is not None and not Path(file).is_file():
-            absent.append(f"path.{key}: {file} does not exist")
+            told.append(f"path.{key}: {file} does not exist")
     return absent
 
 

@@ -48,11 +48,12 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
     content = read(file)
     if {"network", "iteration"} <= content.keys():
         raise UserError(f"{file} is a training state, not weights, which lie beside it in models/net_g_….pth")
-    entries = [entry for entry in PARAMETER_KEYS if isinstance(content.get(entry), dict)]
-    if entries:
-        if key is not None and key not in entries:
-            raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {', '.join(entries)}")
-        content = content[key or (prefer if prefer in entries else entries[0])]
+    entries = [str(entry) for entry, value in content.items() if isinstance(value, dict)]
+    ours = [entry for entry in PARAMETER_KEYS if entry in entries]
+    if key is not None and entries and key not in entries:
+        raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {', '.join(entries)}")
+    if ours or (key is not None and entries):
+        content = content[key or (prefer if prefer in ours else ours[0])]
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     for name, value in tensors.items():
         if not isinstance(name, str):
@@ -61,7 +62,8 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
             raise UserError(f"{file}: {name} is {problem}")
     weights = {re.sub(r"^module\.", "", name): value for name, value in tensors.items()}
     if not weights:
-        raise UserError(f"{file} holds no parameters; a weight file is a dictionary of tensors, maybe under 'params'")
+        remedy = f"it has the entries {', '.join(entries)}: path.param_key_g names one" if entries else "is it empty?"
+        raise UserError(f"{file} holds no parameters, which are tensors by name, maybe under 'params'; {remedy}")
     return weights
 
 
