@@ -59,8 +59,9 @@ class PathOptions:
         pretrain_network_g: weights (``.pth``) to start training from, or to test.
         strict_load_g: the parameters of the file and of the network must match exactly; with ``false`` a training
             starts with those that fit. A test always needs all.
-        param_key_g: the entry of the weight file, ``params``, ``params_ema`` or another; ``null`` is ``params`` for training
-            and, where the file has it, ``params_ema`` for tests. A file without entries is the parameters themselves.
+        param_key_g: the entry of the weight file, ``params``, ``params_ema`` or another; ``null`` is ``params`` for
+            training and, where the file has it, ``params_ema`` for tests. A file without entries is the parameters
+            themselves.
         resume_state: a ``.state`` file; training resumes exactly where it was written. ``--auto_resume`` looks for a
             state of this experiment first.
     """
