@@ -28,6 +28,12 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
             continue
         try:
             result: Any = TRIALS[kind](build) if kind in TRIALS else None
+            if kind == "dataset" and not hasattr(result, "__len__"):
+                raise ValueError(
+                    f"{build.func.__name__} has no __len__: define one that returns how many samples it has"
+                )
+            if kind == "dataset" and path != "datasets.train" and len(result) == 0:
+                raise ValueError("the data set is empty: nothing to measure; check its list and folders")
             if path == "datasets.train" and "train" in options["datasets"]:
                 loader = options["datasets"]["train"].loader
                 TrainSampler(len(result), loader.dataset_enlarge_ratio)
@@ -50,6 +56,13 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
         if file is not None and not Path(file).is_file():
             told.append(f"path.{key}: {file} does not exist")
     return absent
+
+
+def _check_size(dataset: Any, path: str) -> None:
+    if not hasattr(dataset, "__len__"):
+        raise ValueError(f"{type(dataset).__name__} has no __len__: define one that returns how many samples it has")
+    if path != "datasets.train" and len(dataset) == 0:
+        raise ValueError("the data set is empty: nothing to measure; check its list and folders")
 
 
 def _built(build: Callable[[], Any]) -> Any:
