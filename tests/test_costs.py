@@ -82,3 +82,18 @@ def test_a_network_without_data_is_counted(tmp_path, capsys):
     (tmp_path / "x.yml").write_text(text)
     assert main(["-opt", str(tmp_path / "x.yml")]) == 0
     assert "GMACs for a window of 5 frames" in capsys.readouterr().out
+
+
+class ReadsValues(torch.nn.Module):
+    def __init__(self, read):
+        super().__init__()
+        self.rates = read(torch.linspace(0, 0.1, 4))
+        self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, lq):
+        return self.conv(lq) * self.rates[-1]
+
+
+@pytest.mark.parametrize("read", [lambda x: [rate.item() for rate in x], lambda x: x.tolist(), lambda x: x.numpy()])
+def test_a_network_that_reads_values_while_it_is_built_is_counted(read):
+    assert num_macs(partial(ReadsValues, read), (1, 3, 4, 5)) == 4 * 5 * 3 * 8 * 9

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from vsr import config
 from vsr.config.arguments import options_parser
 from vsr.config.schema import settings_of
+from vsr.config.trials import without_values
 from vsr.memory import PixSentence, PixSim, PixWise
 from vsr.registry import task_of
 from vsr.utils.errors import exit_cleanly
@@ -25,8 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = options_parser("python -m vsr.costs", "Counts a network's costs.")
     args = parser.parse_args(arguments)
     options = config.load(args.opt, args.set, need="test", missing_data="note")
-    with torch.device("meta"):
-        network = options.network_g()
+    network = without_values(options.network_g, torch.device("meta"))
     if task_of(network) == "next-frame":
         memory = options.network_g.keywords.get("memory")  # a network of one's own may have none
         past = [settings_of(entry.open).get("input_size") for entry in options.datasets.values()]
@@ -65,8 +65,9 @@ def num_macs(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> int:
         channels = sentences.shape[2] if embedding.kernel_size == (1, 1) else embedding.out_channels
         reads += window**2 * (maps[1].numel() + sentences[:, :, 0].numel() * channels)
 
-    with FakeTensorMode(), torch.no_grad():
-        network = build().eval()
+    shapes_only = FakeTensorMode(allow_non_fake_inputs=True)  # a network with values is one
+    network = without_values(build, shapes_only).eval()
+    with shapes_only, torch.no_grad():
         for module in network.modules():
             if isinstance(module, PixSim | PixWise) or (isinstance(module, PixSentence) and module.is_fc):
                 window = 1 if isinstance(module, PixSentence) else module.window

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from vsr.config.schema import Report, settings_of
 from vsr.data.loader import augment_problem
 from vsr.data.sampler import TrainSampler
 from vsr.registry import Kind, task_of
+
+REFUSALS = (RuntimeError, TypeError, OverflowError)  # PyTorch's, of values that are not there and sizes it cannot count
 
 
 def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
@@ -65,14 +67,22 @@ def _check_size(dataset: Any, path: str) -> None:
         raise ValueError("the data set is empty: nothing to measure; check its list and folders")
 
 
+def without_values(build: Callable[[], Any], mode: AbstractContextManager[object]) -> Any:
+    """Returns a network as ``mode`` makes it, which takes no memory; a usual one, where its constructor reads values.
+
+    Args:
+        build: makes the network.
+        mode: ``torch.device("meta")`` or ``FakeTensorMode()``.
+    """
+    with suppress(*REFUSALS), mode:
+        return build()
+    return build()
+
+
 def _built(build: Callable[[], Any]) -> Any:
-    """Returns a network without values, which takes no memory; with them, where the constructor reads some."""
-    refusals = (RuntimeError, TypeError, OverflowError)  # PyTorch's, for sizes whose product it cannot count
-    with suppress(*refusals), torch.device("meta"):
-        return build()
     try:
-        return build()
-    except refusals as error:
+        return without_values(build, torch.device("meta"))
+    except REFUSALS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"it cannot be built with these sizes: {reason}") from None
 
