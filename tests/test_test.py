@@ -94,6 +94,24 @@ def test_frames_of_an_earlier_test_are_reported(trained, capsys):
     assert "also holds 1 frames of earlier tests, such as 009/00000000.png" in capsys.readouterr().out
 
 
+def test_the_former_results_are_kept_once_a_test(trained, tmp_path, capsys):
+    _, _, file = trained
+    tree = yaml.safe_load(file.read_text())
+    tree["name"] = "kept"
+    tree["datasets"]["test_second"] = {**tree["datasets"]["val"], "name": "second"}
+    two_sets = write_options(tmp_path, tree)
+    arguments = ["-opt", str(two_sets), "--weights", "experiments/small/models/net_g_1.pth"]
+    results = Path("results/kept")
+    main(arguments)
+    assert not (results / "metrics.json.old").exists()
+    former = {name: (results / name).read_bytes() for name in ("metrics.csv", "metrics.json")}
+    capsys.readouterr()
+    main([*arguments, "--set", "datasets.test_second.name=third"])
+    assert {name: (results / f"{name}.old").read_bytes() for name in former} == former
+    assert sorted(json.loads((results / "metrics.json").read_text())["datasets"]) == ["clips", "third"]
+    assert capsys.readouterr().out.count("the former results are now results/kept/metrics.json.old") == 1
+
+
 def test_without_ground_truth_frames_are_restored_and_saved(trained):
     folder, clips, file = trained
     lq_only = f"{{name: mine, type: VideoTestDataset, dataroot_lq: '{clips.lq}', num_frame: 3}}"

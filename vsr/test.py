@@ -19,6 +19,7 @@ from vsr.evaluation.prediction_pictures import comparison as prediction_comparis
 from vsr.evaluation.prediction_pictures import write_pictures
 from vsr.evaluation.report import (
     describe_protocols,
+    keep_former_results,
     picture_file,
     protocol_names,
     sha256,
@@ -82,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scores += [(entry.name, score) for score in own]
             report["datasets"][entry.name] = summary
             if place.is_main:  # after each set, in case the next one cannot be read
+                if len(report["datasets"]) == 1:
+                    keep_former_results(folder)
                 write_results(folder, report, scores)
         logger.info("results: %s", folder / "metrics.json")
     return 0

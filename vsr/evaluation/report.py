@@ -96,6 +96,16 @@ def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> 
             )
 
 
+def keep_former_results(folder: Path) -> None:
+    """Renames an earlier test's ``metrics.csv`` and ``metrics.json``, which the next would replace, to ``….old``."""
+    if not (folder / "metrics.json").exists():  # it is written last: without it the test was cut off
+        return
+    for name in ("metrics.csv", "metrics.json"):
+        if (folder / name).exists():
+            (folder / name).replace(folder / f"{name}.old")
+    logger.info("the former results are now %s and metrics.csv.old", folder / "metrics.json.old")
+
+
 def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, FrameScore]]) -> None:
     """Writes ``metrics.csv``, a row per frame and method, and ``metrics.json``, means and how they were measured."""
     text = io.StringIO()
