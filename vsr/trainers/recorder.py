@@ -36,6 +36,7 @@ class Recorder:
         self.active = active
         self.goes_on = options.on_failed_write == "go_on"
         self.bar = tqdm(total=total, initial=start, unit="it", desc=folder.name, disable=None if active else True)
+        self.is_starting = True  # until the first line: its wait for data is mostly that for the workers' start
         self.board = None
         self.visdom = None
         if not active:
@@ -106,12 +107,13 @@ class Recorder:
             memory,
             togo,
         )
-        if wait > TOLERATED_WAIT:
+        if wait > TOLERATED_WAIT and not self.is_starting:
             logger.warning(
                 "%.0f %% of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu; "
                 "python -m vsr.bench_data -opt FILE names the bottleneck, and what helps",
                 100 * wait,
             )
+        self.is_starting = False
 
     def rewind(self, iteration: int, validation: bool = False) -> None:
         """Drops what was recorded after an iteration and, with ``validation``, what its own validation gave."""
