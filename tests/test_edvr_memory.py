@@ -88,6 +88,23 @@ def test_published_weights_load_where_the_parts_are_the_same(sizes, position, wi
     assert all(name.startswith("fusion.") for name in ours if name not in matched)
 
 
+def test_what_was_not_loaded_is_named(caplog):
+    caplog.set_level("INFO", "vsr")
+    weights = dict(build().state_dict())
+    names = list(weights)
+    for name in [name for name in names if name.startswith("fusion.")]:
+        del weights[name]
+    weights["conv_first.weight"] = torch.zeros(5, 3, 3, 3)
+    weights |= {f"head{number}.{part}": torch.zeros(1) for number in range(6) for part in ("weight", "bias")}
+    load_weights(build(), weights, Path("some.pth"), strict=False)
+    num_missing = len(names) + 12 - len(weights)
+    assert f"missing: fusion.* ({num_missing}); unexpected: head0.* (2), head1.* (2)" in caplog.text
+    assert "head3.* (2) and 2 more; other shapes: conv_first.weight is (5, 3, 3, 3), here (8, 3, 3, 3)" in caplog.text
+    caplog.clear()
+    load_weights(build(), build().state_dict(), Path("same.pth"))
+    assert caplog.text.rstrip().endswith("0 unexpected")
+
+
 def test_another_networks_weights_are_an_error():
     with pytest.raises(UserError, match="matches nothing in EDVRMemory"):
         load_weights(build(), {"other": torch.zeros(1)}, Path("other.pth"), strict=False)

@@ -14,6 +14,7 @@ from vsr.utils.log import logger
 from vsr.utils.weight_files import read
 
 STATE_FORMAT = 1  # to be raised when a change makes older training states unreadable
+NUM_NAMED = 4  # parts of a network that a message about weights names
 
 
 class Found(NamedTuple):
@@ -73,7 +74,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, str
     if strict and (match.missing or match.unexpected):
         name = next((name for name in match.missing if name in weights), None)
         if name is None:
-            reason = "such as " + ", ".join((match.missing + match.unexpected)[:4])
+            reason = "such as " + ", ".join((match.missing + match.unexpected)[:NUM_NAMED])
         else:
             reason = f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network"
         raise UserError(
@@ -81,8 +82,37 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], file: Path, str
             "check network_g (path.strict_load_g: false starts a training with what fits)"
         )
     network.load_state_dict(fitting, strict=False)
-    logger.info("loaded %s into %s: %s", file, type(network).__name__, match)
+    logger.info("loaded %s into %s: %s%s", file, type(network).__name__, match, _left_out(match, weights, own))
     return match
+
+
+def _left_out(match: Match, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Returns what was not loaded, "; missing: fusion.* (26); other shapes: …"; nothing where everything fits."""
+    resized = [name for name in match.missing if name in weights]
+    told = [
+        ("missing", _groups([name for name in match.missing if name not in weights], match.matched)),
+        ("unexpected", _groups([name for name in match.unexpected if name not in own], match.matched)),
+        (
+            "other shapes",
+            [f"{name} is {tuple(weights[name].shape)}, here {tuple(own[name].shape)}" for name in resized],
+        ),
+    ]
+    return "".join(f"; {what}: {_first(entries)}" for what, entries in told if entries)
+
+
+def _groups(names: list[str], matched: list[str]) -> list[str]:
+    """Returns names by their first module, "fusion.* (26)", or by two where names of the first have matched."""
+    groups: dict[str, list[str]] = {}
+    partly = {name.split(".")[0] for name in matched}
+    for name in names:
+        parts = name.split(".")
+        groups.setdefault(".".join(parts[: 2 if parts[0] in partly else 1]), []).append(name)
+    return [f"{group}.* ({len(own)})" if len(own) > 1 else own[0] for group, own in groups.items()]
+
+
+def _first(entries: list[str]) -> str:
+    more = f" and {len(entries) - NUM_NAMED} more" if len(entries) > NUM_NAMED else ""
+    return ", ".join(entries[:NUM_NAMED]) + more
 
 
 def states(folder: Path) -> list[Path]:
