@@ -178,6 +178,13 @@ def test_what_no_table_can_be_made_of_is_told_before_anything_runs(small, overri
     assert not Path("experiments").exists()
 
 
+def test_another_folder_is_told(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"elsewhere' has no options/tables_demo/edvr.yml.*in the repository's folder"):
+        tables.main(["table1", "--base", "demo"])
+
+
 def test_missing_data_is_one_message_before_anything_runs():
     with pytest.raises(UserError, match="does not exist"):
         tables.main(["all", "--base", "reds"])

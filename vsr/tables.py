@@ -71,6 +71,11 @@ class TableRun(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains what lacks a result, tests it, writes the tables, and returns the exit code."""
     args = parse(arguments)
+    if not REFERENCE[args.base].is_file():
+        raise UserError(
+            f"'{Path.cwd()}' has no {REFERENCE[args.base]}, which the tables need: run python -m vsr.tables in the "
+            "repository's folder"
+        )
     chosen = list(TABLES) if args.table == "all" else [args.table]
     files = {table: [REFERENCE[args.base], *experiment_files(args.base, table)] for table in chosen}
     runs = {
