@@ -30,12 +30,8 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
             continue
         try:
             result: Any = TRIALS[kind](build) if kind in TRIALS else None
-            if kind == "dataset" and not hasattr(result, "__len__"):
-                raise ValueError(
-                    f"{build.func.__name__} has no __len__: define one that returns how many samples it has"
-                )
-            if kind == "dataset" and path != "datasets.train" and len(result) == 0:
-                raise ValueError("the data set is empty: nothing to measure; check its list and folders")
+            if kind == "dataset":
+                _check_size(result, path)
             if path == "datasets.train" and "train" in options["datasets"]:
                 loader = options["datasets"]["train"].loader
                 TrainSampler(len(result), loader.dataset_enlarge_ratio)
