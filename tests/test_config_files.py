@@ -69,3 +69,11 @@ def test_what_no_training_state_could_hold_is_told_with_its_line(tmp_path, text,
     with pytest.raises(UserError) as caught:
         read_tree(write(tmp_path, f"name: a\nx: {text}"))
     assert message in str(caught.value)
+
+
+def test_aliases_that_multiply_are_refused(tmp_path):
+    lines = ["a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    (tmp_path / "options.yml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="its aliases stand for more than 100,000 values"):
+        read_tree(tmp_path / "options.yml")

@@ -1,6 +1,7 @@
 """Reads an options file's YAML: inheritance, overrides, and no other kind of value than plain YAML has."""
 
-from collections.abc import Hashable
+import itertools
+from collections.abc import Hashable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vsr.config.schema import describe
 from vsr.utils.errors import UserError
 
 MOST_BITS = 1000  # of a whole number: a float holds no more
+MOST_VALUES = 100_000  # of a file, or a setting
 
 
 def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -56,15 +58,17 @@ def _parse(text: str) -> Any:
     except RecursionError:
         raise ConstructorError(None, None, "nested too deeply") from None
     try:
-        return _copy(value)
+        return _copy(value, itertools.count())
     except RecursionError:
         raise ConstructorError(None, None, "an anchor contains itself") from None
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: Any, count: Iterator[int]) -> Any:
+    if next(count) > MOST_VALUES:
+        raise ConstructorError(None, None, f"its aliases stand for more than {MOST_VALUES:,} values")
     if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
+        return {key: _copy(item, count) for key, item in value.items()}
+    return [_copy(item, count) for item in value] if isinstance(value, list) else value
 
 
 def _place(error: yaml.MarkedYAMLError) -> str:
