@@ -66,6 +66,11 @@ def prepare(options: argparse.Namespace) -> list[str]:
         write_lists(options.root, parts)
         unlisted = len(entries) - sum(map(len, parts.values()))
         print(f"{len(entries)} clips extracted, {unlisted} of them in no list")
+        if entries and unlisted == len(entries):
+            print(
+                "note: the lists take only clips named as S1_Box_1_(C1) (see --help): for others, give list_file a "
+                f"list of your own, a text file with one folder's name per line, such as {entries[0].clip}"
+            )
     return failures
 
 

@@ -96,6 +96,16 @@ def test_a_second_run_does_only_what_is_missing(tmp_path, capsys):
     assert listed(tmp_path)["train"] == ["S1_Box_1_(C1)", "S2_Jog_1_(C3)"]
 
 
+def test_videos_of_other_names_are_told_what_to_do(tmp_path, capsys):
+    make_video(tmp_path / "video" / "walks" / "park.avi", 12, (24, 32))
+    assert run(tmp_path) == 0
+    assert listed(tmp_path) == {}
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1].endswith("one folder's name per line, such as walks_park")
+    (tmp_path / "mine.txt").write_text("walks_park\n")
+    assert len(HumanEvaDataset(str(tmp_path), str(tmp_path / "mine.txt"), input_size=2, frame_interval=1)) > 0
+
+
 def test_frames_without_videos_are_listed(tmp_path):
     make_clip(tmp_path / "image" / "S1_Box_1_(C1)", 5, first=1, digits=7)
     make_clip(tmp_path / "image" / "S3_Box_1_(C1)", 5)
