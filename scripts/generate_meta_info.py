@@ -17,6 +17,7 @@ from vsr.data.arguments import at_least_one, existing_file, open_any
 from vsr.data.meta_info import ClipInfo, read_text, start_of, write_meta_info
 from vsr.data.stores import FrameStore
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.log import counted
 
 VIMEO_SHAPE = (256, 448, 3)  # Xue et al., IJCV 2019; every septuplet
 # REDS (Nah et al., CVPRW 2019): 240 training clips 000-239, and 30 validation clips that regrouping names 240-269.
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         write_meta_info(path, clips)
-        print(f"{path}: {len(clips)} clips, {sum(clip.num_frames for clip in clips)} frames")
+        print(f"{path}: {counted(len(clips), 'clip')}, {counted(sum(clip.num_frames for clip in clips), 'frame')}")
 
 
 def reds_clips(numbers: range | tuple[int, ...], num_frames: int) -> list[ClipInfo]:

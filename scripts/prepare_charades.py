@@ -25,6 +25,7 @@ from vsr.data.arguments import at_least_one, existing_folder
 from vsr.data.clip_lists import ClipEntry, is_video
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.log import counted
 from vsr.utils.sole_use import sole_preparation
 
 Annotations = dict[str, tuple[str, str, str]]  # by ID: the part (train, test), the subject, the action
@@ -75,7 +76,7 @@ def prepare(options: argparse.Namespace, jobs: list[Job], annotations: Annotatio
                 "list of your own (one clip per line, another file name)"
             )
         unlisted = len(entries) - sum(map(len, parts.values()))
-        print(f"{len(entries)} clips extracted, {unlisted} of them in no list")
+        print(f"{counted(len(entries), 'clip')} extracted, {unlisted} of them in no list")
     return failures
 
 

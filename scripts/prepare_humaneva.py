@@ -23,6 +23,7 @@ from vsr.data.arguments import at_least_one
 from vsr.data.clip_lists import ClipEntry, clip_of_video, entry_of, is_video
 from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.log import counted
 from vsr.utils.sole_use import sole_preparation
 
 # By trial and subject: whole clips, no clip and, but for the actors themselves, nothing of a trial in two lists.
@@ -65,7 +66,7 @@ def prepare(options: argparse.Namespace) -> list[str]:
         parts = {part: [e for e in entries if part_of(e, options.with_s4) == part] for part in ("train", "val", "test")}
         write_lists(options.root, parts)
         unlisted = len(entries) - sum(map(len, parts.values()))
-        print(f"{len(entries)} clips extracted, {unlisted} of them in no list")
+        print(f"{counted(len(entries), 'clip')} extracted, {unlisted} of them in no list")
         if entries and unlisted == len(entries):
             print(
                 "note: the lists take only clips named as S1_Box_1_(C1) (see --help): for others, give list_file a "

@@ -91,7 +91,7 @@ def test_frames_of_an_earlier_test_are_reported(trained, capsys):
     old.parent.mkdir()
     old.touch()
     main(command)
-    assert "also holds 1 frames of earlier tests, such as 009/00000000.png" in capsys.readouterr().out
+    assert "also holds 1 frame of earlier tests, such as 009/00000000.png" in capsys.readouterr().out
 
 
 def test_the_former_results_are_kept_once_a_test(trained, tmp_path, capsys):

@@ -22,7 +22,7 @@ from vsr.ops.backend import BackendError
 from vsr.utils import clock, place, random_state
 from vsr.utils.errors import UserError, exit_cleanly, tell
 from vsr.utils.files import remove_unfinished, size_text, write_atomically, write_text_atomically
-from vsr.utils.log import start_log
+from vsr.utils.log import counted, start_log
 from vsr.utils.place import connect, take_place
 from vsr.utils.signals import StopSignals
 
@@ -252,3 +252,7 @@ def test_the_last_message_is_in_the_log_too(tmp_path, capsys):
     tell(UserError("the disk is full"))
     assert (tmp_path / "train.log").read_text().endswith("error: the disk is full\n")
     assert capsys.readouterr() == ("", "error: the disk is full\n")
+
+
+def test_one_has_no_plural():
+    assert [counted(number, "clip") for number in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]

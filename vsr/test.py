@@ -42,7 +42,7 @@ from vsr.ops.backend import announce
 from vsr.registry import task_of
 from vsr.trainers import checkpoint
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.log import logger, start_log
+from vsr.utils.log import counted, logger, start_log
 from vsr.utils.memory import keep_freed_memory
 from vsr.utils.place import Place, from_all_ranks, take_place
 from vsr.utils.weight_files import read_weights
@@ -145,7 +145,8 @@ def test_restoration(
     seconds = time.perf_counter() - started
     if save_weights and place.is_main:
         logger.info("%s: pictures of the memory's weights in %s", entry.name, folder / "weights" / entry.name)
-    logger.info("%s: %d frames in %.0f s (%.2f s per frame)", entry.name, len(dataset), seconds, seconds / len(dataset))
+    done = counted(len(dataset), "frame")
+    logger.info("%s: %s in %.0f s (%.2f s per frame)", entry.name, done, seconds, seconds / len(dataset))
     if saved and place.is_main:
         tell_of_other_frames(folder / "visualization" / entry.name, saved)
     if not has_gt:
@@ -194,9 +195,9 @@ def tell_of_other_frames(folder: Path, saved: list[Path]) -> None:
     others = sorted(set(folder.rglob("*.png")) - set(saved))
     if others:
         logger.warning(
-            "%s also holds %d frames of earlier tests, such as %s: remove the folder to keep only new ones",
+            "%s also holds %s of earlier tests, such as %s: remove the folder to keep only new ones",
             folder,
-            len(others),
+            counted(len(others), "frame"),
             others[0].relative_to(folder),
         )
 

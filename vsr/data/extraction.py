@@ -17,6 +17,7 @@ from vsr.data.pack_writer import free_bytes
 from vsr.data.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, is_utf8, probe
 from vsr.utils.errors import UserError
 from vsr.utils.files import size_text, write_atomically
+from vsr.utils.log import counted
 
 NUM_SAMPLES = 16  # videos of which a frame is encoded, to estimate how much space all will take
 
@@ -50,7 +51,7 @@ def extract_all(jobs: list[Job], settings: Settings) -> list[str]:
     todo = [job for job in jobs if not is_done(job)]
     for job in [job for job in jobs if is_done(job)][:1]:  # one tells; to look at all would take as long as the lists
         _check_side(job, settings.max_side)
-    tqdm.write(f"{len(jobs)} clips, {len(jobs) - len(todo)} of them extracted before")
+    tqdm.write(f"{counted(len(jobs), 'clip')}, {len(jobs) - len(todo)} of them extracted before")
     infos, failures = _probe_all(todo, settings.threads)
     if infos:
         _check_space(infos, settings.max_side)
@@ -97,7 +98,7 @@ def write_lists(root: Path, parts: Mapping[str, list[ClipEntry]]) -> None:
                 file.unlink()
         if entries and before != after:
             write_clip_list(file, entries)
-        tqdm.write(f"{file}: {len(entries)} clips" if entries else f"{file}: no clips for it, not written")
+        tqdm.write(f"{file}: {counted(len(entries), 'clip')}" if entries else f"{file}: no clips for it, not written")
 
 
 def _keep(file: Path, content: bytes) -> None:
@@ -178,7 +179,10 @@ def _check_space(infos: Mapping[Job, VideoInfo], max_side: int | None) -> None:
             longest = max(longest, *image.shape[:2])
     total = sum(info.num_frames for info in infos.values())
     needed, free = total * sum(sizes) / max(len(sizes), 1), free_bytes(jobs[0].folder)
-    tqdm.write(f"{len(jobs)} videos, {total} frames: about {size_text(needed)} to write, {size_text(free)} free")
+    tqdm.write(
+        f"{counted(len(jobs), 'video')}, {counted(total, 'frame')}: about {size_text(needed)} to write, "
+        f"{size_text(free)} free"
+    )
     if needed > 0.98 * free:
         remedy = f"make room, or write smaller frames: --max-side {longest // 2} needs about a quarter"
         raise UserError(f"not enough space at '{jobs[0].folder.parent}': {remedy}")

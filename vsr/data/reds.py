@@ -24,6 +24,7 @@ from vsr.data.sampler import SampleKey, key_of
 from vsr.data.stores import DISK, IOBackend
 from vsr.data.transforms import draw_augmentation, draw_crop
 from vsr.registry import register
+from vsr.utils.log import counted
 
 HELP = (
     "REDS is at https://seungjunnah.github.io/Datasets/reds.html (train_sharp, train_sharp_bicubic, val_sharp, "
@@ -115,8 +116,8 @@ class REDSDataset(Dataset[Sample]):
         self._compare_with_list(meta_info_file)
         self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
         _log.info(
-            "REDSDataset: %d clips of %d, %d frames, from '%s'",
-            len(self.clips), len(listed), len(self), self.gt.root,
+            "REDSDataset: %s of %d, %s, from '%s'",
+            counted(len(self.clips), "clip"), len(listed), counted(len(self), "frame"), self.gt.root,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from vsr.data.pairs import check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.stores import DISK, FrameStore, IOBackend
 from vsr.data.transforms import to_planes, to_unit_range
 from vsr.registry import register
+from vsr.utils.log import counted
 
 Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
 PADDINGS = ("replicate", "reflection", "reflection_circle", "circle")
@@ -105,7 +106,8 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         # Neighbouring samples share all frames but one, so the last window is kept even without cache_data.
         self._read_lq = RecentFrames(self.lq, None if cache_data else num_frame)
         self._read_gt = RecentFrames(self.gt, None if cache_data else 1) if self.gt else None
-        _log.info("VideoTestDataset: %d clips, %d frames, from '%s'", len(self.clips), len(self), self.lq.root)
+        clips, frames = counted(len(self.clips), "clip"), counted(len(self), "frame")
+        _log.info("VideoTestDataset: %s, %s, from '%s'", clips, frames, self.lq.root)
 
     def __len__(self) -> int:
         """Returns the number of frames of all clips."""

@@ -66,6 +66,11 @@ def start_log(file: Path | None = None, active: bool = True) -> None:
         logger.addHandler(handler)
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns "1 clip", "2 clips"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def note_in_file(text: str) -> None:
     """Writes a line to the log's file alone, where there is one."""
     record = logging.LogRecord(logger.name, logging.ERROR, "", 0, text, None, None)
