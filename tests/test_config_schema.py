@@ -14,11 +14,18 @@ class WithoutInit(nn.Module):
         return (sr - gt).abs().mean()
 
 
+def takes_images(*images, weight: float = 1.0):
+    return weight
+
+
 def takes_more(sr, gt, weight: float = 1.0, *args: int, **kwargs: int):
     return weight
 
 
-@pytest.mark.parametrize(("component", "supplied", "names"), [(WithoutInit, 0, []), (takes_more, 2, ["weight"])])
+@pytest.mark.parametrize(
+    ("component", "supplied", "names"),
+    [(WithoutInit, 0, []), (takes_more, 2, ["weight"]), (takes_images, 2, ["weight"])],
+)
 def test_further_arguments_are_no_options(component, supplied, names):
     report = Report()
     assert list(options_of(component, supplied)) == names

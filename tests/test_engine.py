@@ -38,11 +38,12 @@ def test_loaded_parameters_stay_frozen_until_tsa_iter_also_after_resuming(tmp_pa
         number = file.stem.removeprefix("net_g_")
         if number.isdigit() and int(number) > 2:
             file.unlink()
-    (tmp_path / "experiments" / "pretrained" / "models" / "net_g_1.pth").rename(tmp_path / "gone.pth")
+    file = tmp_path / "experiments" / "pretrained" / "models" / "net_g_1.pth"
+    file.rename(tmp_path / "gone.pth")
     with pytest.raises(UserError, match=r"net_g_1\.pth does not exist"):
-        train(with_memory(clips, name="halves", train__tsa_iter=4), "--auto_resume")
-    (tmp_path / "gone.pth").rename(tmp_path / "experiments" / "pretrained" / "models" / "net_g_1.pth")
+        train(with_memory(clips, name="anew", train__tsa_iter=4))
     train(with_memory(clips, name="halves", train__tsa_iter=4), "--auto_resume")
+    (tmp_path / "gone.pth").rename(file)
     assert "halves/training_states/2.state at iteration 2" in log_of(tmp_path, "halves")
 
     pretrained = weights(tmp_path, "pretrained", 1)["params"]

@@ -235,6 +235,30 @@ def test_the_best_value_of_a_metric_may_be_the_lowest(tmp_path, clips, monkeypat
     assert values[0] > values[1] and f"(best {values[1]:.4f})" in log_of(tmp_path).splitlines()[-2]
 
 
+BROKEN_LOSS = """
+from torch import Tensor
+from vsr.registry import register
+
+
+@register("loss", "Broken")
+def broken(sr: Tensor, gt: Tensor) -> Tensor:
+    if len(sr) == 2:  # no trial of one sample
+        raise TypeError("a bug of one's own")
+    return (sr - gt).abs().mean()
+"""
+
+
+def test_a_bug_of_ones_own_does_not_wait_for_the_workers(tmp_path, clips):
+    """Its traceback keeps the frames it came through, and what they hold."""
+    (tmp_path / "my_loss.py").write_text(BROKEN_LOSS)
+    options = small_options(clips, imports=["my_loss"], datasets__train__num_worker_per_gpu=2)
+    options["train"]["pixel_opt"] = {"type": "Broken"}
+    (tmp_path / "options.yml").write_text(yaml.safe_dump(options))
+    command = [sys.executable, "-m", "vsr.train", "-opt", "options.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1 and "a bug of one's own" in done.stderr
+
+
 def test_samples_of_different_sizes_make_no_batch():
     samples = [{"lq": np.zeros((3, size, 4)), "gt": np.zeros(3), "key": f"clip/{size}"} for size in (4, 5)]
     with pytest.raises(UserError, match="the samples clip/4, clip/5 make no batch, as they need the same"):

@@ -26,6 +26,12 @@ def test_a_tensor_of_another_kind_is_told(tmp_path, make, message):
         read_weights(tmp_path / "weights.pth")
 
 
+def test_parameters_beside_an_entry_are_taken_whatever_the_key(tmp_path):
+    torch.save({"weight": torch.ones(2), "norm._extra_state": {}}, tmp_path / "weights.pth")
+    for key in (None, "params"):
+        assert read_weights(tmp_path / "weights.pth", key)["weight"].tolist() == [1, 1]
+
+
 def test_an_entry_of_another_framework_is_taken_when_named(tmp_path):
     file = tmp_path / "weights.pth"
     torch.save({"state_dict": {"module.weight": torch.ones(2)}, "meta": {"epoch": 3}}, file)

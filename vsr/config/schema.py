@@ -66,12 +66,13 @@ def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, 
         supplied: number of leading parameters that are the program's where no ``/`` says which are.
     """
     hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
-    parameters = list(inspect.signature(function).parameters.values())
+    signature = inspect.signature(function).parameters.values()
+    parameters = [p for p in signature if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     own = [p for p in parameters if p.kind is not p.POSITIONAL_ONLY]
     if len(own) == len(parameters):
-        own = own[supplied:]
-    named = [p for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return {p.name: Option(hints.get(p.name, Any), p.default) for p in named}
+        positional = [p for p in own if p.kind is not p.KEYWORD_ONLY]
+        own = [p for p in own if p not in positional[:supplied]]
+    return {p.name: Option(hints.get(p.name, Any), p.default) for p in own}
 
 
 def settings_of(component: Callable[..., Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def batches(
         collate_fn=_collate if batch_size else _single,
         worker_init_fn=_start_worker if num_workers else None,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # of the workers' seeds; drawing them from the global one would shift dropout
+        generator=torch.default_generator.clone_state(),  # of workers' seeds: drawing from itself would shift dropout
     )
     stream = iter(loader)
     if num_workers and sys.platform == "linux":
@@ -150,7 +150,7 @@ def _collate(samples: list[Any]) -> "_Batch | Failure":
     failure = next((sample for sample in samples if isinstance(sample, Failure)), None)
     try:
         return failure or _Batch({name: _stacked([sample[name] for sample in samples]) for name in samples[0]})
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         keys = ", ".join(str(sample.get("key")) for sample in samples)
         return Failure(f"the samples {keys} make no batch, as they need the same names and sizes: {error}")
 

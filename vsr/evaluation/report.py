@@ -98,7 +98,7 @@ def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> 
 
 def keep_former_results(folder: Path) -> None:
     """Renames an earlier test's ``metrics.csv`` and ``metrics.json``, which the next would replace, to ``….old``."""
-    if not (folder / "metrics.json").exists():  # it is written last: without it the test was cut off
+    if not (folder / "metrics.json").exists():
         return
     for name in ("metrics.csv", "metrics.json"):
         if (folder / name).exists():

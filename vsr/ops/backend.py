@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -146,6 +147,13 @@ def choose(operator: Operator, device_type: str) -> Choice:
     if key not in choices:
         choices[key] = _decide(operator, device_type)
     return choices[key]
+
+
+def choose_all() -> None:
+    """Chooses for every operator and kind of device; see ``choices``."""
+    device_types = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    for operator, device_type in product(get_args(Operator), device_types):
+        choose(operator, device_type)
 
 
 def _decide(operator: Operator, device_type: str) -> Choice:

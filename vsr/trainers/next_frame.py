@@ -89,7 +89,7 @@ class NextFrameTrainer(Trainer):
             part = name.split(".")[0]  # sentence_encoder has the encoder's
             part = "encoder" if part.endswith("encoder") else part
             groups.setdefault(part, {"params": [], "lr": default})["params"].append(parameter)
-        return [{**group, "deformable": False} for group in groups.values() if group["params"]]
+        return [{**group, "deformable": False} for group in groups.values()]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the loss of a batch and the network's output."""

@@ -65,7 +65,7 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*inputs, **options)
-    if persistent_buffers(block):
+    if not torch.compiler.is_compiling() and persistent_buffers(block):  # compiled code changes them once
         options["context_fn"] = lambda: (nullcontext(), _buffers_kept(block))
     return checkpoint(forward, *inputs, use_reentrant=False, **options)
 

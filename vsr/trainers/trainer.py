@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -112,38 +112,42 @@ class Trainer:
                 if place.is_main and not self.weights_file().exists():  # a stop came between the state and them
                     self.save_weights()
             clock, stream = Clock(), self.batches()
-            while self.iteration < total:
-                batches = clock.wait_for(stream)
-                self.iteration += 1
-                self.samples += self.run.effective_batch
-                with self.saved_on_mistake(can_save=False):  # it may end within an update
-                    self.enter_phase(batches[0])
-                    self.set_learning_rate()
-                    output, last, is_well = self.step(batches)
-                record.bar.update(self.iteration - record.bar.n)
-                if not is_well and healing.roll_back(self, record):
-                    stream = self.batches()
-                    continue
-                stopped = any_rank(bool(stop), place)
-                if self.iteration % logs.print_freq == 0:
-                    self.log(record, output, last, clock)
-                saving_is_due = self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total
-                if self.validation_is_due() and not stopped:
-                    if saving_is_due:
-                        self.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
-                    self.validate_or_save(record, stop)
+            try:
+                while self.iteration < total:
+                    batches = clock.wait_for(stream)
+                    self.iteration += 1
+                    self.samples += self.run.effective_batch
+                    with self.saved_on_mistake(can_save=False):  # it may end within an update
+                        self.enter_phase(batches[0])
+                        self.set_learning_rate()
+                        output, last, is_well = self.step(batches)
+                    record.bar.update(self.iteration - record.bar.n)
+                    if not is_well and healing.roll_back(self, record):
+                        stream.close()
+                        stream = self.batches()
+                        continue
                     stopped = any_rank(bool(stop), place)
-                    clock.start()
-                if saving_is_due or stopped:
-                    self.save(may_fail=self.iteration < total and not stopped)
-                if stopped:
-                    self.model = None
-                    stop.end_program(self.iteration)
-                if self.iteration == total:
-                    logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
+                    if self.iteration % logs.print_freq == 0:
+                        self.log(record, output, last, clock)
+                    saving_is_due = self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total
+                    if self.validation_is_due() and not stopped:
+                        if saving_is_due:
+                            self.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
+                        self.validate_or_save(record, stop)
+                        stopped = any_rank(bool(stop), place)
+                        clock.start()
+                    if saving_is_due or stopped:
+                        self.save(may_fail=self.iteration < total and not stopped)
+                    if stopped:
+                        self.model = None
+                        stop.end_program(self.iteration)
+                    if self.iteration == total:
+                        logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
+            finally:  # an error's traceback would keep it, and Python, at its end, wait for its workers
+                stream.close()
         self.model = None  # what DDP holds has to go before the processes part
 
-    def batches(self) -> Iterator[list[Batch]]:
+    def batches(self) -> Generator[list[Batch]]:
         """Yields the batches of each step from here on."""
         with self.saved_on_mistake():
             yield from grouped(self.run.batches(self.samples), self.train.accumulate)
@@ -161,10 +165,10 @@ class Trainer:
             can_save: false where that is not possible.
             validating: rather than training, for the message.
         """
-        iteration = self.iteration
         try:
             yield
         except (UserError, RuntimeError, MemoryError) as error:
+            iteration = self.iteration
             lacks_memory = healing.is_out_of_memory(error)
             if can_save and (lacks_memory or isinstance(error, UserError)) and self.run.place.world_size == 1:
                 go_back()

@@ -50,9 +50,10 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
         raise UserError(f"{file} is a training state, not weights, which lie beside it in models/net_g_….pth")
     entries = [str(entry) for entry, value in content.items() if isinstance(value, dict)]
     ours = [entry for entry in PARAMETER_KEYS if entry in entries]
-    if key is not None and entries and key not in entries:
+    is_bare = any(isinstance(value, Tensor) for value in content.values())
+    if key is not None and key not in entries and entries and not is_bare:
         raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {', '.join(entries)}")
-    if ours or (key is not None and entries):
+    if ours or key in entries:
         content = content[key or (prefer if prefer in ours else ours[0])]
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     for name, value in tensors.items():
@@ -62,7 +63,8 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
             raise UserError(f"{file}: {name} is {problem}")
     weights = {re.sub(r"^module\.", "", name): value for name, value in tensors.items()}
     if not weights:
-        remedy = f"it has the entries {', '.join(entries)}: path.param_key_g names one" if entries else "is it empty?"
+        others = entries and key is None and not ours
+        remedy = f"it has the entries {', '.join(entries)}: path.param_key_g names one" if others else "is it empty?"
         raise UserError(f"{file} holds no parameters, which are tensors by name, maybe under 'params'; {remedy}")
     return weights
 
