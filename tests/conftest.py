@@ -10,6 +10,7 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 import pytest
 import torch
 from hypothesis import settings
+from options_files import right_options
 from synthetic import make_clips
 from training import write_options
 
@@ -36,3 +37,9 @@ def train(tmp_path):
     from vsr.train import main  # 2 s, and most tests do without
 
     return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
+
+
+@pytest.fixture
+def tree(clips):
+    """Options that are right, as a mapping, to be spoilt."""
+    return right_options(clips)

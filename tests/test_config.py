@@ -1,73 +1,16 @@
-"""Options files: every mistake is told, old files run, inheritance and overrides do what they say."""
+"""Options as a whole: mistakes are told with their keys, all at once; what a command does not need may be missing."""
 
 import datetime
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
-from synthetic import make_clips
+from options_files import change, mistakes, write
 
 from vsr import config
-from vsr.utils.errors import UserError
-
-ROOT = Path(__file__).parents[1]
-SHIPPED = sorted(file for file in (ROOT / "options").rglob("*.yml") if file.parent.name != "parts")
-PARTS = sorted((ROOT / "options").rglob("parts/*.yml"))
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return make_clips(tmp_path_factory.mktemp("clips"), num_clips=1, num_frames=7)
-
-
-@pytest.fixture
-def tree(clips):
-    """A file that is right, as a mapping."""
-    roots = {"dataroot_gt": str(clips.gt), "dataroot_lq": str(clips.lq), "meta_info_file": str(clips.meta)}
-    return {
-        "name": "right",
-        "scale": 4,
-        "datasets": {
-            "train": {"type": "REDSDataset", **roots, "gt_size": 32, "val_partition": "none", "batch_size_per_gpu": 2},
-            "val": {"name": "clips", "type": "VideoTestDataset", **roots},
-        },
-        "network_g": {"type": "EDVR", "num_feat": 8},
-        "train": {
-            "total_iter": 4,
-            "optim_g": {"type": "Adam", "lr": 1e-4},
-            "pixel_opt": {"type": "CharbonnierLoss"},
-        },
-    }
-
 
 WEIGHTS_TOO_MANY = {"type": "CosineAnnealingRestartLR", "periods": [2, 2], "restart_weights": [1, 1, 1]}
-
-
-def write(folder, tree, name="options.yml"):
-    file = folder / name
-    file.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
-    return file
-
-
-def mistakes(folder, tree, **kwargs):
-    with pytest.raises(UserError) as caught:
-        config.load(write(folder, tree), **kwargs)
-    return str(caught.value)
-
-
-def change(tree, path, value):
-    """Sets a.b.c, or removes it for the value ``del``."""
-    *sections, key = path.split(".")
-    for section in sections:
-        tree = tree[section]
-    if value == "del":
-        del tree[key]
-    else:
-        tree[key] = value
 
 
 def test_a_right_file_is_read(tmp_path, tree):
@@ -79,26 +22,6 @@ def test_a_right_file_is_read(tmp_path, tree):
     assert options.tree.network_g.num_feat == 8
     with pytest.raises(KeyError):
         _ = options.tree.network_g.num_feats  # frozen: a misspelt key does not come into being
-
-
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_shipped_file_is_right(file, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    config.load(file, missing_data="note")
-
-
-@pytest.mark.parametrize("file", PARTS, ids=lambda file: file.stem)
-def test_every_part_is_used(file):
-    assert any(f"parts/{file.name}" in shipped.read_text() for shipped in SHIPPED)
-
-
-@pytest.mark.parametrize("file", [file for file in SHIPPED if "restoration" in file.parts], ids=lambda file: file.stem)
-def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # not among a developer's own datasets/
-    shutil.copytree(ROOT / "options", tmp_path / "options")
-    other = tmp_path / file.relative_to(ROOT)
-    other.write_text(file.read_text().replace("parts/humaneva.yml", "parts/charades.yml"))
-    assert config.load(other, missing_data="note").datasets["train"].open.func.__name__ == "CharadesDataset"
 
 
 @pytest.mark.parametrize(
@@ -212,8 +135,7 @@ def test_a_mistake_is_told_with_its_key(tmp_path, tree, path, value, message):
 def test_pretrained_weights_may_be_gone(tmp_path, tree):
     """Who resumes, or tests other weights, does not need them."""
     tree["path"] = {"pretrain_network_g": "no.pth"}
-    (tmp_path / "options.yml").write_text(yaml.safe_dump(tree))
-    options = config.load(tmp_path / "options.yml", missing_data="note")
+    options = config.load(write(tmp_path, tree), missing_data="note")
     assert "path.pretrain_network_g: no.pth does not exist" in options.notes
 
 
@@ -247,109 +169,6 @@ def test_missing_data_is_a_note_for_check(tmp_path, tree):
     assert any("nowhere" in note for note in options.notes)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name: [", "not valid YAML"),
-        ("scale: 4\nname: a\nname: b", "line 3, `name: b`: not valid YAML: the key 'name' is given twice"),
-        ("name: a\ntrain:\n  lr: 1\n    eps: 2", "line 4, `eps: 2`: not valid YAML"),
-        ("name: 2026-13-45", "'2026-13-45' is not a valid value (month must be in 1..12); quote it if it is text"),
-        ("scale: 0x_", "'0x_' is not a valid value"),
-        ("scale: !!int abc", "'abc' is not a valid value"),
-        ("scale: !!bool abc", "'abc' is not a valid value"),
-        ("scale: " + "9" * 5000, "is not a valid value"),
-        ("scale: 0x" + "f" * 5000, "is not a valid value"),
-        ('_base_: "a\\0b"', r"_base_ has to name a file, got 'a\x00b'"),
-        ("- a\n- b", "expected a mapping of keys, got ['a', 'b']"),
-        ("", "expected a mapping of keys, got nothing"),
-        ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
-        ("_base_: options.yml\nname: a", "_base_ leads back to the file itself"),
-        ("_base_: 3", "_base_ has to name a file"),
-        ("_base_: missing.yml", "missing.yml does not exist"),
-        ("a: &a [*a]", "an anchor contains itself"),
-        ("a: " + "[" * 3000, "nested too deeply"),
-        ("\x00", "not valid YAML"),
-    ],
-)
-def test_files_that_are_no_options_are_told(tmp_path, text, message):
-    assert message in mistakes(tmp_path, text)
-
-
-def test_files_that_cannot_be_read_are_told(tmp_path):
-    (tmp_path / "binary.yml").write_bytes(bytes(range(128, 256)))
-    (tmp_path / "utf16.yml").write_bytes("name: a".encode("utf-16"))
-    for name, message in [
-        ("absent.yml", "does not exist"),
-        (".", "cannot be read"),
-        ("binary.yml", "is not a text file in UTF-8"),
-        ("utf16.yml", "is not a text file in UTF-8"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            config.load(tmp_path / name)
-
-
-def test_scientific_numbers_without_a_dot_are_numbers_and_names_stay_text(tmp_path, tree):
-    text = yaml.safe_dump(tree).replace("lr: 0.0001", "lr: 1e-4").replace("name: right", "name: 1e-4")
-    options = config.load(write(tmp_path, text))
-    assert options.train.optim_g.keywords["lr"] == 1e-4
-    assert options.name == "1e-4"
-
-
-def test_a_base_is_merged_and_null_removes(tmp_path, tree):
-    change(tree, "train.scheduler", {"type": "CosineAnnealingRestartLR", "periods": [4]})
-    write(tmp_path, tree, "base.yml")
-    child = {"_base_": "base.yml", "name": "child", "network_g": {"num_feat": 16}, "train": {"scheduler": None}}
-    options = config.load(write(tmp_path, child))
-    assert options.name == "child"
-    assert options.network_g.keywords["num_feat"] == 16
-    assert options.train.scheduler is None
-    assert options.train.total_iter == 4
-
-
-def test_a_merge_key_repeats_a_mapping_and_what_stands_beside_it_wins(tmp_path):
-    text = "datasets: {train: {<<: &data {type: A, dataroot: x}, name: a}, val: {<<: *data, type: B, name: b}}"
-    assert config.read_tree(write(tmp_path, text))["datasets"] == {
-        "train": {"type": "A", "dataroot": "x", "name": "a"},
-        "val": {"type": "B", "dataroot": "x", "name": "b"},
-    }
-
-
-def test_overrides_are_set_and_checked(tmp_path, tree):
-    file = write(tmp_path, tree)
-    options = config.load(file, ["train.optim_g.lr=2e-4", "datasets.train.interval_list=[1, 1]", "num_gpu=0"])
-    assert options.train.optim_g.keywords["lr"] == 2e-4
-    assert options.datasets["train"].open.keywords["interval_list"] == [1, 1]
-    for override, message in [
-        ("train.lr=1", "train.lr: unknown key"),
-        ("train.schedular=~", "train.schedular: unknown key; did you mean 'scheduler'?"),
-        ("datasets.trian=~", "datasets.trian: unknown phase"),
-        ("nonsense", "--set takes a.b.c=value"),
-        ("name.first=1", "'name' is not a mapping"),
-        ("scale=[", "not valid YAML"),
-    ]:
-        with pytest.raises(UserError) as caught:
-            config.load(file, [override])
-        assert message in str(caught.value)
-
-
-def test_old_spellings_are_read_and_told(tmp_path, tree):
-    change(tree, "datasets.train.use_flip", True)
-    tree |= {"model_type": "EDVRModel", "path": {"strict_load": False, "pretrain_netwrok_g": None}, "gpu_ids": [0, 1]}
-    tree["network_g"]["ema_decay"] = 0.999
-    options = config.load(write(tmp_path, tree))
-    assert options.datasets["train"].open.keywords["use_hflip"] is True
-    assert options.path.strict_load_g is False
-    assert options.train.ema_decay == 0.999
-    assert options.num_gpu == 2
-    assert len(options.notes) == 7
-
-
-def test_a_list_of_gpus_beside_their_number_has_no_effect(tmp_path, tree):
-    options = config.load(write(tmp_path, tree | {"gpu_ids": [0, 1]}), ["num_gpu=0"])
-    assert options.num_gpu == 0
-    assert options.notes == ["gpu_ids has no effect: num_gpu is given"]
-
-
 def test_no_trainer_is_the_default(tmp_path, tree):
     assert config.load(write(tmp_path, tree | {"trainer": None})).trainer.__name__ == "ScratchTrainer"
 
@@ -368,12 +187,6 @@ def test_testing_needs_no_training_data(tmp_path, tree):
     change(tree, "datasets.train.dataroot_gt", "nowhere")
     assert "nowhere" in mistakes(tmp_path, tree)
     assert config.load(write(tmp_path, tree), need="test").notes == []
-
-
-def test_an_old_and_a_new_spelling_that_disagree_are_a_mistake(tmp_path, tree):
-    change(tree, "datasets.train.use_flip", True)
-    change(tree, "datasets.train.use_hflip", False)
-    assert "both are given" in mistakes(tmp_path, tree)
 
 
 def test_a_file_that_only_tests_needs_no_training_sections(tmp_path, tree):

@@ -1,9 +1,11 @@
-"""The YAML of options files: what shares an anchor remains independent; what no option can be is told."""
+"""The YAML of options files: what it may hold, inheritance, overrides, and anchors, whose aliases are copies."""
 
 import pytest
+import yaml
+from options_files import change, mistakes, write
 
+from vsr import config
 from vsr.config.files import override, read_tree
-from vsr.config.spellings import modernise
 from vsr.utils.errors import UserError
 
 SHARED = "metrics: {rgb: &m {type: ssim, crop: {border: 2}}, y: *m, z: {<<: *m, type: psnr}}"
@@ -11,10 +13,92 @@ CYCLE = "metrics: &m {a: *m}"
 DEEP = "[" * 3000
 
 
-def write(folder, text, name="options.yml"):
-    file = folder / name
-    file.write_text(text)
-    return file
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "not valid YAML"),
+        ("scale: 4\nname: a\nname: b", "line 3, `name: b`: not valid YAML: the key 'name' is given twice"),
+        ("name: a\ntrain:\n  lr: 1\n    eps: 2", "line 4, `eps: 2`: not valid YAML"),
+        ("name: 2026-13-45", "'2026-13-45' is not a valid value (month must be in 1..12); quote it if it is text"),
+        ("scale: 0x_", "'0x_' is not a valid value"),
+        ("scale: !!int abc", "'abc' is not a valid value"),
+        ("scale: !!bool abc", "'abc' is not a valid value"),
+        ("scale: " + "9" * 5000, "is not a valid value"),
+        ("scale: 0x" + "f" * 5000, "is not a valid value"),
+        ('_base_: "a\\0b"', r"_base_ has to name a file, got 'a\x00b'"),
+        ("- a\n- b", "expected a mapping of keys, got ['a', 'b']"),
+        ("", "expected a mapping of keys, got nothing"),
+        ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("_base_: options.yml\nname: a", "_base_ leads back to the file itself"),
+        ("_base_: 3", "_base_ has to name a file"),
+        ("_base_: missing.yml", "missing.yml does not exist"),
+        ("a: &a [*a]", "an anchor contains itself"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_files_that_are_no_options_are_told(tmp_path, text, message):
+    assert message in mistakes(tmp_path, text)
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path):
+    (tmp_path / "binary.yml").write_bytes(bytes(range(128, 256)))
+    (tmp_path / "utf16.yml").write_bytes("name: a".encode("utf-16"))
+    for name, message in [
+        ("absent.yml", "does not exist"),
+        (".", "cannot be read"),
+        ("binary.yml", "is not a text file in UTF-8"),
+        ("utf16.yml", "is not a text file in UTF-8"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            config.load(tmp_path / name)
+
+
+def test_scientific_numbers_without_a_dot_are_numbers_and_names_stay_text(tmp_path, tree):
+    text = yaml.safe_dump(tree).replace("lr: 0.0001", "lr: 1e-4").replace("name: right", "name: 1e-4")
+    options = config.load(write(tmp_path, text))
+    assert options.train.optim_g.keywords["lr"] == 1e-4
+    assert options.name == "1e-4"
+
+
+def test_a_base_is_merged_and_null_removes(tmp_path, tree):
+    change(tree, "train.scheduler", {"type": "CosineAnnealingRestartLR", "periods": [4]})
+    write(tmp_path, tree, "base.yml")
+    child = {"_base_": "base.yml", "name": "child", "network_g": {"num_feat": 16}, "train": {"scheduler": None}}
+    options = config.load(write(tmp_path, child))
+    assert options.name == "child"
+    assert options.network_g.keywords["num_feat"] == 16
+    assert options.train.scheduler is None
+    assert options.train.total_iter == 4
+
+
+def test_a_merge_key_repeats_a_mapping_and_what_stands_beside_it_wins(tmp_path):
+    text = "datasets: {train: {<<: &data {type: A, dataroot: x}, name: a}, val: {<<: *data, type: B, name: b}}"
+    assert read_tree(write(tmp_path, text))["datasets"] == {
+        "train": {"type": "A", "dataroot": "x", "name": "a"},
+        "val": {"type": "B", "dataroot": "x", "name": "b"},
+    }
+
+
+def test_overrides_are_set_and_checked(tmp_path, tree):
+    file = write(tmp_path, tree)
+    options = config.load(file, ["train.optim_g.lr=2e-4", "datasets.train.interval_list=[1, 1]", "num_gpu=0"])
+    assert options.train.optim_g.keywords["lr"] == 2e-4
+    assert options.datasets["train"].open.keywords["interval_list"] == [1, 1]
+    for setting, message in [
+        ("train.lr=1", "train.lr: unknown key"),
+        ("train.schedular=~", "train.schedular: unknown key; did you mean 'scheduler'?"),
+        ("datasets.trian=~", "datasets.trian: unknown phase"),
+        ("nonsense", "--set takes a.b.c=value"),
+        ("name.first=1", "'name' is not a mapping"),
+        ("scale=[", "not valid YAML"),
+    ]:
+        with pytest.raises(UserError) as caught:
+            config.load(file, [setting])
+        assert message in str(caught.value)
+
+
+# anchors --------------------------------------------------------------------------------------------------------------
 
 
 def test_an_override_changes_no_other_place_that_shares_the_anchor(tmp_path):
@@ -31,13 +115,6 @@ def test_an_override_of_what_another_override_shares_changes_one_place(tmp_path)
     override(tree, "metrics={rgb: &m {border: 2}, y: *m}")
     override(tree, "metrics.y.border=0")
     assert tree == {"metrics": {"rgb": {"border": 2}, "y": {"border": 0}}}
-
-
-def test_old_spellings_are_read_wherever_an_anchor_is_repeated(tmp_path):
-    tree = read_tree(write(tmp_path, "datasets: {train: &t {use_flip: true}, val: *t}"))
-    notes = modernise(tree)
-    assert tree["datasets"] == {"train": {"use_hflip": True}, "val": {"use_hflip": True}}
-    assert len(notes) == 2
 
 
 def test_a_base_and_its_child_that_hold_themselves_are_told(tmp_path):

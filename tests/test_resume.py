@@ -11,7 +11,7 @@ import torch
 from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, start, weights, write_options
 
 from vsr.trainers.checkpoint import states
-from vsr.trainers.resume import differences
+from vsr.trainers.resume import differences, same_validation
 from vsr.trainers.trainer import Trainer
 from vsr.utils.errors import UserError
 
@@ -206,3 +206,28 @@ def test_a_stop_while_a_resumed_training_validates_first_is_kept(tmp_path, clips
     for _ in range(2):
         assert train(options, "--auto_resume") == 0
     assert [row[0] for row in rows(tmp_path, "small") if row[1] == "val/clips/psnr"] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("former", "current", "change"),
+    [
+        ("1e-3", 0.001, []),
+        (1, 1.0, []),
+        ([0.9, "1e-3"], [0.9, 0.001], []),
+        ((1, 2), [1, 2], []),
+        ("1e-3", 0.002, ["train.optim_g.lr: 0.001 → 0.002"]),
+        ([0.9, "1e-3"], [0.9, 0.002], ["train.optim_g.lr: [0.9, 0.001] → [0.9, 0.002]"]),
+        ("a", "b", ["train.optim_g.lr: 'a' → 'b'"]),
+    ],
+)
+def test_a_number_spelt_otherwise_is_no_change(former, current, change):
+    before, now = ({"train": {"optim_g": {"lr": value}}} for value in (former, current))
+    assert differences(before, now) == change
+
+
+def test_a_validation_spelt_otherwise_measures_the_same():
+    def measured(border):
+        return {"datasets": {}, "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": border}}}}
+
+    assert same_validation(measured("1e1"), measured(10))
+    assert not same_validation(measured("1e1"), measured(11))
