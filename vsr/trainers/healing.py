@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from vsr.trainers import checkpoint
+from vsr.trainers.buffers import remember
 from vsr.trainers.recorder import Recorder
 from vsr.trainers.state import load_state
 from vsr.utils import random_state
@@ -32,14 +33,13 @@ SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need 
 SIGNS_OF_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # cuBLAS's, cuDNN's
 
 
-def remember(buffers: list[Tensor], device: torch.device) -> Callable[[], None]:
-    """Returns a function that puts back what a step without an update changes: buffers, and random generators."""
-    random, former = random_state.get_state(device), [buffer.clone() for buffer in buffers]
+def undoing(buffers: list[Tensor], device: torch.device) -> Callable[[], None]:
+    """Returns a function that undoes what a step without an update changes: buffers, and random generators."""
+    random, put_back = random_state.get_state(device), remember(buffers)
 
     def undo() -> None:
         random_state.set_state(random, device)
-        for buffer, before in zip(buffers, former, strict=True):
-            buffer.copy_(before)
+        put_back()
 
     return undo
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from vsr.trainers.data_parallel import persistent_buffers
+from vsr.trainers.buffers import persistent_buffers, remember
 from vsr.trainers.options import TrainOptions
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
@@ -73,10 +73,8 @@ def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **o
 @contextmanager
 def _buffers_kept(block: nn.Module) -> Generator[None]:
     """Keeps a recomputation from changing buffers, such as BatchNorm's means, a second time."""
-    former = [(buffer, buffer.clone()) for buffer in persistent_buffers(block)]
+    put_back = remember(persistent_buffers(block))
     try:
         yield
     finally:  # a recomputation that has all it needs ends with an exception
-        with torch.no_grad():
-            for buffer, before in former:
-                buffer.copy_(before)
+        put_back()

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 
 from vsr.config.schema import settings_of
 from vsr.data.batch import Batch, to_device
 from vsr.trainers import checkpoint, healing
 from vsr.trainers.average import update_average
+from vsr.trainers.buffers import persistent_buffers, share_buffers
 from vsr.trainers.criterion import criterion
-from vsr.trainers.data_parallel import data_parallel, persistent_buffers, share_buffers
 from vsr.trainers.offsets import offsets_are_well, read_offsets, track_offsets
 from vsr.trainers.optimizers import parameter_groups
 from vsr.trainers.options import TrainOptions
@@ -197,7 +198,9 @@ class Trainer:
         self.model = self.network
         if self.run.place.world_size > 1:  # DDP notes what needs gradients once, when it is made
             unused = any_rank(self.try_step(batch), self.run.place)
-            self.model = data_parallel(self.network, unused)
+            # each step begins with the main process's buffers, since a state holds no others
+            options = {"find_unused_parameters": unused, "broadcast_buffers": bool(self.buffers)}
+            self.model = DistributedDataParallel(self.network, **options)
             if not unused:
                 self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
         if self.train.compile:
@@ -207,7 +210,7 @@ class Trainer:
 
     def try_step(self, batch: Batch) -> bool:
         """Makes a step that changes nothing; returns whether it left a trained parameter without gradient."""
-        undo = healing.remember(self.buffers, self.run.place.device)
+        undo = healing.undoing(self.buffers, self.run.place.device)
         self.model.train()
         with self.autocast():
             loss, _ = self.loss(to_device(batch, self.run.place.device))
@@ -232,7 +235,7 @@ class Trainer:
         looks = self.looks_at_offsets()
         track_offsets(self.network, looks)
         self.optimizer.zero_grad(set_to_none=True)
-        undo = healing.remember(self.buffers, self.run.place.device)
+        undo = healing.undoing(self.buffers, self.run.place.device)
 
         def go_back() -> None:
             undo()
