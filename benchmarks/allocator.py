@@ -14,7 +14,7 @@ import sys
 import torch
 
 from vsr.archs import EDVR
-from vsr.utils.memory import keep_freed_memory
+from vsr.utils.allocator import keep_freed_memory
 
 
 def measure() -> str:

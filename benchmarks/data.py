@@ -31,13 +31,14 @@ import torch
 import torchvision.transforms.functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vsr.data import IOBackend, REDSDataset, TrainSampler, images, open_store, packs
-from vsr.data.batch import to_device
-from vsr.data.loader import batches
-from vsr.data.pack_writer import PackPlan, write_pack
-from vsr.data.packs import TILE_SIZE, Form, bytes_read
-from vsr.data.stores import LmdbStore
-from vsr.data.transforms import draw_crop
+from vsr.data import IOBackend, REDSDataset, TrainSampler, open_store
+from vsr.data.sources import images, packs
+from vsr.data.sources.packs import TILE_SIZE, Form, bytes_read
+from vsr.data.sources.stores import LmdbStore
+from vsr.data.stream.augment import draw_crop
+from vsr.data.stream.device import to_device
+from vsr.data.stream.loader import batches
+from vsr.prepare.pack_writer import PackPlan, write_pack
 
 BATCH = 4
 OPTIONS = {"num_frame": 5, "gt_size": 256, "scale": 4, "use_hflip": True, "use_rot": True, "random_reverse": False}

@@ -122,7 +122,7 @@ def run_apart(number: int, device: str) -> dict[str, float | list[float] | str]:
 
 def measured(case: Case, device: str, peak: bool) -> dict[str, float | list[float]]:
     """Returns the peak memory beside the features, or the seconds of each repeat, their median and spread."""
-    from vsr.utils.memory import keep_freed_memory
+    from vsr.utils.allocator import keep_freed_memory
 
     torch.manual_seed(0)
     (h, w), t = case.size, 5
@@ -167,7 +167,8 @@ def reader(case: Case, device: str) -> tuple[Callable[[Tensor, Tensor], tuple[Te
     import memory_oracle
 
     from vsr.memory import PixSentence, PixSim, PixWise
-    from vsr.ops import local_window_read, local_window_reference
+    from vsr.ops import local_window_read
+    from vsr.ops.local_window import reference as local_window_reference
 
     if case.memory == "local_window":
         forms: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, ...]]] = {

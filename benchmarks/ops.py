@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import vsr
-from vsr.ops import backend, deform_conv2d, deform_conv_reference
+from vsr.ops import backend, deform_conv2d
+from vsr.ops.deform_conv import reference as deform_conv_reference
 
 RESULTS = Path(__file__).parent / "results"
 ONE = (1, 1)

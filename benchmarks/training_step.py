@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from vsr.archs import EDVR
 from vsr.losses.pixel import charbonnier_loss
-from vsr.utils.memory import keep_freed_memory
+from vsr.utils.allocator import keep_freed_memory
 
 EDVR_M = {"num_feat": 64, "num_extract_block": 5, "num_reconstruct_block": 10}
 

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vsr.data.arguments import at_least_one, folder_to_make, open_any
-from vsr.data.imresize import imresize
-from vsr.data.meta_info import read_meta_info, read_text
-from vsr.data.stores import DEGRADATION_FILE, FolderStore, FrameStore
+from vsr.data.degrade.imresize import imresize
+from vsr.data.lists.meta_info import read_meta_info, read_text
+from vsr.data.sources.stores import DEGRADATION_FILE, FolderStore, FrameStore
+from vsr.prepare.arguments import at_least_one, folder_to_make, open_any
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
-from vsr.utils.sole_use import sole_preparation
+from vsr.utils.locks import sole_preparation
 
 BD_SIGMA = 1.6
 BD_SIZE = 12  # ceil(3 sigma) * 2 + 2

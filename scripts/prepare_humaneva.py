@@ -19,12 +19,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vsr.data.arguments import at_least_one
-from vsr.data.clip_lists import ClipEntry, clip_of_video, entry_of, is_video
-from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
+from vsr.data.lists.clip_lists import ClipEntry, clip_of_video, entry_of, is_video
+from vsr.prepare.arguments import at_least_one
+from vsr.prepare.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.locks import sole_preparation
 from vsr.utils.log import counted
-from vsr.utils.sole_use import sole_preparation
 
 # By trial and subject: whole clips, no clip and, but for the actors themselves, nothing of a trial in two lists.
 PARTS = {("1", "S1"): "train", ("1", "S2"): "train", ("1", "S3"): "val"} | {("2", f"S{n}"): "test" for n in (1, 2, 3)}

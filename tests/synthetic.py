@@ -6,8 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vsr.data.imresize import imresize
-from vsr.data.meta_info import ClipInfo, write_meta_info
+from vsr.data.degrade.imresize import imresize
+from vsr.data.lists.meta_info import ClipInfo, write_meta_info
 
 
 class SyntheticSet(NamedTuple):

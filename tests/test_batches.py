@@ -15,11 +15,11 @@ from training import assert_same_weights, rows, small_options, weights, write_op
 
 from vsr.config.options import LoaderOptions
 from vsr.data import REDSDataset, TrainSampler
-from vsr.data.batch import augmented_batch, to_device
-from vsr.data.loader import batches
-from vsr.data.transforms import Augmentation
+from vsr.data.stream.augment import Augmentation
+from vsr.data.stream.device import augmented_batch, to_device
+from vsr.data.stream.loader import batches
+from vsr.data.stream.prefetch import copied_ahead, grouped, prefetched, read_ahead
 from vsr.train import main
-from vsr.trainers.prefetch import copied_ahead, grouped, prefetched, read_ahead
 from vsr.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -294,7 +294,7 @@ def test_losses_and_weights_are_bit_for_bit_the_same_and_resume_is_exact(tmp_pat
 
 BROKEN = """
 import sys
-from vsr.data.loader import batches
+from vsr.data.stream.loader import batches
 
 class Broken:
     def __getitem__(self, key):

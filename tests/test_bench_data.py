@@ -5,9 +5,9 @@ import yaml
 from synthetic import make_clips
 from torch.utils.data import Dataset
 
-from vsr import bench_data
 from vsr.config.options import LoaderOptions
 from vsr.data import REDSDataset
+from vsr.tools import bench_data
 from vsr.utils.errors import UserError
 
 

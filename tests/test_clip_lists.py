@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsr.data.clip_lists import (
+from vsr.data.lists.clip_lists import (
     ClipEntry,
     check_disjoint,
     clip_of_video,

@@ -5,7 +5,7 @@ import yaml
 from options_files import change, mistakes, write
 
 from vsr import config
-from vsr.config.files import override, read_tree
+from vsr.config.yaml_files import override, read_tree
 from vsr.utils.errors import UserError
 
 SHARED = "metrics: {rgb: &m {type: ssim, crop: {border: 2}}, y: *m, z: {<<: *m, type: psnr}}"

@@ -3,8 +3,8 @@
 from options_files import change, mistakes, write
 
 from vsr import config
-from vsr.config.files import read_tree
 from vsr.config.spellings import modernise
+from vsr.config.yaml_files import read_tree
 
 
 def test_old_spellings_are_read_and_told(tmp_path, tree):

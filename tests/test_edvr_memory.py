@@ -9,9 +9,9 @@ from training import small_options, weights, write_options
 from vsr import config
 from vsr.archs import EDVR, EDVRMemory
 from vsr.archs.edvr_memory import PYRAMID
+from vsr.engine.saving.checkpoints import load_weights
 from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
 from vsr.train import main
-from vsr.trainers.checkpoint import load_weights
 from vsr.utils.errors import UserError
 
 SMALL = {"num_feat": 8, "num_extract_block": 1, "num_reconstruct_block": 1, "deformable_groups": 2, "num_frame": 3}

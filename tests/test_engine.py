@@ -8,8 +8,8 @@ import pytest
 import torch
 from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
 
-from vsr.data.stores import FolderStore
-from vsr.trainers import trainer
+from vsr.data.sources.stores import FolderStore
+from vsr.engine import trainer
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")

@@ -21,7 +21,7 @@ from training import (
 )
 from videos import make_humaneva
 
-from vsr.trainers import trainer
+from vsr.engine import trainer
 
 pytestmark = [*gpu, pytest.mark.usefixtures("in_tmp_path", "deterministic")]
 REPEATABLE = {"num_gpu": 1, "train__deterministic": True, "logger__save_checkpoint_freq": 2, "val__val_freq": 2}

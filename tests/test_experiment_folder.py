@@ -13,13 +13,13 @@ import torch
 from training import assert_same_weights, log_of, small_options, start, stop_at, weights, write_options
 
 from vsr.config.options import LoggerOptions
+from vsr.engine.record import Recorder
+from vsr.engine.saving import checkpoints
+from vsr.engine.saving.checkpoints import states
 from vsr.train import main
-from vsr.trainers import checkpoint
-from vsr.trainers.checkpoint import states
-from vsr.trainers.recorder import Recorder
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
-from vsr.utils.sole_use import sole_use
+from vsr.utils.locks import sole_use
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
@@ -83,7 +83,7 @@ def no_room_for(monkeypatch):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
             write_atomically(file, content)
 
-        monkeypatch.setattr(checkpoint, "write_atomically", write)
+        monkeypatch.setattr(checkpoints, "write_atomically", write)
 
     return fill_the_disk
 
@@ -140,7 +140,7 @@ def test_an_error_that_comes_up_while_saving_is_no_full_disk(tmp_path, monkeypat
 
     monkeypatch.setattr(torch, "save", write)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        checkpoint.save(tmp_path / "1.state", {})
+        checkpoints.save(tmp_path / "1.state", {})
 
 
 def test_torch_failing_to_write_is_one_message_and_leaves_nothing_behind(tmp_path, clips):

@@ -10,10 +10,10 @@ import pytest
 from tqdm import tqdm
 from videos import levels, make_clip, make_video, write_frame
 
-from vsr.data import extraction
-from vsr.data.clip_lists import ClipEntry, read_clip_list
-from vsr.data.extraction import Job, Settings, extract_all, list_entries, write_lists
-from vsr.data.frame_files import frame_path, list_frames, read_frames
+from vsr.data.lists.clip_lists import ClipEntry, read_clip_list
+from vsr.data.sources.frame_files import frame_path, list_frames, read_frames
+from vsr.prepare import extraction
+from vsr.prepare.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError
 
 
@@ -108,7 +108,7 @@ def slow_down(setattr):
         time.sleep(0.01)
         return encode(frame)
 
-    setattr("vsr.data.video_files.encode_jpeg", slow)
+    setattr("vsr.data.sources.video_files.encode_jpeg", slow)
 
 
 def extract_slowly(jobs):
@@ -229,7 +229,7 @@ def test_a_complete_set_is_not_written_to(tmp_path, monkeypatch):
     def refuse(file, *_, **__):
         raise OSError(errno.EROFS, "Read-only file system", str(file))
 
-    monkeypatch.setattr("vsr.data.clip_lists.write_atomically", refuse)
+    monkeypatch.setattr("vsr.data.lists.clip_lists.write_atomically", refuse)
     monkeypatch.setattr("pathlib.Path.unlink", refuse)
     write_lists(tmp_path, parts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test_list.csv", "train_list.csv"]

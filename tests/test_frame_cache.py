@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from videos import make_clip, number_of, write_frame
 
-from vsr.data import frame_cache, frame_files
-from vsr.data.frame_cache import ClipFrames, FrameCache
-from vsr.data.frame_files import list_frames
+from vsr.data.sources import frame_cache, frame_files
+from vsr.data.sources.frame_cache import ClipFrames, FrameCache
+from vsr.data.sources.frame_files import list_frames
 
 CLIPS = ("S1_Box_1_(C1)", "nested/[x]*")
 SIZE = (6, 8)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from videos import make_clip, number_of, write_frame
 
-from vsr.data.frame_files import frame_path, list_frames, read_frames
+from vsr.data.sources.frame_files import frame_path, list_frames, read_frames
 
 
 def numbers(folder, size=(8, 8)):

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 from videos import make_clip, make_moving_clip, number_of, warp, write_frame
 
 from vsr.data import CharadesDataset, HumanEvaDataset, SampleKey, TrainSampler, frame_windows
-from vsr.data.frame_windows import count_windows, reach, window_positions
-from vsr.data.loader import batches
+from vsr.data.sets.frame_windows import count_windows, reach, window_positions
+from vsr.data.stream.loader import batches
 
 CLIP = "S1_Box_1_(C1)"
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
 
+from vsr.engine import trainer
+from vsr.engine.saving.checkpoints import states
+from vsr.engine.scratch import ScratchTrainer
 from vsr.evaluation import validation
 from vsr.ops import ModulatedDeformConvPack
-from vsr.trainers import trainer
-from vsr.trainers.checkpoint import states
-from vsr.trainers.scratch import ScratchTrainer
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vsr.data import images
-from vsr.data.images import decode
-from vsr.data.transforms import Crop
+from vsr.data.sources import images
+from vsr.data.sources.images import decode
+from vsr.data.stream.augment import Crop
 
 FRAME = cv2.resize(skimage.data.coffee(), (800, 500))
 CROPS = (

@@ -11,10 +11,11 @@ import yaml
 from training import log_of, predictor_options, rows, small_options
 from videos import make_humaneva
 
-from vsr import config, costs
+from vsr import config
 from vsr import test as tester
-from vsr.data.loader import batches
-from vsr.data.sampler import TrainSampler
+from vsr.data.stream.loader import batches
+from vsr.data.stream.sampler import TrainSampler
+from vsr.tools import costs
 from vsr.train import main as train
 from vsr.utils.errors import UserError
 

@@ -9,7 +9,7 @@ from back_ends import compiled, gpu, insist_on
 from torch.autograd import gradcheck
 
 from vsr.ops import backend, local_window_read
-from vsr.ops.shifts import allowed_candidates, masked_softmax, window_scores, window_sum
+from vsr.ops.local_window.shifts import allowed_candidates, masked_softmax, window_scores, window_sum
 
 BACK_ENDS = [
     pytest.param(("compiled", "cpu"), marks=compiled, id="compiled"),

@@ -11,7 +11,7 @@ from vsr import test, train
 from vsr.archs import EDVR, EDVRMemory
 from vsr.config.options import DatasetOptions, LoaderOptions
 from vsr.data import VideoTestDataset
-from vsr.evaluation.memory_pictures import (
+from vsr.evaluation.draw.memory import (
     MARK,
     PANEL,
     memory_pictures,
@@ -94,7 +94,7 @@ def test_every_memory_has_pictures(memory, names):
 @pytest.mark.parametrize("memory_size", [1, 2, 5])
 def test_forgotten_frames_have_no_share(memory, memory_size, monkeypatch):
     titles = []
-    monkeypatch.setattr("vsr.evaluation.memory_pictures._write", lambda image, text, bottom: titles.append(text))
+    monkeypatch.setattr("vsr.evaluation.draw.memory._write", lambda image, text, bottom: titles.append(text))
     query, sentences = torch.rand(1, 4, 10, 15), torch.rand(1, 3, 4, 10, 15)
     built = partial(memory, memory_size=memory_size)(4, (10, 15))
     memory_pictures(built, query, sentences, frames(), LABELS, 1)

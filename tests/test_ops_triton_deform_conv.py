@@ -4,7 +4,7 @@ import pytest
 import torch
 from triton_tools import assert_the_interpreter_passes, interpreted, not_interpreted, spilled_bytes
 
-from vsr.ops import deform_conv_reference
+from vsr.ops.deform_conv import reference as deform_conv_reference
 from vsr.ops.tensors import layout_of
 
 ONE = [1, 1]
@@ -50,7 +50,7 @@ def run_twin(tensors, geometry, grad_output):
 
 
 def run_triton(tensors, geometry, grad_output, needed=(True,) * 4, deterministic=False):
-    from vsr.ops import triton_deform_conv
+    from vsr.ops.deform_conv import triton as triton_deform_conv
 
     input, offset, weight, _, mask = tensors
     output = triton_deform_conv.forward(*tensors, *geometry)
@@ -104,8 +104,8 @@ def test_fixed_point_repeats_bit_for_bit_and_skips_what_is_not_needed():
     ],
 )
 def test_nothing_spills_on_sm_90(channels, dtype):
-    from vsr.ops import triton_deform_conv as host
-    from vsr.ops import triton_deform_conv_kernels as kernels
+    from vsr.ops.deform_conv import triton as host
+    from vsr.ops.deform_conv import triton_kernels as kernels
 
     sizes = host.sizes_of(
         torch.empty(1, channels, 1, 1, device="meta"),

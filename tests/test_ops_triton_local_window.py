@@ -31,7 +31,7 @@ def test_the_interpreter_agrees():
 
 
 def run_triton(query, keys, values, grad_read, window, valid=None, needed=(True, True, True)):
-    from vsr.ops import triton_local_window
+    from vsr.ops.local_window import triton as triton_local_window
 
     read, log_sum = triton_local_window.forward(query, keys, values, valid, window)
     delta = (grad_read.float() * read).sum(1)
@@ -89,8 +89,8 @@ def test_what_nobody_needs_is_skipped():
 @pytest.mark.parametrize("channels", [64, pytest.param(128, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("own_values", [False, True])
 def test_nothing_spills_on_sm_90(own_values, channels, dtype):
-    from vsr.ops import triton_local_window as host
-    from vsr.ops import triton_local_window_kernels as kernels
+    from vsr.ops.local_window import triton as host
+    from vsr.ops.local_window import triton_kernels as kernels
 
     keys = torch.empty(1, 5, channels, 1, 1, dtype=dtype)
     feature = "*fp32" if dtype == torch.float32 else "*bf16"

@@ -6,8 +6,8 @@ import pytest
 from synthetic import moving_texture
 from videos import warp
 
-from vsr.data import optical_flow
-from vsr.data.optical_flow import FlowCache, backward_flow
+from vsr.data.sets import flow as optical_flow
+from vsr.data.sets.flow import FlowCache, backward_flow
 
 
 def shifted(dx, dy, size=(64, 64)):

@@ -15,8 +15,8 @@ from load_script import ROOT, another_preparation, exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler
-from vsr.data.pack_writer import PackPlan, partial_path, write_pack
-from vsr.data.stores import IOBackend, open_store
+from vsr.data.sources.stores import IOBackend, open_store
+from vsr.prepare.pack_writer import PackPlan, partial_path, write_pack
 
 script = load_script("pack_frames")
 LMDB = IOBackend("lmdb")
@@ -115,7 +115,7 @@ def test_no_threads_are_refused_before_anything_is_written(clips, tmp_path, caps
 
 
 def test_the_map_grows_as_it_must(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("vsr.data.pack_writer._FIRST_MAP", 1 << 16)  # less than four frames
+    monkeypatch.setattr("vsr.prepare.pack_writer._FIRST_MAP", 1 << 16)  # less than four frames
     assert len(all_frames(pack(clips.gt, tmp_path / "gt.lmdb"))) == 12
 
 
@@ -142,7 +142,7 @@ def plan_of(clips, form="raw"):
 
 
 def test_a_stopped_pack_is_not_readable_and_goes_on_where_it_was(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("vsr.data.pack_writer._BATCH", 2)
+    monkeypatch.setattr("vsr.prepare.pack_writer._BATCH", 2)
     target = tmp_path / "gt.lmdb"
     store = open_store(clips.gt)
     done = []
@@ -241,7 +241,7 @@ def test_a_disk_that_fills_up_loses_nothing(clips, tmp_path):
     target = tmp_path / "gt.lmdb"
     limited = (
         "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); import vsr.data.pack_writer as writer; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); import vsr.prepare.pack_writer as writer; "
         "writer._BATCH = 2; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     arguments = [COMMAND[1], "--from", str(clips.gt), "--to", str(target)]
@@ -258,7 +258,7 @@ def test_a_pack_killed_at_any_moment_goes_on_and_never_looks_finished(tmp_path):
     clips = make_clips(tmp_path / "set", num_clips=1, num_frames=300, gt_size=(120, 160))
     target = tmp_path / "gt.lmdb"
     small_batches = (
-        "import sys, runpy, vsr.data.pack_writer as writer; writer._BATCH = 4; "
+        "import sys, runpy, vsr.prepare.pack_writer as writer; writer._BATCH = 4; "
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     options = ["--from", str(clips.gt), "--to", str(target), "--form", "tiles"]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from vsr.evaluation.prediction import compare, measure, standing
-from vsr.evaluation.prediction_pictures import comparison, flow_image, weight_pictures
+from vsr.evaluation.draw.next_frame import comparison, flow_image, weight_pictures
+from vsr.evaluation.next_frame import compare, measure, standing
 from vsr.evaluation.scores import FrameScore, average
-from vsr.trainers.weight_supervision import weight_divergence
+from vsr.losses.memory_supervision import weight_divergence
 from vsr.utils.errors import UserError
 
 T, H, W = 4, 16, 20

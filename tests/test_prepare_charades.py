@@ -6,7 +6,7 @@ from load_script import another_preparation, exit_code, load_script
 from videos import make_clip, make_video
 
 from vsr.data import CharadesDataset
-from vsr.data.clip_lists import read_clip_list
+from vsr.data.lists.clip_lists import read_clip_list
 from vsr.utils.errors import UserError
 
 script = load_script("prepare_charades")

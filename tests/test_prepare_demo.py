@@ -8,8 +8,8 @@ import pytest
 from load_script import another_preparation, exit_code, load_script
 
 from vsr.data import REDSDataset, VideoTestDataset, sample_videos
-from vsr.data.imresize import imresize
-from vsr.data.meta_info import read_meta_info
+from vsr.data.degrade.imresize import imresize
+from vsr.data.lists.meta_info import read_meta_info
 
 script = load_script("prepare_demo")
 

@@ -7,7 +7,7 @@ from load_script import ROOT, another_preparation, exit_code, load_script
 from videos import make_clip, make_video
 
 from vsr.data import HumanEvaDataset
-from vsr.data.clip_lists import read_clip_list
+from vsr.data.lists.clip_lists import read_clip_list
 from vsr.utils.errors import UserError
 
 script = load_script("prepare_humaneva")

@@ -8,7 +8,7 @@ from videos import make_video
 
 from vsr import config
 from vsr.data import HumanEvaDataset, sample_videos
-from vsr.data.frame_windows import reach
+from vsr.data.sets.frame_windows import reach
 from vsr.utils.errors import UserError
 
 script = load_script("prepare_restoration_demo")

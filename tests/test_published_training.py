@@ -8,8 +8,8 @@ import yaml
 from edvr_cases import SMALL, TRAINING, batch, fill, norms
 
 from vsr import config
-from vsr.trainers.run import Run
-from vsr.utils.place import take_place
+from vsr.engine.run import Run
+from vsr.utils.distributed import take_place
 
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "training_published.json").read_text())
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from vsr.config.options import LoggerOptions
-from vsr.trainers.recorder import Recorder
+from vsr.engine.record import Recorder
 
 QUIET = LoggerOptions(use_tb_logger=False)
 

@@ -11,10 +11,10 @@ from synthetic import make_clips
 from torch.utils.data import DataLoader
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler, key_of
-from vsr.data.imresize import imresize
-from vsr.data.loader import batches
-from vsr.data.meta_info import ClipInfo, write_meta_info
-from vsr.data.reds import VAL_PARTITIONS
+from vsr.data.degrade.imresize import imresize
+from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.data.sets.reds import VAL_PARTITIONS
+from vsr.data.stream.loader import batches
 
 SMALL = {"gt_size": 32, "num_frame": 3, "val_partition": "none"}
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, start, weights, write_options
 
-from vsr.trainers.checkpoint import states
-from vsr.trainers.resume import differences, same_validation
-from vsr.trainers.trainer import Trainer
+from vsr.engine.saving.checkpoints import states
+from vsr.engine.saving.resume import differences, same_validation
+from vsr.engine.trainer import Trainer
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")

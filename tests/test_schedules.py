@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vsr.trainers.schedules import cosine_annealing_restart, learning_rate, multi_step_restart
+from vsr.engine.optim.schedules import cosine_annealing_restart, learning_rate, multi_step_restart
 
 
 @pytest.mark.parametrize(

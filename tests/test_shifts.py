@@ -3,8 +3,8 @@ import torch
 from memory_oracle import unfolded
 from torch.autograd import gradcheck, gradgradcheck
 
-from vsr.ops import shifts
-from vsr.ops.shifts import inside_window, window_scores, window_sum
+from vsr.ops.local_window import shifts
+from vsr.ops.local_window.shifts import inside_window, window_scores, window_sum
 
 
 def features(b=2, t=3, c=4, h=5, w=6, seed=0, dtype=torch.float64):

@@ -9,8 +9,8 @@ import pytest
 from synthetic import make_clips
 from torch.utils.data import DataLoader, Dataset
 
-from vsr.data.stores import IOBackend, natural_order, open_store
-from vsr.data.transforms import Crop
+from vsr.data.sources.stores import IOBackend, natural_order, open_store
+from vsr.data.stream.augment import Crop
 
 
 @pytest.fixture(scope="module")

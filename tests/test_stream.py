@@ -15,10 +15,10 @@ from synthetic import make_clips, moving_texture
 from torch.utils.data import DataLoader
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler, VideoTestDataset, Vimeo90KDataset, loader
-from vsr.data.batch import to_device
-from vsr.data.imresize import imresize
-from vsr.data.loader import batches as loaded_batches
-from vsr.data.meta_info import ClipInfo, write_meta_info
+from vsr.data.degrade.imresize import imresize
+from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.data.stream.device import to_device
+from vsr.data.stream.loader import batches as loaded_batches
 from vsr.utils.errors import UserError
 
 AUGMENTATIONS = {"use_hflip": True, "use_rot": True, "random_reverse": True}
@@ -166,7 +166,7 @@ import sys
 from itertools import islice
 import torch
 from vsr.data import REDSDataset, TrainSampler
-from vsr.data.loader import batches
+from vsr.data.stream.loader import batches
 
 if __name__ == "__main__":
     torch.multiprocessing.set_start_method(sys.argv[1])

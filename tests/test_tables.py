@@ -15,7 +15,7 @@ from scipy.stats import ttest_1samp
 from synthetic import make_clips
 
 from vsr import config, tables, train
-from vsr.evaluation.table_report import half_interval, summarise
+from vsr.evaluation.tables import half_interval, summarise
 from vsr.utils.errors import UserError
 
 OPTIONS = Path(__file__).parent.parent / "options"

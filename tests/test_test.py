@@ -15,12 +15,12 @@ import yaml
 from synthetic import make_clips
 from training import small_options, write_options
 
-from vsr.data.imresize import imresize
+from vsr.data.degrade.imresize import imresize
 from vsr.metrics import calculate_psnr
 from vsr.test import main
 from vsr.train import main as train
+from vsr.utils.distributed import take_place
 from vsr.utils.errors import UserError
-from vsr.utils.place import take_place
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from synthetic import make_clips
 from training import assert_same_weights, rows, small_options, start, stop_at, weights, write_options
 
+from vsr.engine.saving.checkpoints import states
 from vsr.train import main
-from vsr.trainers.checkpoint import states
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsr.data.transforms import Augmentation, Crop, draw_augmentation, draw_crop, to_planes, to_unit_range
+from vsr.data.stream.augment import Augmentation, Crop, draw_augmentation, draw_crop, to_planes, to_unit_range
 
 
 def test_augmentations_in_their_order():

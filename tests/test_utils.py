@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from vsr.evaluation.images import write_image
+from vsr.evaluation.draw.images import write_image
 from vsr.ops.backend import BackendError
-from vsr.utils import clock, place, random_state
+from vsr.utils import clock, distributed, random_state
+from vsr.utils.distributed import connect, take_place
 from vsr.utils.errors import UserError, exit_cleanly, tell
 from vsr.utils.files import remove_unfinished, size_text, write_atomically, write_text_atomically
 from vsr.utils.log import counted, start_log
-from vsr.utils.place import connect, take_place
 from vsr.utils.signals import StopSignals
 
 
@@ -228,8 +228,8 @@ def test_waiting_for_other_processes_is_told(monkeypatch, caplog):
     for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29501"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(logging.getLogger("vsr"), "propagate", True)
-    monkeypatch.setattr(place, "connect", lambda *arguments: None)
-    monkeypatch.setattr(place, "_leave_together", lambda: None)
+    monkeypatch.setattr(distributed, "connect", lambda *arguments: None)
+    monkeypatch.setattr(distributed, "_leave_together", lambda: None)
     with take_place(0):
         assert "waiting for 1 other process(es) at 127.0.0.1:29501" in caplog.text
 

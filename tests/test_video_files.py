@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from videos import levels, make_video
 
-from vsr.data import video_files
-from vsr.data.video_files import decode_video, extract_clip, fit, probe
+from vsr.data.sources import video_files
+from vsr.data.sources.video_files import decode_video, extract_clip, fit, probe
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mp4"])

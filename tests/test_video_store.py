@@ -12,9 +12,9 @@ from synthetic import moving_texture
 from torch.utils.data import DataLoader
 
 from vsr.data import VideoTestDataset
-from vsr.data.imresize import imresize
-from vsr.data.transforms import Crop
-from vsr.data.video_store import VideoStore, holds_videos
+from vsr.data.degrade.imresize import imresize
+from vsr.data.sources.video_store import VideoStore, holds_videos
+from vsr.data.stream.augment import Crop
 
 
 def write_video(file, frames):

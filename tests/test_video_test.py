@@ -7,8 +7,8 @@ import torch
 from synthetic import make_clips, moving_texture
 
 from vsr.data import REDSDataset, VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
-from vsr.data.imresize import imresize
-from vsr.data.meta_info import ClipInfo, write_meta_info
+from vsr.data.degrade.imresize import imresize
+from vsr.data.lists.meta_info import ClipInfo, write_meta_info
 from vsr.metrics import protocol_for
 
 # What BasicSR 1.4.2's function of the same name returns.

@@ -6,23 +6,32 @@ A component's constructor signature is the schema of its options: parameters bef
 
 import difflib
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib import import_module
+from pkgutil import walk_packages
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-Kind = Literal["arch", "encoder", "decoder", "memory", "dataset", "trainer", "loss", "metric", "optimizer", "scheduler"]
+# fmt: off
+Kind = Literal[
+    "arch", "encoder", "decoder", "memory", "dataset", "degradation", "trainer", "loss", "metric", "optimizer",
+    "scheduler",
+]
+# fmt: on
 Registered = TypeVar("Registered", bound=Callable[..., object])
 
+# where the components of a kind are: a file there and the decorator are all that a new one needs
 _PACKAGES: dict[Kind, str] = {
     "arch": "vsr.archs",
     "encoder": "vsr.archs",
     "decoder": "vsr.archs",
     "memory": "vsr.memory",
-    "dataset": "vsr.data",
-    "trainer": "vsr.trainers",
+    "dataset": "vsr.data.sets",
+    "degradation": "vsr.data.degrade",
+    "trainer": "vsr.engine",
     "loss": "vsr.losses",
     "metric": "vsr.metrics",
-    "optimizer": "vsr.trainers",
-    "scheduler": "vsr.trainers",
+    "optimizer": "vsr.engine.optim",
+    "scheduler": "vsr.engine.optim",
 }
 _components: dict[Kind, dict[str, Callable[..., object]]] = {kind: {} for kind in get_args(Kind)}
 
@@ -66,7 +75,7 @@ def find(kind: Kind, name: str) -> Callable[..., object]:
     Raises:
         ValueError: nothing has that name; the message lists what there is.
     """
-    import_module(_PACKAGES[kind])
+    _import_all(_PACKAGES[kind])
     if name not in _components[kind]:
         raise ValueError(
             f"unknown {kind} '{name}'{did_you_mean(name, _components[kind])}; known: {', '.join(names(kind))}"
@@ -76,8 +85,16 @@ def find(kind: Kind, name: str) -> Callable[..., object]:
 
 def names(kind: Kind) -> list[str]:
     """Returns the registered names of a kind, sorted."""
-    import_module(_PACKAGES[kind])
+    _import_all(_PACKAGES[kind])
     return sorted(_components[kind])
+
+
+@cache
+def _import_all(package: str) -> None:
+    """Imports every module of a package, so that its components register themselves."""
+    paths = import_module(package).__path__
+    for module in walk_packages(paths, f"{package}."):
+        import_module(module.name)
 
 
 def task_of(component: object) -> str:

@@ -9,14 +9,15 @@ from typing import Any
 from torch import nn
 
 from vsr import config
-from vsr.config.arguments import options_parser
+from vsr.config.command_line import options_parser
 from vsr.config.options import DatasetOptions, Options
-from vsr.evaluation import prediction
-from vsr.evaluation.images import write_image
-from vsr.evaluation.memory_pictures import save_weight_pictures
-from vsr.evaluation.pictures import comparison
-from vsr.evaluation.prediction_pictures import comparison as prediction_comparison
-from vsr.evaluation.prediction_pictures import write_pictures
+from vsr.engine.saving import checkpoints
+from vsr.evaluation import next_frame
+from vsr.evaluation.draw.comparison import comparison
+from vsr.evaluation.draw.images import write_image
+from vsr.evaluation.draw.memory import save_weight_pictures
+from vsr.evaluation.draw.next_frame import comparison as prediction_comparison
+from vsr.evaluation.draw.next_frame import write_pictures
 from vsr.evaluation.report import (
     describe_protocols,
     keep_former_results,
@@ -29,7 +30,7 @@ from vsr.evaluation.report import (
     warn_of_other_frames,
     write_results,
 )
-from vsr.evaluation.restoration import (
+from vsr.evaluation.restore import (
     Restored,
     baselines,
     full_float32,
@@ -40,11 +41,10 @@ from vsr.evaluation.restoration import (
 from vsr.evaluation.scores import FrameScore, average
 from vsr.ops.backend import announce
 from vsr.registry import task_of
-from vsr.trainers import checkpoint
+from vsr.utils.allocator import keep_freed_memory
+from vsr.utils.distributed import Place, from_all_ranks, take_place
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import counted, logger, start_log
-from vsr.utils.memory import keep_freed_memory
-from vsr.utils.place import Place, from_all_ranks, take_place
 from vsr.utils.weight_files import read_weights
 
 SHOWN_SAMPLES = 5  # rows of a next-frame test set's picture
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         announce(place.device.type)
         network = options.network_g()
         weights = read_weights(file, key, prefer="params_ema")
-        checkpoint.load_weights(network, weights, file)  # all of them, or the numbers would be another network's
+        checkpoints.load_weights(network, weights, file)  # all of them, or the numbers would be another network's
         network.to(place.device).eval()
         test = test_prediction if task_of(network) == "next-frame" else test_restoration
 
@@ -110,7 +110,7 @@ def find_weights(options: Options, given: str | None) -> tuple[Path, str | None]
     if given is not None:
         return Path(given), options.path.param_key_g
     folder = Path("experiments") / options.name
-    trained = checkpoint.newest_weights(folder) if options.train is not None else None
+    trained = checkpoints.newest_weights(folder) if options.train is not None else None
     if trained is not None:
         return trained, None
     if options.train is None and options.path.pretrain_network_g is not None:
@@ -167,13 +167,13 @@ def test_prediction(
     """Predicts and measures one test set; returns the scores, and their means by clip, action and camera."""
     dataset = entry.open()
     shown = {round((row + 0.5) * len(dataset) / SHOWN_SAMPLES - 0.5) for row in range(SHOWN_SAMPLES)}
-    examples: list[prediction.Predicted] = []
+    examples: list[next_frame.Predicted] = []
     scores: list[FrameScore] = []
     title = entry.name if options.val.pbar and place.is_main else None
     num_weights = len(dataset) if save_weights else 0
     num_workers = entry.loader.num_worker_per_gpu
-    for number, predicted in prediction.predict_all(network, dataset, num_workers, title, place, num_weights):
-        scores += prediction.measure(predicted)
+    for number, predicted in next_frame.predict_all(network, dataset, num_workers, title, place, num_weights):
+        scores += next_frame.measure(predicted)
         if options.val.save_img or save_weights:
             write_pictures(folder / "visualization" / entry.name, number, predicted)
         if number in shown:
@@ -184,10 +184,10 @@ def test_prediction(
     show_table(scores, f"{len(dataset)} samples, {dataset.test_type}", folder, entry.name, place)
     means = {by: average(scores, by) for by in ("clip", "action", "camera")}
     overall = {method: clips["mean"] for method, clips in means["clip"].items()}
-    if place.is_main and not prediction.beats_memory(overall):
-        logger.warning("%s: %s", entry.name, prediction.standing(overall))
+    if place.is_main and not next_frame.beats_memory(overall):
+        logger.warning("%s: %s", entry.name, next_frame.standing(overall))
     labels = {f"scores_by_{by}": means[by] for by in ("action", "camera")}
-    return scores, {"protocol": prediction.PROTOCOL, "scores": means["clip"], **labels}
+    return scores, {"protocol": next_frame.PROTOCOL, "scores": means["clip"], **labels}
 
 
 def tell_of_other_frames(folder: Path, saved: list[Path]) -> None:

@@ -9,27 +9,27 @@ import torch
 import yaml
 
 from vsr import config
-from vsr.config.arguments import options_parser
+from vsr.config.command_line import options_parser
 from vsr.config.options import Options
-from vsr.data.loader import batches
-from vsr.data.sampler import TrainSampler
+from vsr.data.stream.loader import batches
+from vsr.data.stream.prefetch import prefetched
+from vsr.data.stream.sampler import TrainSampler
+from vsr.engine.run import Run
+from vsr.engine.saving import checkpoints
+from vsr.engine.saving.resume import check_training_set, differences, training_set_of
+from vsr.engine.saving.state import load_state
+from vsr.engine.trainer import Trainer
 from vsr.evaluation.results_folder import results_folder
 from vsr.evaluation.validation import prediction_validation, restoration_validation
 from vsr.ops.backend import announce
 from vsr.registry import task_of
-from vsr.trainers import checkpoint
-from vsr.trainers.prefetch import prefetched
-from vsr.trainers.resume import check_training_set, differences, training_set_of
-from vsr.trainers.run import Run
-from vsr.trainers.state import load_state
-from vsr.trainers.trainer import Trainer
 from vsr.utils import random_state
+from vsr.utils.allocator import keep_freed_memory
+from vsr.utils.distributed import Place, from_all_ranks, take_place
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_text_atomically
+from vsr.utils.locks import sole_use
 from vsr.utils.log import logger, start_log
-from vsr.utils.memory import keep_freed_memory
-from vsr.utils.place import Place, from_all_ranks, take_place
-from vsr.utils.sole_use import sole_use
 from vsr.utils.weight_files import read, read_weights
 
 RESUME_MODES = ("exact", "new_schedule", "weights")
@@ -86,7 +86,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, mode: str) -> checkpoint.Found | None:
+def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, mode: str) -> checkpoints.Found | None:
     """Returns the state to resume from; None to start anew.
 
     Raises:
@@ -94,33 +94,33 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
     """
     if mode == "weights" and options.path.resume_state is None:
         raise UserError(f"--resume_mode weights needs to know the state: {NEW_START}")
-    exists = bool(checkpoint.states(folder) or checkpoint.newest_weights(folder))
+    exists = bool(checkpoints.states(folder) or checkpoints.newest_weights(folder))
     if exists and (mode == "weights" or not (auto_resume or options.path.resume_state)):
         raise UserError(
             f"experiment '{options.name}' exists in {folder} and would be overwritten: resume it with --auto_resume, "
             "choose another name (--set name=…), or remove the folder"
         )
-    found = checkpoint.newest_state(folder) if auto_resume else None
+    found = checkpoints.newest_state(folder) if auto_resume else None
     if found is None and options.path.resume_state is not None:
         file = Path(options.path.resume_state)
-        found = checkpoint.Found(file, read(file))
+        found = checkpoints.Found(file, read(file))
     if found is None and exists:
         raise UserError(
             f"experiment '{options.name}' has no state in {folder}/training_states that can be read: put one back from "
             "a copy, or train under another name, from its weights perhaps: --set name=NEW --set "
-            f"path.pretrain_network_g={checkpoint.newest_weights(folder) or 'FILE'}"
+            f"path.pretrain_network_g={checkpoints.newest_weights(folder) or 'FILE'}"
         )
     if found is None:
         return None
     file, state = found
     if not {"network", "iteration", "settings", "effective_batch"} <= state.keys() or not state["settings"]:
         raise UserError(f"{file} is not a training state of vsr; path.pretrain_network_g starts from weights")
-    if state.get("format") != checkpoint.STATE_FORMAT and mode != "weights":
+    if state.get("format") != checkpoints.STATE_FORMAT and mode != "weights":
         raise UserError(
             f"{file} was written by another version of vsr (its format is {state.get('format')}, this version's "
-            f"{checkpoint.STATE_FORMAT}): finish with that one, or start anew from its weights: {NEW_START}"
+            f"{checkpoints.STATE_FORMAT}): finish with that one, or start anew from its weights: {NEW_START}"
         )
-    saved = checkpoint.last_iteration(folder)
+    saved = checkpoints.last_iteration(folder)
     if not auto_resume and saved > state["iteration"]:  # what was saved later would pass for this training's
         raise UserError(
             f"{file} is of iteration {state['iteration']}, and experiment '{options.name}' has got to {saved}: resume "
@@ -166,7 +166,7 @@ def introduce(options: Options, place: Place) -> None:
         )
 
 
-def make_trainer(options: Options, place: Place, folder: Path, found: checkpoint.Found | None, mode: str) -> Trainer:
+def make_trainer(options: Options, place: Place, folder: Path, found: checkpoints.Found | None, mode: str) -> Trainer:
     """Returns the trainer with the weights to start from, or the state to resume.
 
     Raises:
@@ -177,12 +177,12 @@ def make_trainer(options: Options, place: Place, folder: Path, found: checkpoint
     logger.info("%s: %s parameters", type(network).__name__, f"{sum(p.numel() for p in network.parameters()):,}")
     path, loaded = options.path, []
     if found is not None and mode == "weights":
-        match = checkpoint.load_weights(network, found.state["network"], found.file, path.strict_load_g)
+        match = checkpoints.load_weights(network, found.state["network"], found.file, path.strict_load_g)
         loaded, found = found.state["loaded"] or match.matched, None
     elif found is None and path.pretrain_network_g:
         file = Path(path.pretrain_network_g)
         weights = read_weights(file, path.param_key_g)
-        loaded = checkpoint.load_weights(network, weights, file, path.strict_load_g).matched
+        loaded = checkpoints.load_weights(network, weights, file, path.strict_load_g).matched
 
     run = make_run(options, place, folder, loaded)
     if found is not None and "training_set" in found.state:  # older states do not know

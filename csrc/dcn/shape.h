@@ -26,7 +26,7 @@ inline int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t
   return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
-// The friendly messages are Python's (vsr/ops/deform_conv_checks.py); these keep a direct call of the op from reading
+// The friendly messages are Python's (vsr/ops/deform_conv/checks.py); these keep a direct call of the op from reading
 // outside its tensors.
 inline Shape make_shape(const Tensor& input, const Tensor& offset, const Tensor& weight,
                         const std::optional<Tensor>& bias, const std::optional<Tensor>& mask, const Pair& stride,

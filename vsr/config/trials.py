@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from vsr.config.schema import Report, settings_of
-from vsr.data.loader import augment_problem
-from vsr.data.sampler import TrainSampler
+from vsr.data.stream.loader import augment_problem
+from vsr.data.stream.sampler import TrainSampler
 from vsr.registry import Kind, task_of
 
 REFUSALS = (RuntimeError, TypeError, OverflowError)  # PyTorch's, of values that are not there and sizes it cannot count

@@ -1,13 +1,13 @@
 """Data sets, frame stores, the sample stream and MATLAB's imresize."""
 
-from vsr.data.charades import CharadesDataset
-from vsr.data.humaneva import HumanEvaDataset
-from vsr.data.imresize import imresize
-from vsr.data.reds import REDSDataset
-from vsr.data.sampler import SampleKey, TrainSampler, key_of
-from vsr.data.stores import FrameStore, IOBackend, open_store
-from vsr.data.video_test import Clip, VideoTestDataset, generate_frame_indices
-from vsr.data.vimeo import VideoTestVimeo90KDataset, Vimeo90KDataset
+from vsr.data.degrade.imresize import imresize
+from vsr.data.sets.charades import CharadesDataset
+from vsr.data.sets.humaneva import HumanEvaDataset
+from vsr.data.sets.reds import REDSDataset
+from vsr.data.sets.test_clips import Clip, VideoTestDataset, generate_frame_indices
+from vsr.data.sets.vimeo import VideoTestVimeo90KDataset, Vimeo90KDataset
+from vsr.data.sources.stores import FrameStore, IOBackend, open_store
+from vsr.data.stream.sampler import SampleKey, TrainSampler, key_of
 
 __all__ = [
     "CharadesDataset",

@@ -15,13 +15,13 @@ import torch
 
 import vsr
 from vsr.config.options import Options
-from vsr.data.meta_info import read_text
-from vsr.data.stores import DEGRADATION_FILE
+from vsr.data.lists.meta_info import read_text
+from vsr.data.sources.stores import DEGRADATION_FILE
 from vsr.evaluation.scores import FrameScore, average
 from vsr.metrics import protocol_for
+from vsr.utils.distributed import Place
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger
-from vsr.utils.place import Place
 
 
 def show_table(scores: list[FrameScore], caption: str, folder: Path, name: str, place: Place) -> None:

@@ -7,14 +7,14 @@ import numpy as np
 from torch import nn
 
 from vsr.config.options import DatasetOptions, Options
-from vsr.evaluation import prediction
-from vsr.evaluation.pictures import triptych
-from vsr.evaluation.prediction_pictures import example, write_pictures
-from vsr.evaluation.restoration import measure_all, network_restorer, restore_all
+from vsr.engine.run import Validation
+from vsr.evaluation import next_frame
+from vsr.evaluation.draw.comparison import triptych
+from vsr.evaluation.draw.next_frame import example, write_pictures
+from vsr.evaluation.restore import measure_all, network_restorer, restore_all
 from vsr.evaluation.scores import FrameScore, average
-from vsr.trainers.run import Validation
+from vsr.utils.distributed import Place, any_rank, from_all_ranks
 from vsr.utils.log import logger
-from vsr.utils.place import Place, any_rank, from_all_ranks
 from vsr.utils.signals import StopSignals
 
 Validate = Callable[[nn.Module, StopSignals], Validation | None]
@@ -67,13 +67,13 @@ def prediction_validation(options: Options, validation_sets: list[DatasetOptions
 
     def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
         values: dict[str, float] = {}
-        kept: dict[int, prediction.Predicted] = {}
+        kept: dict[int, next_frame.Predicted] = {}
         for name, (dataset, num_workers) in opened.items():
             scores: list[FrameScore] = []
             num_kept = 0 if values else options.train.num_pictures
             title = _title(name, options, place)
-            for number, predicted in prediction.predict_all(network, dataset, num_workers, title, place, num_kept):
-                scores += prediction.measure(predicted)
+            for number, predicted in next_frame.predict_all(network, dataset, num_workers, title, place, num_kept):
+                scores += next_frame.measure(predicted)
                 if number < num_kept:
                     kept[number] = predicted
                 if stop:
@@ -82,14 +82,14 @@ def prediction_validation(options: Options, validation_sets: list[DatasetOptions
             if gathered is None:
                 return None
             means = {method: clips["mean"] for method, clips in average(gathered).items()}
-            logger.info("%s: %s", name, prediction.standing(means))
+            logger.info("%s: %s", name, next_frame.standing(means))
             values |= {f"{name}/{metric}": value for metric, value in means["network"].items()}
 
         def save_pictures(folder: Path) -> None:
             for number, predicted in kept.items():
                 write_pictures(folder, number, predicted)
 
-        lower_is_better = frozenset(name for name in values if name.rpartition("/")[2] in prediction.ERRORS)
+        lower_is_better = frozenset(name for name in values if name.rpartition("/")[2] in next_frame.ERRORS)
         images = example(next(iter(kept.values()))) if kept else {}
         return Validation(values, images, lower_is_better, save_pictures)
 

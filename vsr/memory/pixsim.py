@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase, checked_window
 from vsr.memory.hops import Hops, MemoryRead, Tying
-from vsr.ops.shifts import allowed_candidates, inside_window, masked_softmax, window_scores, window_sum
+from vsr.ops.local_window.shifts import allowed_candidates, inside_window, masked_softmax, window_scores, window_sum
 from vsr.registry import register
 
 

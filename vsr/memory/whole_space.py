@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from vsr.ops.shifts import masked_softmax
+from vsr.ops.local_window.shifts import masked_softmax
 
 # Scores held at once where the back end computes them in full; 5 × 180 × 320 positions would need 62 GiB.
 _MAX_SCORES_BYTES = 2**28

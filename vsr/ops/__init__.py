@@ -1,9 +1,9 @@
 """Operators with kernels of their own."""
 
 from vsr.ops.backend import choose_all
-from vsr.ops.deform_conv import deform_conv2d
-from vsr.ops.deform_conv_pack import ModulatedDeformConvPack
-from vsr.ops.local_window import local_window_read
+from vsr.ops.deform_conv.op import deform_conv2d
+from vsr.ops.deform_conv.pack import ModulatedDeformConvPack
+from vsr.ops.local_window.op import local_window_read
 
 __all__ = ["ModulatedDeformConvPack", "deform_conv2d", "local_window_read"]
 

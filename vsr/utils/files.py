@@ -1,6 +1,7 @@
 """Atomic writes: whole or not there."""
 
 import os
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,13 @@ def size_text(num_bytes: float) -> str:
     """Returns a number of bytes as "12.3 GB", "4.5 MB" or "0.7 kB"."""
     unit, name = (1e9, "GB") if num_bytes >= 1e9 else (1e6, "MB") if num_bytes >= 1e6 else (1e3, "kB")
     return f"{num_bytes / unit:.1f} {name}"
+
+
+def free_bytes(folder: Path) -> int:
+    """Returns the free space of the disk that holds ``folder``, or will."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 @contextmanager

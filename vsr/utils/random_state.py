@@ -1,4 +1,4 @@
-"""The state of the random generators. Samples draw from generators of their own; see vsr.data.sampler."""
+"""The state of the random generators. Samples draw from generators of their own; see vsr.data.stream.sampler."""
 
 # PyTorch leaves these functions without types
 # pyright: reportUnknownMemberType=false

@@ -1,0 +1,1 @@
+"""Degradations that make LQ frames of GT frames."""

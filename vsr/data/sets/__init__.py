@@ -1,0 +1,1 @@
+"""Data sets, registered under the names that options files use."""

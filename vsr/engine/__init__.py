@@ -1,0 +1,1 @@
+"""The training loop, its variants, and what they are built from."""

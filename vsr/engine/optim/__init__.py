@@ -1,0 +1,1 @@
+"""Optimisers and learning-rate schedules, registered under the names that options files use."""

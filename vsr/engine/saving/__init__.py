@@ -1,0 +1,1 @@
+"""Training states and weights: written, found again, resumed from."""

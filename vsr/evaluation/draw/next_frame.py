@@ -1,0 +1,73 @@
+"""Pictures of predicted frames and of what the memories read for them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from vsr.evaluation.draw.comparison import beside, difference
+from vsr.evaluation.draw.images import to_image, write_image
+from vsr.evaluation.draw.memory import weight_bars, weight_maps
+from vsr.evaluation.next_frame import COMPARED, Predicted
+
+
+def write_pictures(folder: Path, number: int, predicted: Predicted) -> None:
+    """Writes ``out_image/NUMBER/*.jpg`` and ``weight_image/NUMBER/level_1.jpg``, … (1 is the largest).
+
+    The frames are sentence_00 (the oldest), …, query, target, prediction and, as test_type has it, difference (grey is
+    none) or flow and flow_target (colour is direction, brightness length).
+    """
+    sample = predicted.sample
+    frames = {f"sentence_{index:02d}": to_image(frame) for index, frame in enumerate(sample["sentences"])}
+    frames |= {"query": to_image(sample["query"]), "target": to_image(sample["next"])}
+    frames |= {"prediction": to_image(predicted.by_method["network"])}
+    if predicted.flows:
+        longest = float(sample["target"].norm(dim=0).max())
+        frames |= {"flow": flow_image(predicted.output, longest), "flow_target": flow_image(sample["target"], longest)}
+    elif sample["target"].min() < 0:
+        frames["difference"] = to_image((predicted.output + 1) / 2)
+    for name, image in frames.items():
+        write_image(folder / "out_image" / str(number) / f"{name}.jpg", image)
+    for level, picture in weight_pictures(predicted).items():
+        write_image(folder / "weight_image" / str(number) / f"{level}.jpg", picture)
+
+
+def weight_pictures(predicted: Predicted) -> dict[str, np.ndarray]:
+    """Returns what each level's memory read, (h, w, 3) uint8 BGR: bars, or maps over the sentences."""
+    sentences = predicted.sample["sentences"]
+    labels = [f"{index - len(sentences)}" for index in range(len(sentences))]  # steps before the query
+    return {
+        f"level_{number}": weight_bars(share, labels) if share.ndim == 1 else weight_maps(share, sentences, labels)
+        for number, share in enumerate(predicted.weights, start=1)
+    }
+
+
+def comparison(rows: list[Predicted]) -> np.ndarray:
+    """Returns a row of pictures per sample, (h, w, 3) uint8 BGR: methods, truth, and 4 times the network's error."""
+    pictures = []
+    for predicted in rows:
+        panels = {name: to_image(predicted.by_method[name]) for name in COMPARED}
+        truth = to_image(predicted.sample["next"])
+        pictures.append(beside({**panels, "target": truth, "error x4": difference(panels["network"], truth)}))
+    return np.vstack(pictures)
+
+
+def example(predicted: Predicted) -> dict[str, np.ndarray]:
+    """Returns what TensorBoard shows of a sample, (h, w, 3) uint8 RGB, by title."""
+    images = {
+        "target": to_image(predicted.sample["next"]),
+        "prediction": to_image(predicted.by_method["network"]),
+        "copy-last": to_image(predicted.by_method["copy-last"]),
+        **{f"weights {level}": picture for level, picture in weight_pictures(predicted).items()},
+    }
+    return {title: np.ascontiguousarray(image[..., ::-1]) for title, image in images.items()}
+
+
+def flow_image(flow: Tensor, longest: float) -> np.ndarray:
+    """Returns a flow (2, h, w) in colours, (h, w, 3) uint8 BGR: hue is the direction, brightness the length."""
+    x, y = flow.numpy()
+    length, angle = cv2.cartToPolar(x, y)
+    full = np.full_like(x, 255)
+    hsv = np.stack([angle * 90 / np.pi, full, np.clip(length / max(longest, 1e-6), 0, 1) * 255], -1)
+    return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR)

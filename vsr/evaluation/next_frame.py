@@ -1,0 +1,122 @@
+"""Predicts the frames of a next-frame test set and measures them; training validates with the same code.
+
+Beside the network stand what needs no training: ``copy-last``, the current frame; ``mean of memory``, that of the past
+frames; ``best memory frame``, the past frame nearest to the true one, which takes knowing it.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vsr.data.stream.device import to_device
+from vsr.data.stream.loader import batches
+from vsr.evaluation.scores import FrameScore
+from vsr.metrics import calculate_psnr, calculate_ssim
+from vsr.utils.distributed import Place
+
+BATCH_SIZE = 8
+SSIM_WINDOW = 11  # smaller frames have no SSIM
+MOST_PSNR = 100.0  # dB: a camera that stands still repeats frames, and infinity would be the mean of all
+MOVED = 10.5 / 255  # a pixel has moved if some channel changes by more, that is by 11 levels, to the next frame
+ERRORS = ("loss", "l1", "epe")  # of the measured values, those that are better when lower
+COMPARED = ("copy-last", "mean of memory", "network")
+PROTOCOL = {
+    "loss": "mean absolute difference between the network's output and its target, in the target's unit",
+    "l1": "mean absolute difference between predicted and true frame, of a range of 1",
+    "psnr": "dB, RGB floats clamped to [0, 1], not rounded, no border left out; at most 100, as of equal frames",
+    "ssim": "Gaussian window 11 x 11, sigma 1.5, mean of the RGB channels",
+    "psnr_moved": "dB, over the pixels that change by more than 10 of 255 levels to the next frame; not if none does",
+    "epe": "mean distance of the flow vectors from OpenCV's DIS flow, in pixels of the resized frame",
+    "mean": "over the samples of a clip, then over the clips",
+}
+
+
+class Predicted(NamedTuple):
+    """A sample and what was made of it; frames are (3, h, w), RGB in [0, 1], on the CPU."""
+
+    sample: dict[str, Any]
+    by_method: dict[str, Tensor]
+    output: Tensor  # the network's, as test_type says
+    flows: dict[str, Tensor]  # (2, h, w) of the methods that have one
+    weights: list[Tensor]  # each level's share of every sentence, (t,) or (t, h_l, w_l); empty unless asked for
+
+
+@torch.inference_mode()
+def predict_all(
+    network: nn.Module, dataset: Any, num_workers: int, title: str | None, place: Place, num_weights: int = 0
+) -> Iterator[tuple[int, Predicted]]:
+    """Yields every sample of a rank's share, predicted, with its number in the data set.
+
+    Args:
+        network: a FramePredictor in evaluation mode.
+        dataset: HumanEvaDataset or CharadesDataset.
+        num_workers: processes that read frames ahead.
+        title: of the progress bar; None shows none.
+        place: each rank takes one run of neighbouring samples; none is taken twice.
+        num_weights: samples of the data set, from the first on, that bring their memories' weights.
+    """
+    share = place.share(len(dataset))
+    index = share.start
+    with tqdm(total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False) as bar:
+        for batch in batches(dataset, share, BATCH_SIZE, num_workers):
+            batch = to_device(batch, torch.device("cpu"))
+            query, sentences = batch["query"].to(place.device), batch["sentences"].to(place.device)
+            output, weights = network(query, sentences, index < num_weights)
+            frames = network.frame_of(output, query).float().cpu()  # type: ignore[operator]  # a method
+            output, weights = output.float().cpu(), [level.float().cpu() for level in weights or []]
+            for number in range(len(output)):
+                sample = {name: value[number] for name, value in batch.items()}
+                shares = [level[number] for level in weights] if index < num_weights else []
+                yield index, compare(sample, frames[number], output[number], shares, dataset.test_type)
+                index += 1
+            bar.update(len(output))
+
+
+def compare(sample: dict[str, Any], frame: Tensor, output: Tensor, weights: list[Tensor], test_type: str) -> Predicted:
+    """Returns the network's frame beside what needs no training."""
+    sentences, query, truth = sample["sentences"], sample["query"], sample["next"]
+    nearest = (sentences - truth).abs().flatten(1).mean(1).argmin()
+    frames = {"copy-last": query, "mean of memory": sentences.mean(0), "best memory frame": sentences[nearest]}
+    frames["network"] = frame.clamp(0, 1)
+    flows = {}
+    if test_type == "opticalflow":
+        flows = {"copy-last": torch.zeros_like(output), "network": output}
+    return Predicted(sample, frames, output, flows, weights)
+
+
+def measure(predicted: Predicted) -> list[FrameScore]:
+    """Returns a sample's scores, one entry per method; see PROTOCOL for what they are."""
+    sample = predicted.sample
+    truth = sample["next"]
+    moved = (truth - sample["query"]).abs().amax(0) > MOVED
+    scores = []
+    for method, frame in predicted.by_method.items():
+        values = {"l1": float((frame - truth).abs().mean())}
+        pixels, true_pixels = (image.permute(1, 2, 0).double().numpy() * 255 for image in (frame, truth))
+        values["psnr"] = min(calculate_psnr(pixels, true_pixels, crop_border=0), MOST_PSNR)
+        if min(pixels.shape[:2]) >= SSIM_WINDOW:
+            values["ssim"] = calculate_ssim(pixels, true_pixels, crop_border=0)
+        there = moved.numpy()
+        if there.any():
+            values["psnr_moved"] = min(calculate_psnr(pixels[there], true_pixels[there], crop_border=0), MOST_PSNR)
+        if method in predicted.flows:
+            values["epe"] = float((predicted.flows[method] - sample["target"]).norm(dim=0).mean())
+        if method == "network":
+            values = {"loss": float((predicted.output - sample["target"]).abs().mean()), **values}
+        frame_name = sample["key"].rpartition("/")[2]
+        scores.append(FrameScore(method, sample["clip"], frame_name, values, sample["action"], sample["camera"]))
+    return scores
+
+
+def standing(means: dict[str, dict[str, float]]) -> str:
+    """Returns how the network stands beside what needs no training, from values by method and metric."""
+    text = ", ".join(f"{method} {means[method]['psnr']:.2f} dB" for method in COMPARED)
+    return text if beats_memory(means) else f"{text}: the network is not above the mean of its memory"
+
+
+def beats_memory(means: dict[str, dict[str, float]]) -> bool:
+    """Returns whether the network is better than the mean of its memory, for which it need not be trained."""
+    return means["network"]["psnr"] > means["mean of memory"]["psnr"]

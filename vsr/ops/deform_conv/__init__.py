@@ -1,0 +1,1 @@
+"""Modulated deformable convolution: schema and rules (op), kernels, and the layer with its own offsets (pack)."""

@@ -1,0 +1,165 @@
+"""The read of a spatial window in every frame: the operator ``vsr::local_window_read``, its rules, the public function.
+
+Specification, with candidates n = (frame i, shift δ) numbered as in ``shifts.py``; a candidate is *allowed* at x when
+x + δ is inside the frame and frame i is valid:
+
+    s_n(x) = ⟨q(x), k_i(x + δ)⟩          p(x) = softmax over the allowed n of s(x), 0 for the others
+    o(x)   = Σ_n p_n(x) v_i(x + δ)        (0 where nothing is allowed)
+
+The kernels come from ``csrc/local_window``, ``triton.py`` or ``reference.py``, as
+``backend.py`` decides. All but the last keep, for the backward pass, log Σ exp(s) instead of the weights.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vsr.ops import backend
+from vsr.ops.local_window import reference
+from vsr.ops.local_window.reference import without_invalid
+from vsr.ops.local_window.shifts import WindowContext, allowed_candidates, masked_softmax, window_scores
+from vsr.ops.tensors import FLOATS, accumulator, layout_of
+
+_library = torch.library.Library("vsr", "FRAGMENT")
+_tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
+# The read, and log_sum = log Σ exp(s) over the allowed candidates: (b, h, w), +∞ where there is none, so that
+# exp(s - log_sum) is the weight everywhere.
+_library.define(
+    "local_window_read(Tensor query, Tensor keys, Tensor? values, Tensor? valid, int window) -> (Tensor, Tensor)",
+    tags=_tags,
+)
+# Gradients of query, keys and values; those not `needed` are empty. delta is ⟨grad_read, read⟩ less log_sum's gradient.
+_library.define(
+    "local_window_read_backward(Tensor grad_read, Tensor query, Tensor keys, Tensor? values, Tensor? valid, "
+    "Tensor log_sum, Tensor delta, int window, bool[3] needed) -> (Tensor, Tensor, Tensor)",
+    tags=_tags,
+)
+
+
+class WindowRead(NamedTuple):
+    """What ``local_window_read`` returns."""
+
+    read: Tensor  # (b, e, h, w)
+    weights: Tensor | None  # (b, t·R², h, w), float32 for half-precision features; None unless asked for
+
+
+def local_window_read(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor | None,
+    window: int,
+    valid: Tensor | None = None,
+    return_weights: bool = False,
+) -> WindowRead:
+    """Reads, at every position, the R × R window around it in all frames.
+
+    Features of different types are promoted to the widest, under autocast, too: it changes nothing else. Half precision
+    is computed in float32.
+
+    Args:
+        query: (b, c, h, w), float32, float64, float16 or bfloat16; the scale of the scores is part of it.
+        keys: (b, t, c, h, w).
+        values: (b, t, e, h, w); None reads the keys themselves, and needs only one gradient of their size.
+        window: R, odd; 1 compares equal positions only.
+        valid: (b, t), false for frames to leave out, whatever they hold; None uses all.
+        return_weights: also return the weights; only then is anything of their size stored.
+
+    Returns:
+        The read and the weights; both are differentiable once. The read is in channels_last when the query is.
+
+    Raises:
+        ValueError: a rank, size, dtype or device does not fit, or ``VSR_OPS`` names kernels that cannot run here.
+    """
+    _check_arguments(query, keys, values, window, valid)
+    dtype = torch.promote_types(query.dtype, keys.dtype)
+    if values is not None:
+        dtype = torch.promote_types(dtype, values.dtype)
+        values = values.to(dtype)
+    query, keys = query.to(dtype), keys.to(dtype)
+    largest_index = max(x.shape[-3:].numel() for x in (keys, keys if values is None else values))
+    if not query.is_meta and backend.use_reference("local_window_read", query, largest_index):
+        read, weights = reference.local_window_read(query, keys, values, window, valid)
+        return WindowRead(read, weights if return_weights else None)
+    read, _ = torch.ops.vsr.local_window_read(query, keys, values, valid, window)
+    if not return_weights:
+        return WindowRead(read, None)
+    keys = without_invalid(keys, valid).to(accumulator(dtype))  # products are rounded to the type of their factors
+    scores = window_scores(query, keys, window)
+    return WindowRead(read, masked_softmax(scores, allowed_candidates(keys, window, valid)))
+
+
+def _check_arguments(query: Tensor, keys: Tensor, values: Tensor | None, window: int, valid: Tensor | None) -> None:
+    named = {"query": query, "keys": keys, "values": values, "valid": valid}
+    named = {name: x for name, x in named.items() if x is not None or name in ("query", "keys")}
+    for name, x in named.items():
+        if not isinstance(x, Tensor):
+            raise ValueError(f"{name} is a {type(x).__name__}; expected a tensor")
+        if x.device != query.device:
+            raise ValueError(f"{name} is on {x.device}; expected {query.device}, where query is")
+        if name != "valid" and x.dtype not in FLOATS:
+            raise ValueError(f"{name} has dtype {x.dtype}; expected float32, float64, float16 or bfloat16")
+    if query.dim() != 4:
+        raise ValueError(f"query has shape {tuple(query.shape)}; expected (b, c, h, w)")
+    b, c, h, w = query.shape
+    if keys.dim() != 5 or keys.shape[1] < 1 or keys[:, 0].shape != query.shape:
+        raise ValueError(f"keys has shape {tuple(keys.shape)}; expected ({b}, at least 1, {c}, {h}, {w}), as the query")
+    t = keys.shape[1]
+    if values is not None and (values.dim() != 5 or values[:, :, :1].shape != (b, t, 1, h, w)):
+        raise ValueError(f"values has shape {tuple(values.shape)}; expected ({b}, {t}, e, {h}, {w}), as the keys")
+    if not isinstance(window, int) or window < 1 or window % 2 == 0:
+        raise ValueError(f"window is {window!r}; expected an odd number, at least 1")
+    if valid is not None and (valid.dtype != torch.bool or valid.shape != (b, t)):
+        raise ValueError(f"valid is {valid.dtype} {tuple(valid.shape)}; expected torch.bool {(b, t)}")
+
+
+@torch.library.register_fake("vsr::local_window_read", lib=_library)
+def _fake(
+    query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, window: int
+) -> tuple[Tensor, Tensor]:
+    b, _, h, w = query.shape
+    size = (b, (keys if values is None else values).shape[2], h, w)
+    read = torch.empty(size, dtype=query.dtype, device=query.device, memory_format=layout_of(query))
+    return read, query.new_empty((b, h, w), dtype=accumulator(query.dtype))
+
+
+@torch.library.register_fake("vsr::local_window_read_backward", lib=_library)
+def _fake_backward(
+    grad_read: Tensor,
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor | None,
+    valid: Tensor | None,
+    log_sum: Tensor,
+    delta: Tensor,
+    window: int,
+    needed: list[bool],
+) -> tuple[Tensor, ...]:
+    return (
+        torch.empty_like(query) if needed[0] else query.new_empty(0),
+        torch.empty_like(keys) if needed[1] else query.new_empty(0),
+        torch.empty_like(values) if needed[2] and values is not None else query.new_empty(0),
+    )
+
+
+def _save_for_backward(ctx: WindowContext, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.window = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _backward(ctx: WindowContext, grad_read: Tensor, grad_log_sum: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():  # the kernels have no second derivative: it would be missing silently
+        raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
+    query, keys, values, valid, read, log_sum = ctx.saved_tensors
+    delta = (grad_read.to(log_sum.dtype) * read).sum(1) - grad_log_sum
+    needed = list(ctx.needs_input_grad[:3])
+    computed = torch.ops.vsr.local_window_read_backward(
+        grad_read, query, keys, values, valid, log_sum, delta, ctx.window, needed
+    )
+    return *(gradient if wanted else None for gradient, wanted in zip(computed, needed, strict=True)), None, None
+
+
+torch.library.register_autograd("vsr::local_window_read", _backward, setup_context=_save_for_backward, lib=_library)
+
+
+backend.use_triton("local_window_read", "vsr.ops.local_window.triton", _library)

@@ -1,0 +1,1 @@
+"""What the preparation scripts in scripts/ share."""

@@ -1,0 +1,97 @@
+"""What a network costs: parameters and multiply–accumulates. ``python -m vsr.costs -opt options/1e-4.yml``."""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from vsr import config
+from vsr.config.command_line import options_parser
+from vsr.config.schema import settings_of
+from vsr.config.trials import without_values
+from vsr.memory import PixSentence, PixSim, PixWise
+from vsr.registry import task_of
+
+FRAME_SIZE = 720, 1280  # of REDS's ground truth
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints what the network of an options file costs and returns the exit code."""
+    parser = options_parser("python -m vsr.costs", "Counts a network's costs.")
+    args = parser.parse_args(arguments)
+    options = config.load(args.opt, args.set, need="test", missing_data="note")
+    network = without_values(options.network_g, torch.device("meta"))
+    if task_of(network) == "next-frame":
+        memory = options.network_g.keywords.get("memory")  # a network of one's own may have none
+        past = [settings_of(entry.open).get("input_size") for entry in options.datasets.values()]
+        sizes = [memory.keywords.get("memory_size") if memory else None, *past]
+        t, (h, w) = min((size for size in sizes if size), default=1), network.frame_size
+        shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
+    else:
+        windows = [settings_of(entry.open).get("num_frame", 1) for entry in options.datasets.values()] or [1]
+        t, (h, w) = getattr(network, "num_frame", windows[0]), (size // options.scale for size in FRAME_SIZE)
+        shapes, of = [(1, t, 3, h, w)], f"a window of {t} frames of {h}×{w}"
+    macs = num_macs(options.network_g, *shapes)
+    sys.stdout.write(f"{num_parameters(network):,} parameters; {macs / 1e9:,.2f} GMACs for {of}\n")
+    return 0
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Returns the number of trainable and frozen values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def num_macs(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> int:
+    """Returns the multiply–accumulates of one forward pass: convolutions, products of matrices, memory reads.
+
+    Interpolation, normalisation and activations are not counted. Nothing is computed: shapes alone decide.
+
+    Args:
+        build: makes the network.
+        shapes: of the inputs: (b, t, 3, h, w); of a FramePredictor (b, 3, h, w) and (b, t, 3, h, w).
+    """
+    reads = 0
+
+    def add_read(window: int, addressing: nn.Module, arguments: tuple[Any, ...], maps: tuple[Tensor, Tensor]) -> None:
+        nonlocal reads
+        _, sentences, embedding = arguments
+        # A score and a share of the sum per candidate; sentences are summed or, if 3×3, their embeddings.
+        channels = sentences.shape[2] if embedding.kernel_size == (1, 1) else embedding.out_channels
+        reads += window**2 * (maps[1].numel() + sentences[:, :, 0].numel() * channels)
+
+    shapes_only = FakeTensorMode(allow_non_fake_inputs=True)  # a network with values is one
+    network = without_values(build, shapes_only).eval()
+    with shapes_only, torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, PixSim | PixWise) or (isinstance(module, PixSentence) and module.is_fc):
+                window = 1 if isinstance(module, PixSentence) else module.window
+                module.hops.addressing.register_forward_hook(partial(add_read, window))
+        counted = {
+            torch.ops.vsr.deform_conv2d: _deform_conv_flops,
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        }
+        with FlopCounterMode(display=False, custom_mapping=counted) as counter:
+            network(*(torch.empty(shape) for shape in shapes))
+    return counter.get_total_flops() // 2 + reads
+
+
+def _deform_conv_flops(
+    input_shape: torch.Size,
+    offset_shape: torch.Size,
+    weight_shape: torch.Size,
+    *arguments: object,
+    out_shape: torch.Size,
+    **keywords: object,
+) -> int:
+    return 2 * out_shape[0] * out_shape[2:].numel() * weight_shape.numel()
+
+
+def _attention_flops(
+    query_shape: torch.Size, key_shape: torch.Size, value_shape: torch.Size, *arguments: object, **keywords: object
+) -> int:
+    return sdpa_flop_count(query_shape, key_shape, value_shape)
