@@ -18,16 +18,17 @@ ROOT = Path(__file__).parents[1] / "vsr"
 MAY_IMPORT = {
     "registry": set(),
     "utils": set(),
+    "contracts": set(),
     "ops": {"registry", "utils"},
-    "memory": {"registry", "utils", "ops"},
-    "archs": {"registry", "utils", "ops", "memory"},
-    "data": {"registry", "utils"},
+    "memory": {"registry", "utils", "contracts", "ops"},
+    "archs": {"registry", "utils", "contracts", "ops", "memory"},
+    "data": {"registry", "utils", "contracts"},
     "losses": {"registry", "utils"},
     "metrics": {"registry", "utils"},
-    "config": {"registry", "utils", "data", "metrics"},
+    "config": {"registry", "utils", "contracts", "data", "metrics"},
     "prepare": {"utils", "data"},
-    "engine": {"registry", "utils", "config", "data", "losses"},
-    "evaluation": {"registry", "utils", "memory", "archs", "config", "data", "metrics", "engine"},
+    "engine": {"registry", "utils", "contracts", "config", "data", "losses"},
+    "evaluation": {"registry", "utils", "contracts", "memory", "archs", "config", "data", "metrics", "engine"},
 }
 COMPONENTS = [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind)]
 

@@ -1,0 +1,202 @@
+"""The contracts between the parts: what a network, a data set, a clip and a sample are, as data.
+
+A network has a :class:`Spec` as its attribute ``spec``, a data set a :class:`DataSpec`. Everything that has to know them
+(the loader, the checks of an options file, restoration, costs, tables) reads these records and nothing else, and
+:func:`mismatches` compares the two.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from torch.utils.data import ConcatDataset, Subset
+
+Task = Literal["super-resolution", "next-frame"]
+Reads = Literal["window", "clip"]
+Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
+TestType = Literal["nextframe", "subtract", "opticalflow"]
+
+
+class Spec(NamedTuple):
+    """What a network reads and returns; every registered network sets it as ``self.spec`` in its constructor.
+
+    Args:
+        reads: ``window``: (b, num_frames, 3, h, w), and returns the middle frame restored, (b, 3, scale·h, scale·w).
+            ``clip``: (b, t, 3, h, w) of any length, and returns every frame, (b, t, 3, scale·h, scale·w). A next-frame
+            network is called with (query, sentences) instead; see FramePredictor.
+        num_frames: length of the window, odd; None for a network of clips.
+        scale: output size / input size.
+        multiple: height and width of the input have to be multiples of it; restoration pads and crops.
+        min_size: smallest height and width of the input; restoration pads and crops.
+        center: of a window, the index of the frame that is restored; None is the middle, which is where all our data
+            sets have the ground truth.
+        task: what the network is for.
+        test_type: of a next-frame network, what it predicts.
+        frame_size: of a next-frame network, height and width of the training frames.
+        map_size: of a network with a memory, height and width of the feature maps that it was made for.
+        pixels_per_position: of such a network, pixels of ground truth for one position of these maps.
+        is_fixed_to_map: whether such a network can read maps of no other size.
+    """
+
+    reads: Reads = "window"
+    num_frames: int | None = None
+    scale: int = 1
+    multiple: int = 1
+    min_size: int = 1
+    center: int | None = None
+    task: Task = "super-resolution"
+    test_type: TestType | None = None
+    frame_size: tuple[int, int] | None = None
+    map_size: tuple[int, int] | None = None
+    pixels_per_position: int = 1
+    is_fixed_to_map: bool = False
+
+
+class DataSpec(NamedTuple):
+    """What a data set delivers; ours set it as ``self.spec`` in their constructors. None: it does not say.
+
+    Args:
+        phases: what it is for: ``train``, ``test``, or both.
+        task: what it is for.
+        num_frames: frames of a window, or of a training clip.
+        scale: GT size / LQ size.
+        gt_frames: of a training sample, the frames with ground truth: the ``center``, or ``all``.
+        crop_size: side of a training sample's GT, in pixels.
+        has_gt: whether there is ground truth.
+        test_type: of next-frame data, what the target is.
+        frame_size: of next-frame data, height and width.
+        files: lists that say what the set consists of; a change of their content is a change of the set.
+    """
+
+    phases: tuple[Literal["train", "test"], ...] = ("train", "test")
+    task: Task = "super-resolution"
+    num_frames: int | None = None
+    scale: int | None = None
+    gt_frames: Literal["center", "all"] | None = None
+    crop_size: int | None = None
+    has_gt: bool = True
+    test_type: TestType | None = None
+    frame_size: tuple[int, int] | None = None
+    files: tuple[str, ...] = ()
+
+
+class SampleKey(NamedTuple):
+    """One draw of a training sample; all its random choices follow from these three numbers.
+
+    Workers, processes and resumed runs therefore see the same sample for the same key, with nothing to seed.
+    """
+
+    draw: int  # position in the enlarged data set; the item is draw % len(dataset)
+    epoch: int = 0
+    seed: int = 0
+
+    def rng(self) -> np.random.Generator:
+        """Returns the generator of every random choice of this sample."""
+        return np.random.default_rng([self.seed, self.epoch, self.draw])
+
+
+Sample = dict[str, Any]
+
+
+@runtime_checkable
+class HasSpec(Protocol):
+    """A network (its ``spec`` is a Spec) or a data set (a DataSpec) that says what it is."""
+
+    spec: Any
+
+
+def data_spec(dataset: object) -> DataSpec:
+    """Returns what a data set says of itself; of a ConcatDataset or Subset, what its first part says."""
+    if isinstance(dataset, HasSpec):
+        return dataset.spec
+    if isinstance(dataset, ConcatDataset):
+        return data_spec(dataset.datasets[0])
+    return data_spec(dataset.dataset) if isinstance(dataset, Subset) else DataSpec()
+
+
+class MapStyle(Protocol):
+    """What is asked of every training set: any map-style data set of PyTorch's is one.
+
+    ``dataset[index]`` returns a sample, a dict of tensors, arrays and texts. For super-resolution these are ``lq``
+    (t, 3, h, w) and ``gt`` (k, 3, scale·h, scale·w), uint8 in [0, 255] or floats in [0, 1], RGB, with k = 1 (the middle
+    frame) or t (all), and ``key``, a text that names the sample. Its random choices have to come from the global
+    generators of Python, NumPy or PyTorch, which the loader seeds by the sample's key, or from :class:`Keyed`.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """A training set that takes its random choices from the sample's key, without global generators; ours do."""
+
+    def __len__(self) -> int: ...
+    def read(self, index: int, key: SampleKey) -> Sample:
+        """Returns the sample that ``dataset[index]`` would return, its random choices drawn from ``key.rng()``.
+
+        Its arrays may be views. ``augment``, (3,) bool, where it is there, says that ``lq`` and ``gt`` are still to be
+        mirrored horizontally, mirrored vertically, and transposed.
+        """
+        ...
+
+
+class Clip(NamedTuple):
+    """A clip of a test set: names at once, pixels when they are asked for.
+
+    Args:
+        name: "000".
+        frames: the names of its LQ frames, in order, "00000014".
+        lq: returns a frame by its index, (h, w, 3) uint8 RGB. May be called from several threads.
+        gt: returns a frame's ground truth, (scale·h, scale·w, 3) uint8 RGB, by the index of the LQ frame; None where
+            there is none.
+        targets: the indices of the frames that are restored and measured.
+        padding: which frames stand in for those before the first and after the last, for a network of windows.
+    """
+
+    name: str
+    frames: tuple[str, ...]
+    lq: Callable[[int], np.ndarray]
+    gt: Callable[[int], np.ndarray] | None
+    targets: range
+    padding: Padding
+
+
+class ClipSet(Protocol):
+    """What is asked of a test set for super-resolution: clips, in order."""
+
+    def __len__(self) -> int:
+        """Returns the number of clips."""
+        ...
+
+    def __getitem__(self, index: int) -> Clip: ...
+
+
+def mismatches(network: Spec, data: DataSpec, name: str) -> Iterator[tuple[str, str]]:
+    """Yields what keeps a network from reading a data set: the option that is wrong, below the data set's, and why.
+
+    Args:
+        network: says what it reads.
+        data: says what it delivers.
+        name: of the network, for the messages.
+    """
+    if data.task != network.task:
+        yield "", f"it is for {data.task}, but {name} is for {network.task}"
+        return
+    if network.center is not None and network.num_frames is not None and network.center != network.num_frames // 2:
+        text = f"{network.center}, but the ground truth is the middle frame, {network.num_frames // 2}: leave it out"
+        yield "network_g.center_frame_idx", text
+    if None not in (network.num_frames, data.num_frames) and data.num_frames != network.num_frames:
+        yield "num_frame", f"{data.num_frames}, but network_g.num_frame is {network.num_frames}"
+    if network.reads == "clip" and data.gt_frames == "center":
+        yield "gt_frames", f"center, but {name} restores every frame of a clip: set gt_frames: all"
+    if None not in (network.test_type, data.test_type) and data.test_type != network.test_type:
+        yield "test_type", f"{data.test_type}, but network_g.test_type is {network.test_type}"
+    if network.frame_size is not None and data.frame_size not in (None, network.frame_size):
+        yield "", f"height, width are {list(data.frame_size)}, but network_g.frame_size is {list(network.frame_size)}"
+    if data.crop_size is not None and data.crop_size // network.scale % network.multiple:
+        unit = network.scale * network.multiple
+        nearest = max(round(data.crop_size / unit), 1) * unit
+        yield "gt_size", f"{data.crop_size} is not a multiple of {unit} ({name}); nearest: {nearest}"
+    elif data.crop_size is not None and data.crop_size // network.scale < network.min_size:
+        yield "gt_size", f"{data.crop_size} is too small for {name}: at least {network.min_size * network.scale}"
