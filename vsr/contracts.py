@@ -1,7 +1,7 @@
 """The contracts between the parts: what a network, a data set, a clip and a sample are, as data.
 
-A network has a :class:`Spec` as its attribute ``spec``, a data set a :class:`DataSpec`. Everything that has to know them
-(the loader, the checks of an options file, restoration, costs, tables) reads these records and nothing else, and
+A network has a :class:`Spec` as its attribute ``spec``, a data set a :class:`DataSpec`. Everything that has to know
+them (the loader, the checks of an options file, restoration, costs, tables) reads these records and nothing else, and
 :func:`mismatches` compares the two.
 """
 
