@@ -3,7 +3,7 @@
 import signal
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if (
     sys.argv[:1] == ["-m"]
