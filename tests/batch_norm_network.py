@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from vsr.contracts import Spec
 from vsr.registry import register
 
 
@@ -30,6 +31,7 @@ class BatchNormNetwork(nn.Module):
 
     def __init__(self, num_feat: int = 8, dropout: float = 0.0) -> None:
         super().__init__()
+        self.spec = Spec(scale=4)
         self.head = Head(num_feat, dropout)
         self.last = nn.Conv2d(num_feat, 48, 3, padding=1)
 

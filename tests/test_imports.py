@@ -188,6 +188,7 @@ class Drifting(Dataset):
 OWN_PREDICTOR = """
 import torch
 from torch import Tensor, nn
+from vsr.contracts import Spec
 from vsr.registry import register
 
 
@@ -197,6 +198,7 @@ class Predictor(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.spec = Spec(task="next-frame", test_type="nextframe", frame_size=(16, 24))
         self.body = nn.Conv2d(6, 3, 3, padding=1)
 
     def forward(self, query: Tensor, sentences: Tensor, return_weights: bool = False) -> tuple[Tensor, None]:

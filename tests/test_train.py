@@ -221,12 +221,14 @@ def test_a_loss_that_is_not_finite_ends_training(tmp_path, clips):
 
 TWICE = """
 from torch import nn
+from vsr.contracts import Spec
 from vsr.registry import register
 
 @register("arch")
 class Twice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        self.spec = Spec(scale=4)
         self.up = nn.ConvTranspose2d(3, 3, 2, 2)
 
     def forward(self, lq):
@@ -234,11 +236,10 @@ class Twice(nn.Module):
 """
 
 
-def test_a_network_of_another_scale_is_told(tmp_path, clips):
-    """One that does not say its scale; EDVR is refused before."""
+def test_a_network_of_another_scale_than_it_says_is_refused(tmp_path, clips):
     (tmp_path / "twice.py").write_text(TWICE)
     file = write_options(tmp_path, small_options(clips, imports=["twice"], network_g={"type": "Twice"}))
     command = [sys.executable, "-m", "vsr.train", "-opt", str(file)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: the network restores (2, 3, 16, 16), the ground truth is (2, 3, 32, 32)")
+    assert "network_g: Twice returns (1, 3, 32, 32) for an input of (1, 3, 3, 16, 16), but its spec" in done.stderr

@@ -24,7 +24,7 @@ class Spec(NamedTuple):
         reads: ``window``: (b, num_frames, 3, h, w), and returns the middle frame restored, (b, 3, scale·h, scale·w).
             ``clip``: (b, t, 3, h, w) of any length, and returns every frame, (b, t, 3, scale·h, scale·w). A next-frame
             network is called with (query, sentences) instead; see FramePredictor.
-        num_frames: length of the window, odd; None for a network of clips.
+        num_frames: length of the window, odd; None for a network of clips, or one that reads windows of any length.
         scale: output size / input size.
         multiple: height and width of the input have to be multiples of it; restoration pads and crops.
         min_size: smallest height and width of the input; restoration pads and crops.
@@ -172,31 +172,46 @@ class ClipSet(Protocol):
     def __getitem__(self, index: int) -> Clip: ...
 
 
-def mismatches(network: Spec, data: DataSpec, name: str) -> Iterator[tuple[str, str]]:
-    """Yields what keeps a network from reading a data set: the option that is wrong, below the data set's, and why.
+def mismatches(network: Spec, data: DataSpec, name: str, path: str) -> Iterator[tuple[str, str]]:
+    """Yields the reasons why a network cannot read a data set: the key of the wrong option, and the reason.
 
     Args:
         network: says what it reads.
         data: says what it delivers.
         name: of the network, for the messages.
+        path: the data set's key, ``datasets.train``.
     """
     if data.task != network.task:
-        yield "", f"it is for {data.task}, but {name} is for {network.task}"
+        yield path, f"it is for {data.task}, but {name} is for {network.task}"
         return
-    if network.center is not None and network.num_frames is not None and network.center != network.num_frames // 2:
-        text = f"{network.center}, but the ground truth is the middle frame, {network.num_frames // 2}: leave it out"
-        yield "network_g.center_frame_idx", text
     if None not in (network.num_frames, data.num_frames) and data.num_frames != network.num_frames:
-        yield "num_frame", f"{data.num_frames}, but network_g.num_frame is {network.num_frames}"
+        yield f"{path}.num_frame", f"{data.num_frames}, but network_g.num_frame is {network.num_frames}"
     if network.reads == "clip" and data.gt_frames == "center":
-        yield "gt_frames", f"center, but {name} restores every frame of a clip: set gt_frames: all"
+        yield f"{path}.gt_frames", f"center, but {name} restores every frame of a clip: set gt_frames: all"
+    if network.reads == "window" and data.gt_frames == "all":
+        yield f"{path}.gt_frames", f"all, but {name} restores the center of a window: set gt_frames: center"
     if None not in (network.test_type, data.test_type) and data.test_type != network.test_type:
-        yield "test_type", f"{data.test_type}, but network_g.test_type is {network.test_type}"
+        yield f"{path}.test_type", f"{data.test_type}, but network_g.test_type is {network.test_type}"
     if network.frame_size is not None and data.frame_size not in (None, network.frame_size):
-        yield "", f"height, width are {list(data.frame_size)}, but network_g.frame_size is {list(network.frame_size)}"
-    if data.crop_size is not None and data.crop_size // network.scale % network.multiple:
+        text = f"height, width are {list(data.frame_size)}, but network_g.frame_size is {list(network.frame_size)}"
+        yield path, text
+    if data.crop_size is None:
+        return
+    if data.crop_size // network.scale % network.multiple:
         unit = network.scale * network.multiple
         nearest = max(round(data.crop_size / unit), 1) * unit
-        yield "gt_size", f"{data.crop_size} is not a multiple of {unit} ({name}); nearest: {nearest}"
-    elif data.crop_size is not None and data.crop_size // network.scale < network.min_size:
-        yield "gt_size", f"{data.crop_size} is too small for {name}: at least {network.min_size * network.scale}"
+        yield f"{path}.gt_size", f"{data.crop_size} is not a multiple of {unit} ({name}); nearest: {nearest}"
+    elif data.crop_size // network.scale < network.min_size:
+        smallest = network.min_size * network.scale
+        yield f"{path}.gt_size", f"{data.crop_size} is too small for {name}: at least {smallest}"
+    if network.is_fixed_to_map and (text := other_maps(network, data)):
+        yield "network_g.map_size", text
+
+
+def other_maps(network: Spec, data: DataSpec) -> str | None:
+    """Returns how the maps of training crops differ from those that a memory was made for; None if they do not."""
+    if network.map_size is None or data.crop_size is None:
+        return None
+    given, size = list(network.map_size), data.crop_size // network.pixels_per_position
+    text = f"{given}, but the maps of datasets.train.gt_size {data.crop_size} are {size} × {size}: leave it out"
+    return None if given == [size, size] else text

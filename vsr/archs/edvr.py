@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.archs.layers import ResidualBlock, conv3x3, conv_with_reference, lrelu, residual_blocks, upsample_x2
+from vsr.contracts import Spec
 from vsr.ops import ModulatedDeformConvPack
 from vsr.registry import register
 
@@ -82,7 +83,14 @@ class EDVR(nn.Module):
         self.with_predeblur = with_predeblur
         self.with_tsa = with_tsa
         self.scale = 1 if hr_in else 4
-        self.size_multiple = 16 if hr_in else 4  # of the input's height and width: the pyramid has three levels
+        self.size_multiple = 16 if hr_in else 4
+        self.spec = Spec(
+            reads="window",
+            num_frames=num_frame,
+            scale=1 if hr_in else 4,
+            multiple=16 if hr_in else 4,  # the pyramid has three levels
+            center=center_frame_idx,
+        )
 
         if with_predeblur:
             self.predeblur = Predeblur(num_in_ch, num_feat, hr_in)
@@ -111,7 +119,7 @@ class EDVR(nn.Module):
         """Returns the restored centre frame.
 
         Args:
-            lq: (b, num_frame, num_in_ch, h, w), RGB in [0, 1]; h and w are multiples of ``size_multiple``.
+            lq: (b, num_frame, num_in_ch, h, w), RGB in [0, 1]; h and w are multiples of ``spec.multiple``.
 
         Returns:
             (b, num_out_ch, 4h, 4w), or (b, num_out_ch, h, w) with ``hr_in``; not clamped.
@@ -130,8 +138,8 @@ class EDVR(nn.Module):
         t, (h, w) = lq.shape[1], lq.shape[-2:]
         if t != self.num_frame:
             raise ValueError(f"EDVR was built for num_frame {self.num_frame}, got a window of {t} frames")
-        if h % self.size_multiple or w % self.size_multiple:
-            raise ValueError(f"height and width must be multiples of {self.size_multiple}, got {h}×{w}: pad, then crop")
+        if h % self.spec.multiple or w % self.spec.multiple:
+            raise ValueError(f"height and width must be multiples of {self.spec.multiple}, got {h}×{w}: pad, then crop")
 
     def extract(self, lq: Tensor) -> list[Tensor]:
         """Returns the features of every frame at full, half and quarter size, each (b, t, c, h, w)."""

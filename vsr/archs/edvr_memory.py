@@ -9,6 +9,7 @@ from torch import Tensor
 from vsr.archs.edvr import EDVR
 from vsr.archs.layers import lrelu
 from vsr.memory import Memory
+from vsr.memory.addressing import Flatten
 from vsr.memory.fusion import Fuse, MemoryFusion
 from vsr.registry import Component, register
 
@@ -95,8 +96,14 @@ class EDVRMemory(EDVR):
         if not with_pcd:
             for name in PYRAMID:
                 delattr(self, name)
-            if not keeps_tsa and not with_predeblur:
-                self.size_multiple = 1  # no level of half size is left
+        has_pyramid = with_pcd or keeps_tsa or with_predeblur  # otherwise no level of half size is left
+        self.spec = self.spec._replace(
+            multiple=self.spec.multiple if has_pyramid else 1,
+            map_size=map_size,
+            pixels_per_position=4,
+            is_fixed_to_map=any(isinstance(part, Flatten) for part in memory_fusion.modules()),
+        )
+        self.size_multiple = self.spec.multiple
 
     @property
     def memory_fusion(self) -> MemoryFusion:

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vsr.contracts import Spec, TestType
 from vsr.memory.hops import Memory, num_kept
 from vsr.registry import Component, register
-
-TestType = Literal["nextframe", "subtract", "opticalflow"]
 
 
 class Encoder(Protocol):
@@ -57,9 +56,6 @@ class FramePredictor(nn.Module):
             opticalflow, where its pixels come from in the current one (x and y, in pixels).
         frame_size: height and width of the training frames.
 
-    Attributes:
-        size_multiple: heights and widths have to be multiples of it.
-
     Raises:
         ValueError: options that do not fit each other.
 
@@ -91,6 +87,7 @@ class FramePredictor(nn.Module):
         self.test_type = test_type
         self.frame_size = frame_size
         self.size_multiple = strides[-1]
+        self.spec = Spec(multiple=strides[-1], task="next-frame", test_type=test_type, frame_size=frame_size)
         levels = list(zip(channels, strides, strict=True))
         memories = [partial(memory, embed_channels=None)] * (len(levels) - 1) + [memory]
         self.memory = nn.ModuleList(
@@ -114,8 +111,8 @@ class FramePredictor(nn.Module):
             ValueError: sizes that the network cannot take.
         """
         b, t, _, h, w = sentences.shape
-        if h % self.size_multiple or w % self.size_multiple:
-            raise ValueError(f"frames are {h}×{w}; the encoder needs multiples of {self.size_multiple}")
+        if h % self.spec.multiple or w % self.spec.multiple:
+            raise ValueError(f"frames are {h}×{w}; the encoder needs multiples of {self.spec.multiple}")
         asked = self.encoder(query)
         told = (self.sentence_encoder or self.encoder)(sentences.flatten(0, 1))
         features, weights = [], []

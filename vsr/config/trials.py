@@ -2,19 +2,17 @@
 
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from vsr.archs.build import checked_network
 from vsr.config.schema import Report, settings_of
 from vsr.data.stream.loader import augment_problem
 from vsr.data.stream.sampler import TrainSampler
 from vsr.registry import Kind, task_of
-
-REFUSALS = (RuntimeError, TypeError, OverflowError)  # PyTorch's, of values that are not there and sizes it cannot count
 
 
 def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
@@ -63,30 +61,6 @@ def _check_size(dataset: Any, path: str) -> None:
         raise ValueError("the data set is empty: nothing to measure; check its list and folders")
 
 
-def without_values(build: Callable[[], Any], mode: AbstractContextManager[object]) -> Any:
-    """Returns a network as ``mode`` makes it, which takes no memory; a usual one, where its constructor reads values.
-
-    Args:
-        build: makes the network.
-        mode: ``torch.device("meta")`` or ``FakeTensorMode()``.
-    """
-    try:
-        with mode:
-            return build()
-    except REFUSALS as error:
-        if isinstance(error, OverflowError) or "overflow" in str(error):  # values would change nothing
-            raise
-    return build()
-
-
-def _built(build: Callable[[], Any]) -> Any:
-    try:
-        return without_values(build, torch.device("meta"))
-    except REFUSALS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"it cannot be built with these sizes: {reason}") from None
-
-
 def _two_images(build: Any) -> Any:
     size = 32 + 2 * max(0, min(build.keywords.get("crop_border", 0), 2000))
     return build(np.zeros((size, size, 3), np.uint8), np.zeros((size, size, 3), np.uint8))
@@ -100,7 +74,7 @@ def _two_batches(build: Any) -> Any:
 
 # how a component of each kind is tried out: cheaply, and with what the program would supply
 TRIALS: dict[Kind, Callable[[Callable[..., Any]], Any]] = {
-    "arch": _built,
+    "arch": checked_network,
     "dataset": lambda build: build(),
     "loss": _two_batches,
     "optimizer": lambda build: build([torch.zeros(1, requires_grad=True)]),

@@ -11,9 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vsr import config
+from vsr.archs.build import without_values
 from vsr.config.command_line import options_parser
 from vsr.config.schema import settings_of
-from vsr.config.trials import without_values
 from vsr.memory import PixSentence, PixSim, PixWise
 from vsr.registry import task_of
 

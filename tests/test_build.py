@@ -1,0 +1,91 @@
+"""Building a network once to check it: sizes that PyTorch cannot hold, a missing spec, an output of another shape."""
+
+import pytest
+import torch
+from torch import nn
+
+from vsr.archs import EDVR
+from vsr.archs.build import checked_network
+from vsr.contracts import Spec
+
+
+class ReadsValues(nn.Module):
+    """Rates of stochastic depth, as many networks compute them."""
+
+    def __init__(self, read, num_feat=3):
+        super().__init__()
+        self.spec = Spec()
+        self.rates = read(torch.linspace(0, 0.1, 4))
+        self.conv = nn.Conv2d(3, num_feat, 3)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda x: [rate.item() for rate in x], lambda x: x.tolist(), lambda x: list(x.numpy()), lambda x: x.data]
+)
+def test_a_constructor_may_read_tensor_values(read):
+    assert len(checked_network(lambda: ReadsValues(read)).rates) == 4
+
+
+@pytest.mark.parametrize("read", [lambda x: x.tolist(), lambda x: x])
+def test_a_size_out_of_range_is_refused(read):
+    with pytest.raises(ValueError, match="it cannot be built with these sizes"):
+        checked_network(lambda: ReadsValues(read, num_feat=2**60))
+
+
+class Enlarges(nn.Module):
+    """Enlarges the middle frame, or every frame, by a factor; says what it is given."""
+
+    def __init__(self, spec, factor=4, every_frame=False, smallest=1):
+        super().__init__()
+        self.spec, self.factor, self.every_frame, self.smallest = spec, factor, every_frame, smallest
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, lq):
+        if lq.shape[-1] < self.smallest:
+            raise ValueError(f"frames of {lq.shape[-1]} pixels are too small")
+        frames = self.conv(lq.flatten(0, 1)).repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
+        frames = frames.unflatten(0, lq.shape[:2])
+        return frames if self.every_frame else frames[:, lq.shape[1] // 2]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: Enlarges(Spec(num_frames=5, scale=4)),
+        lambda: Enlarges(Spec(reads="clip", scale=4), every_frame=True),
+        lambda: Enlarges(Spec(scale=2, min_size=64), factor=2, smallest=64),
+        lambda: EDVR(num_feat=8, hr_in=True, with_predeblur=True),
+    ],
+)
+def test_an_output_as_the_spec_says_is_accepted(network):
+    assert checked_network(network).training
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda: nn.Conv2d(3, 3, 3), r"network Conv2d has no spec: set self.spec = Spec\(reads=…, num_frames=…, scale="),
+        (lambda: Enlarges({"scale": 4}), "network Enlarges has no spec"),
+        (
+            lambda: Enlarges(Spec(num_frames=5, scale=4), factor=2),
+            r"Enlarges returns \(1, 3, 32, 32\) for an input of \(1, 5, 3, 16, 16\), but its spec says \(1, 3, 64,",
+        ),
+        (lambda: Enlarges(Spec(num_frames=5, scale=4), every_frame=True), r"returns \(1, 5, 3, 64, 64\) for an input"),
+        (lambda: Enlarges(Spec(reads="clip", scale=4)), r"returns \(1, 3, 64, 64\).* spec says \(1, 3, 3, 64, 64\)"),
+        (
+            lambda: Enlarges(Spec(scale=4), smallest=64),
+            r"Enlarges refuses an input of \(1, 3, 3, 16, 16\), which its spec allows: frames of 16 pixels are too",
+        ),
+    ],
+)  # fmt: skip
+def test_a_network_that_is_not_what_it_says_is_refused(network, message):
+    with pytest.raises(ValueError, match=message):
+        checked_network(network)
+
+
+def test_a_network_that_cannot_run_without_values_is_not_checked():
+    class NeedsValues(Enlarges):
+        def forward(self, lq):
+            return lq[:, 0] if lq.sum().item() else lq
+
+    assert checked_network(lambda: NeedsValues(Spec(scale=4))).spec.scale == 4
