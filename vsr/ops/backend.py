@@ -206,16 +206,16 @@ def use_triton(operator: Operator, module: str, library: torch.library.Library) 
         library.impl(f"{operator}_backward", kernel("backward"), "CUDA")
 
 
-def use_reference(operator: Operator, x: Tensor, largest_index: int) -> bool:
-    """Returns whether plain PyTorch has to do it: it was chosen, or Triton was, which cannot do everything.
+def use_reference(operator: Operator, x: Tensor, sizes: list[int]) -> bool:
+    """Returns whether plain PyTorch has to run the operator: if it was chosen, or if Triton cannot take the tensors.
 
     Args:
-        operator: what runs.
-        x: an argument, for its dtype and device.
-        largest_index: of a number in an image.
+        operator: the operator that is called.
+        x: one of its arguments, for its dtype and device.
+        sizes: how many numbers an image of each argument spans. They may be symbolic; only Triton compares them.
     """
     chosen = require(operator, x.device.type)
-    problem = triton_problem(x.dtype, largest_index) if chosen == "triton" else None
+    problem = triton_problem(x.dtype, sizes) if chosen == "triton" else None
     if not torch.compiler.is_compiling():
         announce(x.device.type)
         if problem is not None:
@@ -223,11 +223,12 @@ def use_reference(operator: Operator, x: Tensor, largest_index: int) -> bool:
     return chosen == "reference" or problem is not None
 
 
-def triton_problem(dtype: torch.dtype, largest_index: int) -> str | None:
-    """Returns why the Triton kernels cannot take such tensors, None if they can: they index an image in 32 bits."""
+def triton_problem(dtype: torch.dtype, sizes: list[int]) -> str | None:
+    """Returns why the Triton kernels, which index an image in 32 bits, cannot take such tensors; None if they can."""
     if dtype == torch.float64:
         return "float64"
-    return f"{largest_index} numbers in an image" if largest_index >= 2**31 else None
+    too_large = [size for size in sizes if size >= 2**31]
+    return f"{too_large[0]} numbers in an image" if too_large else None
 
 
 @cache

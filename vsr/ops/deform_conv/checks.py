@@ -1,5 +1,6 @@
 """Checks the arguments of a deformable convolution; messages name the argument, what was got and expected."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -37,9 +38,10 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
 
 
 def numbers_per_image(x: Tensor) -> int:
-    """Returns how many numbers an image of a batch spans, those between its own included."""
+    """Returns how many numbers an image of a batch spans in memory, gaps included."""
     spanned = sum((size - 1) * stride for size, stride in zip(x.shape[1:], x.stride()[1:], strict=True)) + 1
-    return max(spanned, x.shape[1:].numel())  # copies that kernels make are dense
+    # The kernels' own copies are dense. max() and Size.numel() would turn symbolic sizes into constants.
+    return torch.sym_max(spanned, math.prod(x.shape[1:]))
 
 
 def check_arguments(

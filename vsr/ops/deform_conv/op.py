@@ -76,8 +76,8 @@ def deform_conv2d(
     if is_autocast:
         input, weight, bias = _autocast(input, weight, bias, device_type)
     check_arguments(input, offset, weight, bias, mask, stride, padding, dilation)
-    largest_index = max(numbers_per_image(x) for x in (input, offset, offset if mask is None else mask))
-    if not input.is_meta and backend.use_reference("deform_conv2d", input, largest_index):
+    sizes = [numbers_per_image(x) for x in (input, offset, offset if mask is None else mask)]
+    if not input.is_meta and backend.use_reference("deform_conv2d", input, sizes):
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
             return reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
     return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)

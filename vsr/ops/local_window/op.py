@@ -10,6 +10,7 @@ The kernels come from ``csrc/local_window``, ``triton.py`` or ``reference.py``, 
 ``backend.py`` decides. All but the last keep, for the backward pass, log Σ exp(s) instead of the weights.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -77,8 +78,8 @@ def local_window_read(
         dtype = torch.promote_types(dtype, values.dtype)
         values = values.to(dtype)
     query, keys = query.to(dtype), keys.to(dtype)
-    largest_index = max(x.shape[-3:].numel() for x in (keys, keys if values is None else values))
-    if not query.is_meta and backend.use_reference("local_window_read", query, largest_index):
+    sizes = [math.prod(x.shape[-3:]) for x in (keys, keys if values is None else values)]
+    if not query.is_meta and backend.use_reference("local_window_read", query, sizes):
         read, weights = reference.local_window_read(query, keys, values, window, valid)
         return WindowRead(read, weights if return_weights else None)
     read, _ = torch.ops.vsr.local_window_read(query, keys, values, valid, window)
