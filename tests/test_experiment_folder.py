@@ -1,7 +1,6 @@
 """An experiment's folder: one process at a time, states of other versions, disks that are full."""
 
 import errno
-import logging
 import os
 import signal
 import subprocess
@@ -19,7 +18,6 @@ from vsr.engine.saving.checkpoints import states
 from vsr.train import main
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
-from vsr.utils.locks import sole_use
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
@@ -39,24 +37,6 @@ def test_two_processes_cannot_train_one_experiment(tmp_path, clips):
     assert stop_at(first, "/500", signal.SIGKILL)[0] == -signal.SIGKILL
     code, text = stop_at(start(tmp_path, file, "--auto_resume"), "/500", signal.SIGTERM)  # the lock died with its owner
     assert code == 0 and "stopped by SIGTERM" in text
-
-
-def test_where_nothing_can_be_written_no_lock_is_needed(tmp_path, monkeypatch, caplog):
-    def refuse(*_args, **_kwargs):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(logging.getLogger("vsr"), "propagate", True)
-    with sole_use(tmp_path / "set"):
-        assert "set cannot be locked (Read-only file system): make sure no other process works there" in caplog.text
-
-
-def test_a_folder_in_one_that_cannot_be_written_is_locked_from_within(tmp_path, monkeypatch):
-    (tmp_path / "set").mkdir()
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with sole_use(tmp_path / "set"):
-        assert (tmp_path / "set" / ".set.lock").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_states_of_another_version_are_told(tmp_path, clips):

@@ -9,6 +9,7 @@ from videos import make_clip, number_of, write_frame
 from vsr.data.sources import frame_cache, frame_files
 from vsr.data.sources.frame_cache import ClipFrames, FrameCache
 from vsr.data.sources.frame_files import list_frames
+from vsr.utils import files as files_module
 
 CLIPS = ("S1_Box_1_(C1)", "nested/[x]*")
 SIZE = (6, 8)
@@ -111,8 +112,8 @@ def test_a_frame_that_cannot_be_read_is_named_and_leaves_no_file(root):
 
 
 def test_a_disk_too_small_is_told_before_anything_is_written(root, monkeypatch):
-    monkeypatch.setattr(frame_cache, "free_bytes", lambda _: 5000)
-    with pytest.raises(ValueError, match=r"frame_cache '.*cache' would take 0.0 GB more and 0.0 GB are free; name a"):
+    monkeypatch.setattr(files_module, "free_bytes", lambda _: 5000)
+    with pytest.raises(ValueError, match=r"cache' needs 5.8 kB, but 5.0 kB are free: name another folder, or"):
         open_cache(root).read(CLIPS[0], [0])  # 2 * 20 frames of 144 bytes
     assert not files(root)
 

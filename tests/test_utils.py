@@ -56,6 +56,21 @@ def test_small_sizes_are_told_in_small_units(num_bytes, text):
     assert size_text(num_bytes) == text
 
 
+def test_two_writers_of_one_process_id_do_not_share_a_temporary_file(tmp_path, monkeypatch):
+    """Containers on one shared folder all run as process 1."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    file = tmp_path / "state"
+
+    def write(stream):
+        stream.write(b"half of the first, ")
+        stream.flush()
+        write_text_atomically(file, "second")
+        stream.write(b"and the other half")
+
+    write_atomically(file, write)
+    assert file.read_text() == "half of the first, and the other half"
+
+
 def test_a_write_that_is_killed_leaves_the_old_file(tmp_path):
     file = tmp_path / "state"
     write_text_atomically(file, "old")

@@ -81,7 +81,7 @@ def write_pack(
     if target.exists():
         raise FileExistsError(f"'{target}' exists; remove it to pack again, or check it with --verify")
     partial = partial_path(target)
-    _claim(partial, plan)
+    _check_plan(partial, plan)
     with lmdb.open(str(partial), map_size=_FIRST_MAP, meminit=False) as environment:
         with environment.begin() as transaction:
             there = {bytes(key).decode() for key in transaction.cursor().iternext(values=False)}
@@ -120,8 +120,8 @@ def verify_pack(pack: FrameStore, source: FrameStore | None) -> Iterator[str | N
             yield str(error)
 
 
-def _claim(partial: Path, plan: PackPlan) -> None:
-    """Makes the folder a pack grows in, or checks that the one there grows by the same plan."""
+def _check_plan(partial: Path, plan: PackPlan) -> None:
+    """Creates the folder of a partial pack; raises ``ValueError`` if it holds one of another plan."""
     text = json.dumps(plan._asdict(), indent=0)
     file = partial / _PLAN
     if file.is_file() and file.read_text() != text:

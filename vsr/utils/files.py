@@ -1,6 +1,7 @@
-"""Atomic writes: whole or not there."""
+"""Atomic writes and free space."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -12,15 +13,15 @@ from vsr.utils.log import logger
 
 
 def write_atomically(file: Path, write: Callable[[BinaryIO], object], flush: bool = True) -> None:
-    """Writes a file so that a crash at any moment leaves the old one, or the new one, whole.
+    """Writes a file so that a crash at any moment leaves either the old file or the new one, complete.
 
     Args:
-        file: what appears under this name.
-        write: receives a temporary file beside it.
-        flush: it also survives a power cut, for which the disk is waited for.
+        file: the name of the complete file.
+        write: writes to a temporary file beside it. Its name is random: containers on one folder share process IDs.
+        flush: waits for the disk, so that the file also survives a power failure.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as stream:
             write(stream)
@@ -34,13 +35,13 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object], flush: boo
         return
     directory = os.open(file.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the rename, too, survives a power cut
+        os.fsync(directory)  # the rename also survives a power failure
     finally:
         os.close(directory)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what writes that were killed have left behind; nobody may be writing there."""
+    """Removes the temporary files of killed writes; no other process may be writing there."""
     for file in folder.rglob(".*.tmp"):
         file.unlink()
 
@@ -57,10 +58,18 @@ def size_text(num_bytes: float) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Returns the free space of the disk that holds ``folder``, or will."""
+    """Returns the free space on the disk of ``folder``, which need not exist."""
+    folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def check_space(folder: Path, needed: float, remedy: str) -> None:
+    """Raises ``ValueError`` if the disk of ``folder`` cannot hold ``needed`` more bytes."""
+    free = free_bytes(folder)
+    if needed > 0.98 * free:
+        raise ValueError(f"'{folder}' needs {size_text(needed)}, but {size_text(free)} are free: {remedy}")
 
 
 @contextmanager

@@ -1,17 +1,19 @@
 """One process at a time works in a folder."""
 
 import errno
-import fcntl
 import os
 import socket
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
-NO_LOCK = "%s cannot be locked (%s): make sure no other process works there"
+# Read-only folders, and file systems without locks.
+CANNOT_LOCK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -20,15 +22,19 @@ def sole_use(
     active: bool = True,
     doing: str = "in use",
     remedy: str = "wait for it, stop it, or choose another name (--set name=…)",
+    wait: bool = False,
 ) -> Generator[None]:
     """Keeps other processes, also on other machines, out of a folder while entered, or until this process dies.
 
+    The lock is flock's, by filelock, which closes it in forked workers: a worker that outlives its killed parent holds
+    nothing. NFS passes flock on to its server since Linux 2.6.12.
+
     Args:
-        folder: need not exist. The lock is the file ``.NAME.lock`` beside it, or in it where only that can be written;
-            it stays.
+        folder: need not exist. The lock file is ``.NAME.lock`` beside it, or in it where only that can be written.
         active: false, on all but the main process, locks nothing.
-        doing: what goes on in the folder, for the message.
-        remedy: what the second process's user can do.
+        doing: the work that is going on, for the message.
+        remedy: advice for the message.
+        wait: waits for the other process instead of raising.
 
     Raises:
         UserError: another process works there.
@@ -36,29 +42,22 @@ def sole_use(
     if not active:
         yield
         return
-    stream = None
+    file = _lock_file(folder.resolve())  # one folder under two paths has one lock
+    lock = FileLock(file)
     try:
-        stream = _lock_file(folder.resolve()).open("a+", encoding="utf-8")  # one folder under two paths has one lock
+        lock.acquire(timeout=-1 if wait else 0)
+        file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    except Timeout:
+        owner = file.read_text().strip() or "another process"
+        raise UserError(f"{folder} is {doing} by {owner}: {remedy}") from None
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in CANNOT_LOCK:
             raise
-        logger.warning(NO_LOCK, folder, error.strerror)
-    if stream is None:
+        logger.warning("%s cannot be locked (%s): make sure no other process works there", folder, error.strerror)
+    try:
         yield
-        return
-    with stream:
-        try:  # this kind of lock is not inherited: workers that outlive a killed process hold nothing
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            stream.seek(0)
-            owner = stream.read().strip() or "another process"
-            raise UserError(f"{folder} is {doing} by {owner}: {remedy}") from None
-        except OSError as error:
-            logger.warning(NO_LOCK, folder, error.strerror)
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-        stream.flush()
-        yield
+    finally:
+        lock.release()
 
 
 def sole_preparation(folder: Path, active: bool = True) -> AbstractContextManager[None]:
@@ -67,7 +66,7 @@ def sole_preparation(folder: Path, active: bool = True) -> AbstractContextManage
 
 
 def _lock_file(folder: Path) -> Path:
-    """Returns where the lock of a folder is, in another folder that is there."""
+    """Returns the lock file of a folder; creates the parent folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     is_beside = os.access(folder.parent, os.W_OK) or not folder.is_dir()
     return (folder.parent if is_beside else folder) / f".{folder.name}.lock"

@@ -1,11 +1,9 @@
 """Clips at the size at which they are used, each decoded once into one memory-mapped file."""
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -15,7 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from vsr.data.sources.frame_files import frame_path, read_frames
-from vsr.utils.files import free_bytes, remove_unfinished, write_atomically
+from vsr.utils.files import check_space, remove_unfinished, write_atomically
+from vsr.utils.locks import sole_use
+
+REMEDY = "name another folder, or set frame_cache: ~"
 
 
 class ClipFrames(NamedTuple):
@@ -32,19 +33,18 @@ class ClipFrames(NamedTuple):
 class FrameCache:
     """Reads frames from one file per clip and size: FOLDER/CLIP.64x64.DIGEST.npy, (n, h, w, 3) uint8 RGB.
 
-    The digest is of the names, sizes and times of the clip's files: when these change, so does the name. The first read
-    writes what is missing, under a lock: of all the processes that read, one does the work and the others wait. A
-    stopped run has lost at most one clip.
+    The digest covers the names, sizes and times of the clip's files, so a changed clip gets a new file. The first read
+    writes all missing files under a lock: one process works, the others wait. A stopped run loses at most one clip.
 
     Args:
-        folder: is made when needed.
+        folder: is created when needed.
         size: (h, w).
-        clips: all clips that may be asked for.
+        clips: all clips that may be read.
     """
 
     def __init__(self, folder: Path, size: tuple[int, int], clips: Mapping[str, ClipFrames]) -> None:
         self.folder, self.size, self.clips = folder, size, clips
-        self._digests: dict[str, str] = {}  # known to this process
+        self._digests: dict[str, str] = {}  # cached by this process
 
     def read(self, clip: str, positions: Sequence[int]) -> np.ndarray:
         """Returns (t, h, w, 3) uint8 RGB; positions count from the clip's first frame.
@@ -61,7 +61,7 @@ class FrameCache:
         return frames[positions]
 
     def _open(self, clip: str) -> np.ndarray | None:
-        """Returns a clip's frames, None where there is no whole file of them."""
+        """Returns a clip's frames, None if there is no complete file."""
         shape = (len(self.clips[clip].names), *self.size, 3)
         try:
             frames = _map(self._path(clip))
@@ -79,13 +79,17 @@ class FrameCache:
         return f"{clip}.{w}x{h}."
 
     def _write_missing(self) -> None:
-        tqdm.set_lock(RLock())  # a worker's is its parent's too, who would wait forever if it were killed holding it
-        with _locked(self.folder):
+        tqdm.set_lock(RLock())  # a worker inherits its parent's lock, and if killed would never release it
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"frame_cache '{self.folder}' cannot be written: {error.strerror}; {REMEDY}") from None
+        with sole_use(self.folder, wait=True):
             remove_unfinished(self.folder)
-            self._digests.clear()  # the files may have changed since
+            self._digests.clear()  # the files may have changed
             missing = [clip for clip in self.clips if self._open(clip) is None]
             total = sum(len(self.clips[clip].names) for clip in missing)
-            self._check_space(total)
+            check_space(self.folder, total * 3 * self.size[0] * self.size[1], REMEDY)
             with (
                 ThreadPoolExecutor(os.cpu_count() or 1) as pool,
                 tqdm(total=total, unit="frame", desc=f"Frame cache {self.folder}", disable=not missing) as bar,
@@ -93,14 +97,6 @@ class FrameCache:
                 for clip in missing:
                     frames = read_frames(self.clips[clip].files(), self.size, pool.map)
                     self._write(clip, frames, bar)
-
-    def _check_space(self, num_frames: int) -> None:
-        needed, free = num_frames * 3 * self.size[0] * self.size[1], free_bytes(self.folder)
-        if needed > 0.98 * free:
-            raise ValueError(
-                f"frame_cache '{self.folder}' would take {needed / 1e9:.1f} GB more and {free / 1e9:.1f} GB are free; "
-                "name a folder on another disk, or set it to ~"
-            )
 
     def _write(self, clip: str, frames: Iterator[np.ndarray], bar: tqdm) -> None:
         path, shape = self._path(clip), (len(self.clips[clip].names), *self.size, 3)
@@ -116,11 +112,11 @@ class FrameCache:
         stem = Path(self._stem(clip)).name
         for other in path.parent.iterdir():
             if other.name.startswith(stem) and other != path:
-                other.unlink()  # of frames that are no more
+                other.unlink()  # of frames that have changed
 
 
 def _digest(clip: ClipFrames) -> str:
-    """Returns what changes whenever a file of the clip does."""
+    """Returns a digest that changes with any file of the clip."""
     content = hashlib.sha256()
     for file in clip.files():
         status = file.stat()
@@ -131,18 +127,3 @@ def _digest(clip: ClipFrames) -> str:
 @lru_cache(maxsize=256)  # each holds a file handle, and a process may have 1024
 def _map(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r")
-
-
-@contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    """Lets one process at a time pass; the lock of a process that dies is gone with it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise ValueError(
-            f"frame_cache '{folder}' cannot be written: {error.strerror}; name another folder, or set it to ~"
-        ) from None
-    with lock as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
