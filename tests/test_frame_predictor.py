@@ -194,7 +194,7 @@ def test_weights_may_be_of_more_layers_but_not_of_another_network(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         ResNetEncoder(2, str(tmp_path / "none.pth"))
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(UserError, match=r"text\.pth is a text file, not a file of weights"):
+    with pytest.raises(UserError, match=r"text\.pth is a text file, not weights"):
         ResNetEncoder(2, str(tmp_path / "text.pth"))
 
 

@@ -131,7 +131,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, clips, train, da
         content[len(content) // 2] ^= 255
     newest.write_bytes(b"" if damage == "empty" else content[: len(content) // 2] if damage == "cut" else content)
     train(options, "--auto_resume")
-    assert "6.state is not a file of weights that torch can read, or is damaged" in log_of(tmp_path)
+    assert "6.state is damaged, or not a file of weights" in log_of(tmp_path)
     assert "resumed from experiments/small/training_states/4.state" in log_of(tmp_path)
     assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
 

@@ -134,7 +134,7 @@ def test_training_starts_from_pretrained_weights(tmp_path, clips):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no weights", "is a text file, not a file of weights"),
+        (b"no weights", "is a text file, not weights"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html>", "is a web page"),
         ({"params": torch.nn.Conv2d(1, 1, 1)}, r"holds Python objects \(torch.nn.modules.conv.Conv2d\)"),

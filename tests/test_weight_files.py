@@ -1,29 +1,75 @@
-"""Weight files: whose entries are taken, and tensors that no parameter can be copied from."""
+"""Weight files: safetensors and torch.save's, damaged ones, and whose entries are read."""
+
+import argparse
+import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vsr.utils.errors import UserError
 from vsr.utils.weight_files import read_weights
 
-PARTS = [torch.zeros(2), torch.zeros(3)]
+
+def test_safetensors_are_read_as_they_were_saved(tmp_path):
+    file, weight = tmp_path / "weights.safetensors", torch.randn(3, 2)
+    save_file({"module.conv.weight": weight}, file, metadata={"vsr.scale": "4"})
+    assert torch.equal(read_weights(file)["conv.weight"], weight)
+    assert torch.equal(read_weights(file, "params")["conv.weight"], weight)
 
 
-@pytest.mark.filterwarnings("ignore")  # some of these kinds are experimental or deprecated
+def damaged(whole, how):
+    return {"cut": whole[:-7], "header": b"\x20" + bytes(7) + b"x" * 400, "empty": b"", "longer": whole + b"x"}[how]
+
+
+@pytest.mark.parametrize("how", ["cut", "header", "empty", "longer"])
+def test_damaged_safetensors_are_one_message(tmp_path, how):
+    file = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.ones(20)}, file)
+    file.write_bytes(damaged(file.read_bytes(), how))
+    with pytest.raises(UserError, match=r"weights\.safetensors is damaged, or not a file of weights: "):
+        read_weights(file)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("content", "message"),
     [
-        (lambda: torch.zeros(3, 3).to_sparse(), r"weight is a sparse tensor; save its to_dense\(\)"),
-        (lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8), "weight is a quantized tensor; save"),
-        (lambda: torch.empty(3, 3, device="meta"), r"weight is a tensor without values .* save the network with"),
-        (lambda: torch.nested.nested_tensor(PARTS), "weight is a nested tensor; save tensors of one size"),
-        (lambda: torch.nested.nested_tensor(PARTS, layout=torch.jagged), "weight is a nested tensor"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "is a Git LFS pointer: fetch"),
+        (b"\n<!doctype html>", "is a web page: download"),
+        (b"see the other folder\n", "is a text file, not weights"),
     ],
 )
-def test_a_tensor_of_another_kind_is_told(tmp_path, make, message):
-    torch.save({"params": {"weight": make()}}, tmp_path / "weights.pth")
+def test_another_file_under_the_name_of_weights_is_recognised(tmp_path, suffix, content, message):
+    (tmp_path / f"weights.{suffix}").write_bytes(content)
     with pytest.raises(UserError, match=message):
+        read_weights(tmp_path / f"weights.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_that_are_not_there_are_named(tmp_path, suffix):
+    with pytest.raises(UserError, match=rf"weights\.{suffix} does not exist"):
+        read_weights(tmp_path / f"weights.{suffix}")
+
+
+@pytest.mark.parametrize(
+    "content", [b"G6\x15.\xde", b"q\x1f\xc5", b"hA*FM0\xff", b"\x80\x02cos\nsystem\n.", b"\x80\x04N."]
+)
+def test_any_bytes_are_refused_in_one_message(tmp_path, content):
+    """torch.load raises struct.error, IndexError, KeyError, ... on them."""
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"weights\.pth( is damaged, or not a file of weights|: expected a dictionary)"):
         read_weights(tmp_path / "weights.pth")
+
+
+def test_python_objects_are_not_loaded(tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save({"params": {"weight": torch.ones(2)}, "options": argparse.Namespace(scale=4)}, file)
+    with pytest.raises(UserError, match=r"holds Python objects \(argparse.Namespace\), .*state_dict\(\) alone"):
+        read_weights(file)
+    file.write_bytes(pickle.dumps({"options": argparse.Namespace(scale=4)}, protocol=2))
+    with pytest.raises(UserError, match="is damaged, or not a file of weights: "):
+        read_weights(file)
 
 
 def test_parameters_beside_an_entry_are_taken_whatever_the_key(tmp_path):

@@ -1,4 +1,4 @@
-"""Reads files of weights and of training states: plain tensors and values, with ``weights_only=True``."""
+"""Reads weights and training states: ``.safetensors``, or ``torch.save``'s files with ``weights_only=True``."""
 
 import pickle
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vsr.utils.errors import UserError
@@ -16,38 +17,42 @@ PARAMETER_KEYS = ("params", "params_ema")
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Returns a dictionary of tensors and plain values that ``torch.save`` wrote, on the CPU.
+    """Returns the content of a ``.safetensors`` file, or of one that ``torch.save`` wrote, on the CPU.
+
+    Only tensors and plain values are loaded: no file can run code.
 
     Raises:
-        UserError: the file does not exist, or is not such a file.
+        UserError: the file does not exist, is damaged, or holds something else.
     """
     try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
         if zipfile.is_zipfile(file) and (damaged := zipfile.ZipFile(file).testzip()):
-            raise ValueError(f"the checksum of {damaged} is wrong")  # torch.load does not look
+            raise ValueError(f"the checksum of {damaged} is wrong")  # torch.load does not compare it
         content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{file} does not exist") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} {_what_it_is(file, error)}") from None
+    except Exception as error:  # on damaged files torch raises IndexError, struct.error and nine other kinds
+        raise UserError(f"{file} {_reason(file, error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a dictionary of tensors, got {type(content).__name__}")
-    return content  # pyright: ignore[reportUnknownVariableType]  # its names are looked at below
+    return content  # pyright: ignore[reportUnknownVariableType]  # read_weights checks the names
 
 
 def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> dict[str, Tensor]:
     """Returns the parameters in a weight file by name.
 
     Args:
-        file: BasicSR's form (``params``, ``params_ema``), or the parameters themselves.
-        key: the entry to take; None takes what there is.
-        prefer: the entry taken if there are several and ``key`` does not say.
+        file: ``.safetensors``, BasicSR's ``.pth`` (entries ``params``, ``params_ema``), or the parameters alone.
+        key: the entry to return; None returns the one that is there.
+        prefer: the entry to return if there are several and ``key`` is None.
 
     Raises:
-        UserError: it is no such file, or lacks the entry.
+        UserError: the file cannot be read, holds no parameters, or lacks the entry.
     """
     content = read(file)
     if {"network", "iteration"} <= content.keys():
-        raise UserError(f"{file} is a training state, not weights, which lie beside it in models/net_g_….pth")
+        raise UserError(f"{file} is a training state; its weights are in models/net_g_….pth")
     entries = [str(entry) for entry, value in content.items() if isinstance(value, dict)]
     ours = [entry for entry in PARAMETER_KEYS if entry in entries]
     is_bare = any(isinstance(value, Tensor) for value in content.values())
@@ -56,44 +61,30 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
     if ours or key in entries:
         content = content[key or (prefer if prefer in ours else ours[0])]
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    for name, value in tensors.items():
+    for name in tensors:
         if not isinstance(name, str):
-            raise UserError(f"{file} holds a tensor under {name!r}; expected tensors by the names of parameters")
-        if (problem := _unreadable(value)) is not None:
-            raise UserError(f"{file}: {name} is {problem}")
+            raise UserError(f"{file} holds a tensor named {name!r}; expected the names of parameters")
     weights = {re.sub(r"^module\.", "", name): value for name, value in tensors.items()}
     if not weights:
         others = entries and key is None and not ours
         remedy = f"it has the entries {', '.join(entries)}: path.param_key_g names one" if others else "is it empty?"
-        raise UserError(f"{file} holds no parameters, which are tensors by name, maybe under 'params'; {remedy}")
+        raise UserError(f"{file} holds no parameters (tensors by name, alone or in an entry 'params'); {remedy}")
     return weights
 
 
-def _unreadable(tensor: Tensor) -> str | None:
-    """Returns why a tensor cannot be copied into a parameter, and what to do."""
-    if tensor.is_nested:
-        return "a nested tensor; save tensors of one size each"
-    if tensor.layout != torch.strided:
-        return "a sparse tensor; save its to_dense()"
-    if tensor.is_quantized:
-        return "a quantized tensor; save its dequantize()"
-    if tensor.is_meta:
-        return "a tensor without values (on the device 'meta'); save the network with its weights loaded"
-    return None
-
-
-def _what_it_is(file: Path, error: Exception) -> str:
-    """Returns what a file is that torch did not load for this reason."""
+def _reason(file: Path, error: Exception) -> str:
+    """Returns why a file could not be read."""
     beginning = b""
     with suppress(OSError), file.open("rb") as stream:
         beginning = stream.read(200).lstrip()
     if beginning.startswith(b"version https://git-lfs"):
-        return "is only Git LFS's pointer to a file: git lfs pull fetches the file itself"
+        return "is a Git LFS pointer: fetch the file with git lfs pull"
     if beginning.startswith(b"<"):
-        return "is a web page, not a file of weights: download the file itself"
+        return "is a web page: download the weights themselves"
     if re.fullmatch(rb"[\t\n\r -~]+", beginning):
-        return "is a text file, not a file of weights"
-    if found := re.search(r"Unsupported (?:global|class).*?([\w.]+) was not", str(error)):
-        return f"holds Python objects ({found[1]}), which are not loaded: save the network's state_dict() alone"
+        return "is a text file, not weights"
+    if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(file):
+        names = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+        return f"holds Python objects ({names}), which are not loaded: save the network's state_dict() alone"
     reason = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
-    return f"is not a file of weights that torch can read, or is damaged: {reason}"
+    return f"is damaged, or not a file of weights: {reason}"
