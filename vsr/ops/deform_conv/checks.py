@@ -37,11 +37,13 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def numbers_per_image(x: Tensor) -> int:
-    """Returns how many numbers an image of a batch spans in memory, gaps included."""
+def extents(x: Tensor) -> tuple[int, int]:
+    """Returns how many numbers an image of a batch spans in memory, gaps included, and in a dense copy.
+
+    Both, since the larger of two symbolic sizes would be a constant, as would ``Size.numel()``.
+    """
     spanned = sum((size - 1) * stride for size, stride in zip(x.shape[1:], x.stride()[1:], strict=True)) + 1
-    # The kernels' own copies are dense. max() and Size.numel() would turn symbolic sizes into constants.
-    return torch.sym_max(spanned, math.prod(x.shape[1:]))
+    return spanned, math.prod(x.shape[1:])
 
 
 def check_arguments(

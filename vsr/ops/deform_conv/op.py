@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vsr.ops import backend
 from vsr.ops.deform_conv import reference
-from vsr.ops.deform_conv.checks import Pair, check_arguments, check_tensors, numbers_per_image, output_size, pair
+from vsr.ops.deform_conv.checks import Pair, check_arguments, check_tensors, extents, output_size, pair
 from vsr.ops.tensors import layout_of
 
 _library = torch.library.Library("vsr", "DEF")
@@ -76,7 +76,7 @@ def deform_conv2d(
     if is_autocast:
         input, weight, bias = _autocast(input, weight, bias, device_type)
     check_arguments(input, offset, weight, bias, mask, stride, padding, dilation)
-    sizes = [numbers_per_image(x) for x in (input, offset, offset if mask is None else mask)]
+    sizes = [size for x in (input, offset, offset if mask is None else mask) for size in extents(x)]
     if not input.is_meta and backend.use_reference("deform_conv2d", input, sizes):
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
             return reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
