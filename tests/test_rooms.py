@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "metrics": {"registry", "utils"},
     "config": {"registry", "utils", "contracts", "data", "metrics"},
     "prepare": {"utils", "data"},
-    "engine": {"registry", "utils", "contracts", "config", "data", "losses"},
+    "engine": {"registry", "utils", "contracts", "ops", "config", "data", "losses"},
     "evaluation": {"registry", "utils", "contracts", "memory", "archs", "config", "data", "metrics", "engine"},
 }
 COMPONENTS = [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind)]

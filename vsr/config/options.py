@@ -52,11 +52,28 @@ class LoaderOptions:
 
 
 @dataclass(frozen=True)
+class WeightFile:
+    """A file of weights for a network or a part of it.
+
+    Args:
+        file: ``.pth`` or ``.safetensors``.
+        strict: see ``strict_load_g``, the default; of a part, the file may hold more than the part has.
+        key: see ``param_key_g``, the default.
+    """
+
+    file: str
+    strict: bool | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
 class PathOptions:
     """Weights and states to start from.
 
     Args:
-        pretrain_network_g: weights (``.pth``) to start training from, or to test.
+        pretrain_network_g: weights (``.pth`` or ``.safetensors``) to start training from, or to test. A mapping gives
+            parts of the network their own files by the prefix of the parameters' names, ``{"": EDVR_M.pth, spynet:
+            spynet.pth}``; a value may also be a mapping, see WeightFile. Resuming and testing read none of them.
         strict_load_g: the parameters of the file and of the network must match exactly; with ``false`` a training
             starts with those that fit. A test always needs all.
         param_key_g: the entry of the weight file, ``params``, ``params_ema`` or another; ``null`` is ``params`` for
@@ -66,10 +83,24 @@ class PathOptions:
             state of this experiment first.
     """
 
-    pretrain_network_g: str | None = None
+    pretrain_network_g: str | dict[str, str | WeightFile] | None = None
     strict_load_g: bool = True
     param_key_g: str | None = None
     resume_state: str | None = None
+
+    def pretrained(self) -> dict[str, WeightFile]:
+        """Returns the weights to start from by prefix; "" is the whole network."""
+        given = self.pretrain_network_g or {}
+        files = {"": given} if isinstance(given, str) else given
+        default = WeightFile("", self.strict_load_g, self.param_key_g)
+        return {
+            prefix: WeightFile(
+                file=part.file,
+                strict=default.strict if part.strict is None else part.strict,
+                key=default.key if part.key is None else part.key,
+            )
+            for prefix, part in ((p, WeightFile(f) if isinstance(f, str) else f) for p, f in files.items())
+        }
 
 
 @dataclass(frozen=True)

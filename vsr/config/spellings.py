@@ -3,6 +3,7 @@
 from typing import Any
 
 from vsr.config.schema import join
+from vsr.config.training_spellings import modernise_training
 from vsr.utils.errors import UserError
 
 # (section, old key, new key); "*" is any key at that place
@@ -17,6 +18,7 @@ RENAMED = [
     ("", "pretrain_network_g", "path.pretrain_network_g"),
     ("network_g", "ema_decay", "train.ema_decay"),
     ("val", "use_pbar", "pbar"),
+    ("train", "pixel_opt", "train.losses.pixel"),
 ]
 # keys of other frameworks that have no effect here, and why
 DROPPED = [
@@ -60,7 +62,7 @@ def modernise(tree: dict[str, Any]) -> list[str]:
             if mapping.get("type") == old:
                 mapping["type"] = new
                 notes.append(f"{path}.type {old} is read as {new}")
-    return notes
+    return notes + modernise_training(tree)
 
 
 def _move(source: dict[str, Any], old: str, target: dict[str, Any], new: str) -> None:

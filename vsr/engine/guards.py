@@ -3,57 +3,122 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from vsr.engine.buffers import remember
-from vsr.engine.record import Recorder
+from vsr.engine.options import TrainOptions
 from vsr.engine.saving import checkpoints
-from vsr.engine.saving.state import load_state
+from vsr.ops import ModulatedDeformConvPack
 from vsr.utils import random_state
+from vsr.utils.distributed import Place, over_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
-if TYPE_CHECKING:
-    from vsr.engine.trainer import Trainer
-
-LESS_MEMORY_TO_TRAIN = """These need less of it: train.checkpointing: true; a lower
-datasets.train.batch_size_per_gpu with train.accumulate raised as much; train.amp: bf16."""
-LESS_MEMORY_TO_VALIDATE = """Whole frames are restored, one at a time: validate on smaller ones, or take the data set
-away (datasets.val: ~) and measure the weights with python -m vsr.test where there is more."""
-GO_ON = """{file} is saved:
---auto_resume resumes it, together with --resume_mode new_schedule where train.amp has changed"""
+TO_TRAIN = "train.checkpointing: true; a smaller batch with larger train.accumulate; train.amp: bf16"
+TO_VALIDATE = "smaller frames, or no validation (datasets.val: ~) and python -m vsr.test on a larger machine"
 DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
 {file}. Go on from an earlier state under another name (--set path.resume_state=FILE --set name=NEW --resume_mode
-new_schedule) with a lower train.optim_g.lr or train.dcn_lr_mul, or clip with train.clip_grad_norm"""
+new_schedule) with a lower train.optim_g.lr, or clip with train.clip_grad_norm"""
 SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
-SIGNS_OF_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # cuBLAS's, cuDNN's
+
+
+class LayerOffset(NamedTuple):
+    """Mean and maximum absolute offset of a deformable convolution, in pixels."""
+
+    layer: str
+    mean: float
+    maximum: float
+
+
+class OffsetGuard:
+    """Watches the offsets of deformable convolutions: when they run away, alignment and then the training is lost.
+
+    The mean absolute offset is what EDVR's authors watched; above 50 to 100 pixels it "must be meaningless"
+    (https://github.com/xinntao/EDVR/issues/22).
+
+    Args:
+        network: with or without deformable convolutions.
+        train: ``offset_freq``, ``offset_limit`` and ``offset_guard``.
+        place: offsets are the largest of all ranks.
+
+    Attributes:
+        ok_until: the last iteration whose offsets were checked and found ok.
+    """
+
+    def __init__(self, network: nn.Module, train: TrainOptions, place: Place) -> None:
+        self.layers = {n: m for n, m in network.named_modules() if isinstance(m, ModulatedDeformConvPack)}
+        self.train = train
+        self.place = place
+        self.ok_until = 0
+
+    def is_due(self, iteration: int) -> bool:
+        """Returns whether an iteration's offsets are checked."""
+        freq = self.train.offset_freq
+        return self.train.offset_guard != "off" and freq > 0 and iteration % freq == 0
+
+    def watch(self, iteration: int) -> None:
+        """Makes the deformable convolutions record the offsets of an iteration that is checked."""
+        for layer in self.layers.values():
+            layer.track_offsets = self.is_due(iteration)
+
+    def offsets(self) -> list[LayerOffset]:
+        """Returns the recorded offsets of each layer; waits for the device once, and every rank has to call it."""
+        if not self.layers:
+            return []
+        magnitudes = torch.stack([layer.get_buffer("offset_magnitude") for layer in self.layers.values()])
+        values = over_ranks(magnitudes, self.place, "max").tolist()
+        return [LayerOffset(name, *value) for name, value in zip(self.layers, values, strict=True)]
+
+    def answer(self, iteration: int) -> Literal["ok", "skip", "rollback"]:
+        """Returns what to do with an iteration's step, and warns of a layer above the limit. NaN is above it."""
+        if not self.is_due(iteration):
+            return "ok"
+        worst = max(self.offsets(), key=lambda o: math.inf if math.isnan(o.mean) else o.mean, default=None)
+        if worst is None or worst.mean <= self.train.offset_limit:
+            self.ok_until = iteration
+            return "ok"
+        logger.warning(
+            "iteration %d: mean offset %.0f pixels in %s, above offset_limit %g: alignment is lost (offset_guard: %s)",
+            iteration,
+            worst.mean,
+            worst.layer,
+            self.train.offset_limit,
+            self.train.offset_guard,
+        )
+        return "ok" if self.train.offset_guard == "warn" else self.train.offset_guard  # type: ignore[return-value]  # not off
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns plain values to resume from."""
+        return {"ok_until": self.ok_until}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Loads what :meth:`state_dict` returned."""
+        self.ok_until = state["ok_until"]
 
 
 def undoing(buffers: list[Tensor], device: torch.device) -> Callable[[], None]:
-    """Returns a function that undoes what a step without an update changes: buffers, and random generators."""
-    random, put_back = random_state.get_state(device), remember(buffers)
+    """Returns a function that restores buffers and RNG state: all that a step without an update changes."""
+    restore_random, restore_buffers = random_state.remember(device), remember(buffers)
 
     def undo() -> None:
-        random_state.set_state(random, device)
-        put_back()
+        restore_random()
+        restore_buffers()
 
     return undo
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether an error says that the device's or the computer's memory is used up.
+def is_out_of_memory(error: Exception, device: torch.device) -> bool:
+    """Returns whether an error says that memory ran out.
 
-    Our kernels check their arguments, so that a call of PyTorch's from within them fails for nothing but memory; the
-    stable ABI passes on that it failed, and not why.
+    Extensions such as our kernels pass on an allocation's failure as a RuntimeError; PyTorch's allocator counts them.
     """
-    text = str(error)
-    from_our_kernels = "API call failed" in text and '"aten::' in text
-    told = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in SIGNS_OF_NO_MEMORY)
-    return told or from_our_kernels
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return device.type == "cuda" and torch.cuda.memory_stats(device).get("num_ooms", 0) > 0
 
 
 def out_of_memory(iteration: int, folder: Path, validating: bool = False) -> UserError:
@@ -62,46 +127,20 @@ def out_of_memory(iteration: int, folder: Path, validating: bool = False) -> Use
     Args:
         iteration: the present one.
         folder: the experiment's, with the states to resume from.
-        validating: rather than training.
+        validating: whether it ran out in validation.
     """
-    remedy = LESS_MEMORY_TO_VALIDATE if validating else LESS_MEMORY_TO_TRAIN
     states = checkpoints.states(folder)
-    saved = GO_ON.format(file=states[0]) if states else "Nothing is saved yet"
-    where = "validating after" if validating else "in"
-    return UserError(f"out of memory {where} iteration {iteration}. {remedy} {saved}")
+    saved = f"{states[0]} is saved: --auto_resume resumes from it" if states else "No state is saved yet"
+    if states and not validating:
+        saved += ", with --resume_mode new_schedule where train.amp has changed"
+    where = "while validating after" if validating else "in"
+    remedy = TO_VALIDATE if validating else TO_TRAIN
+    return UserError(f"Out of memory {where} iteration {iteration}. Try: {remedy}. {saved}.")
 
 
-def still_scaling(scaler: GradScaler, loss: float) -> bool:
-    """Returns whether a step may have gone wrong only because the loss was scaled too high, as in fp16's first steps.
+def still_scaling(scaler: GradScaler) -> bool:
+    """Returns whether gradients may be non-finite only because the loss scale is too high, as in fp16's first steps.
 
     The scaler halves the scale after each such step until gradients fit.
     """
-    return scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() > SMALLEST_SCALE
-
-
-def roll_back(trainer: "Trainer", record: Recorder) -> bool:
-    """Goes back, if asked to, to the newest state whose offsets were well: with other data, and half their rates.
-
-    Returns:
-        Whether it did: the stream of batches then has to start anew.
-    """
-    if trainer.train.offset_guard != "rollback":
-        return False
-    folder = trainer.run.folder
-    found = checkpoints.newest_state(folder, until=trainer.well_until)
-    if found is None:
-        logger.warning("there is no state to roll back to; going on")
-        return False
-    samples, rates = trainer.samples, trainer.base_rates
-    load_state(trainer, found.state)
-    trainer.samples = samples
-    trainer.well_until = trainer.iteration - 1  # runaway offsets at the next look again: go back further
-    deformable = [group["deformable"] for group in trainer.optimizer.param_groups]
-    trainer.base_rates = [rate / 2 if own else rate for rate, own in zip(rates, deformable, strict=True)]
-    record.rewind(trainer.iteration)
-    if trainer.run.place.is_main:
-        checkpoints.forget_after(folder, trainer.iteration)
-    logger.warning(
-        "rolled back to %s, %d iterations; deformable convolutions learn half as fast", found.file, trainer.iteration
-    )
-    return True
+    return scaler.is_enabled() and scaler.get_scale() > SMALLEST_SCALE

@@ -1,13 +1,13 @@
 """Training of a network that predicts the next frame."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vsr.config.schema import settings_of
 from vsr.data.stream.device import Batch
 from vsr.engine.options import TrainOptions
+from vsr.engine.players import Turn
 from vsr.engine.record import Recorder
 from vsr.engine.run import Run, Validation
 from vsr.engine.saving import checkpoints
@@ -19,45 +19,22 @@ from vsr.utils.signals import StopSignals
 
 
 @dataclass(frozen=True)
-class PartRates:
-    """Learning rates of the network's parts.
-
-    Args:
-        encoder: its rate; ~ is optim_g's.
-        decoder: its rate; ~ is optim_g's.
-        memory: its rate; ~ is optim_g's.
-    """
-
-    encoder: float | None = None
-    decoder: float | None = None
-    memory: float | None = None
-
-    def __post_init__(self) -> None:
-        for part, rate in vars(self).items():
-            if rate is not None and rate < 0:
-                raise ValueError(f"{part} has to be at least 0, got {rate}; ~ is optim_g's rate")
-
-
-@dataclass(frozen=True)
 class NextFrameOptions(TrainOptions):
-    """How a FramePredictor is trained: the keys of TrainOptions, except tsa_iter and dcn_lr_mul, and these.
+    """How a FramePredictor is trained: the keys of TrainOptions, and these.
 
-    It has no deformable convolutions whose offsets could be watched.
+    It has no deformable convolutions whose offsets could be watched. ``lr: {encoder, decoder, memory}``, the original
+    project's rates, are read as rules of ``parameters``.
 
     Args:
-        lr: learning rates of encoder, decoder and memory.
         wsupervised: factor of a loss that makes the memory read the frames most like the next one; 0 is off.
         num_pictures: validation samples whose pictures are kept with the best and the last results.
     """
 
-    lr: PartRates = field(default_factory=PartRates)
     wsupervised: float = 0.0
     num_pictures: int = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tsa_iter is not None or self.dcn_lr_mul != 1:
-            raise ValueError("tsa_iter and dcn_lr_mul are EDVR's: this network has no fusion module to train first")
         for name in ("wsupervised", "num_pictures"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} has to be at least 0, got {getattr(self, name)}")
@@ -80,31 +57,19 @@ class NextFrameTrainer(Trainer):
         self.newest: Validation | None = None
         super().__init__(network, run, train)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Returns the optimiser's groups: encoder, decoder, memory; what else a network of one's own has."""
-        default = settings_of(self.train.optim_g)["lr"]
-        rates = {"encoder": self.train.lr.encoder, "decoder": self.train.lr.decoder, "memory": self.train.lr.memory}
-        groups = {part: {"params": [], "lr": default if lr is None else lr} for part, lr in rates.items()}
-        for name, parameter in self.network.named_parameters():
-            part = name.split(".")[0]  # sentence_encoder has the encoder's
-            part = "encoder" if part.endswith("encoder") else part
-            groups.setdefault(part, {"params": [], "lr": default})["params"].append(parameter)
-        return [{**group, "deformable": False} for group in groups.values()]
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the loss of a batch and the network's output."""
-        output, weights = self.model(batch["query"], batch["sentences"], self.train.wsupervised > 0)
-        loss = self.criterion(output.float(), batch["target"])
-        # a mean over the effective batch, of which this may be a part whose pixel loss is a sum
-        parts = self.train.accumulate * self.run.place.world_size if self.loss_is_sum else 1
-        for level in weights or []:
+    def losses(self, batch: Batch) -> Iterator[Turn]:
+        """Yields the losses of a batch: ``train.losses`` and, of each level of the memory, ``wsupervised``."""
+        supervised = self.train.wsupervised
+        output, weights = self.players["g"].model(batch["query"], batch["sentences"], supervised > 0)
+        losses = {name: loss(output.float(), batch["target"]) for name, loss in self.criteria.items()}
+        for number, level in enumerate(weights or [], start=1):
             divergence = weight_divergence(level.float(), batch["sentences"], batch["next"])
-            loss = loss + self.train.wsupervised / len(weights) / parts * divergence
-        return loss, output
+            losses[f"wsupervised_{number}"] = supervised / len(weights) * divergence
+        yield Turn("g", losses, output)
 
     def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the frames that an output stands for and those they should be."""
-        return self.network.frame_of(output, batch["query"]), batch["next"]
+        return self.players["g"].network.frame_of(output, batch["query"]), batch["next"]
 
     def validate(self, record: Recorder, stop: StopSignals) -> Validation | None:
         """Measures the network, and keeps it if its loss is the lowest so far."""
@@ -112,8 +77,8 @@ class NextFrameTrainer(Trainer):
         if result is not None:
             self.newest = result
             loss = next(name for name in result.values if name in result.lower_is_better)
-            if result.values[loss] == self.best[loss]:
-                self.keep("best_loss", result, may_fail=self.iteration < self.train.total_iter)
+            if result.values[loss] == self.progress.best[loss]:
+                self.keep("best_loss", result, may_fail=self.progress.iteration < self.train.total_iter)
         return result
 
     def save(self, may_fail: bool = False) -> None:
@@ -129,5 +94,5 @@ class NextFrameTrainer(Trainer):
             if result is not None:
                 result.save_pictures(results / name)
             if self.run.place.is_main:
-                network = self.network if self.ema is None else self.ema
-                checkpoints.save(results / "weight" / f"{name}.pth", {"params": network.state_dict()})
+                content = {"params": self.players["g"].evaluated.state_dict()}
+                checkpoints.save(results / "weight" / f"{name}.pth", content)

@@ -1,14 +1,17 @@
-"""The keys of ``train:``; NextFrameOptions adds some."""
+"""The keys of ``train:``; FreezeOptions and NextFrameOptions add some."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from vsr.config.schema import settings_of
+from vsr.engine.optim.rules import ParameterRule
 from vsr.registry import Component
+
+Loss = Annotated[Callable[[Tensor, Tensor], Tensor], Component("loss")]
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,12 @@ class TrainOptions:
     Args:
         total_iter: iterations (optimiser steps) of the whole training.
         optim_g: the optimiser.
-        pixel_opt: the loss: a function of (sr, gt), or a class whose instances are, such as a module.
+        losses: by name; their sum is minimised. Each is a function of (sr, gt), or a class whose instances are, such as
+            a module. ``pixel_opt``, BasicSR's key, is read as the loss ``pixel``.
         scheduler: the learning rate over the iterations; constant without one.
         warmup_iter: iterations over which the learning rate rises from 0; -1 is none.
-        tsa_iter: until this iteration only the fusion module is trained (EDVR's second stage), then everything;
-            FreezeTrainer has its own rule.
-        dcn_lr_mul: factor of the deformable convolutions' learning rate.
+        parameters: rules for parameters by name, ``[{match: spynet, lr_mul: 0.25, from_iter: 5000}]``; see
+            ParameterRule. The last rule that matches and gives a field counts.
         ema_decay: decay of an exponential moving average (EMA) of the weights, which is validated, and saved beside
             them; 0 is off.
         accumulate: gradient accumulation: batches per optimiser step; the effective batch is that many times larger.
@@ -45,11 +48,10 @@ class TrainOptions:
 
     total_iter: int
     optim_g: Annotated[Callable[..., Optimizer], Component("optimizer")]
-    pixel_opt: Annotated[Callable[[Tensor, Tensor], Tensor], Component("loss")]
+    losses: dict[str, Loss]
     scheduler: Annotated[Callable[[int, float], float], Component("scheduler")] | None = None
     warmup_iter: int = -1
-    tsa_iter: int | None = None
-    dcn_lr_mul: float = 1.0
+    parameters: list[ParameterRule] = field(default_factory=list)
     ema_decay: float = 0.0
     accumulate: int = 1
     clip_grad_norm: float | None = None
@@ -72,8 +74,8 @@ class TrainOptions:
                 raise ValueError(f"{name} has to be at least {minimum}, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay has to be in [0, 1), got {self.ema_decay}")
-        if self.dcn_lr_mul < 0:
-            raise ValueError(f"dcn_lr_mul has to be at least 0, got {self.dcn_lr_mul}")
+        if not self.losses:
+            raise ValueError("losses is empty: name one, such as pixel: {type: CharbonnierLoss}")
         if self.clip_grad_norm is not None and self.clip_grad_norm <= 0:
             raise ValueError(f"clip_grad_norm has to be above 0, got {self.clip_grad_norm}; null is off")
         if self.offset_limit <= 0:

@@ -1,16 +1,10 @@
-"""Switches of speed and precision, applied to a network before it is trained."""
+"""PyTorch's switches of speed and precision."""
 
 import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from vsr.engine.buffers import persistent_buffers, remember
 from vsr.engine.options import TrainOptions
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
@@ -37,8 +31,8 @@ def autocast_type(amp: Literal["auto", "bf16", "fp16", "off"], device: torch.dev
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[amp]
 
 
-def apply_switches(network: nn.Module, train: TrainOptions, device: torch.device) -> None:
-    """Sets PyTorch's global switches and the network's, as the options say."""
+def set_switches(train: TrainOptions, device: torch.device) -> None:
+    """Sets PyTorch's global switches: TF32, cuDNN's benchmark mode, deterministic algorithms."""
     if train.tf32 is not None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = train.tf32
     torch.backends.cudnn.benchmark = device.type == "cuda" and not train.deterministic
@@ -46,35 +40,3 @@ def apply_switches(network: nn.Module, train: TrainOptions, device: torch.device
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch warns of every matrix product
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only finds mistakes
-    if train.checkpointing:
-        for block in blocks(network):
-            block.forward = partial(_recomputed, block, block.forward)
-
-
-def blocks(network: nn.Module) -> list[nn.Module]:
-    """Returns the parts between which features are kept: what a network is made of, and the links of its chains."""
-    parts = []
-    for child in network.children():
-        if isinstance(child, nn.Sequential | nn.ModuleList):
-            parts += blocks(child)
-        elif list(child.children()):
-            parts.append(child)
-    return parts
-
-
-def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*inputs, **options)
-    if not torch.compiler.is_compiling() and persistent_buffers(block):  # compiled code changes them once
-        options["context_fn"] = lambda: (nullcontext(), _buffers_kept(block))
-    return checkpoint(forward, *inputs, use_reentrant=False, **options)
-
-
-@contextmanager
-def _buffers_kept(block: nn.Module) -> Generator[None]:
-    """Keeps a recomputation from changing buffers, such as BatchNorm's means, a second time."""
-    put_back = remember(persistent_buffers(block))
-    try:
-        yield
-    finally:  # a recomputation that has all it needs ends with an exception
-        put_back()

@@ -1,11 +1,12 @@
-"""What a training run shows and keeps: a progress bar, ``metrics.csv`` and TensorBoard curves."""
+"""The record of a training run: a progress bar, ``metrics.csv`` and TensorBoard curves."""
 
 import csv
 import io
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,11 @@ from vsr.utils.files import failing_is_told, write_text_atomically
 from vsr.utils.log import logger
 
 TOLERATED_WAIT = 0.2  # share of the time; above, a warning says what to do
-LONGEST = 1e10  # seconds that are shown as time to go: three centuries
-ROW = re.compile(r"[0-9]{1,18},[^\0]{1,9999}$")  # of metrics.csv; what a crash or another program left is no row
+ROW = re.compile(r"[0-9]{1,18},[^\0]{1,9999}$")  # of metrics.csv; a crash may leave other bytes
 
 
 class Recorder:
-    """Records a run from iteration ``start`` on; what an interrupted run wrote beyond it is dropped.
+    """Records a run from iteration ``start`` on, and drops later rows and curves of an interrupted run.
 
     Args:
         folder: the experiment's.
@@ -39,16 +39,15 @@ class Recorder:
         self.is_starting = True  # until the first line: its wait for data is mostly that for the workers' start
         self.board = None
         self.visdom = None
+        self.folder = folder
+        self.table = folder / "metrics.csv"
         if not active:
             return
-        self.table = folder / "metrics.csv"
         _drop_rows_after(self.table, start)
         if options.wandb.project:
             _start_wandb(folder, options)
         if options.use_tb_logger:
-            from torch.utils.tensorboard import SummaryWriter  # 2 s, and not needed to test
-
-            self.board = SummaryWriter(str(folder / "tb_logger"), purge_step=start + 1)
+            self.board = self._new_board(start)
         if options.visdom:
             self.visdom = _connect_visdom(folder.name, options.visdom)
 
@@ -79,9 +78,16 @@ class Recorder:
                 self.visdom.image(image.transpose(2, 0, 1), win=title, opts={"title": title})
 
     def line(
-        self, iteration: int, total: int, values: dict[str, float], speed: float, wait: float, memory: float
+        self,
+        iteration: int,
+        total: int,
+        values: dict[str, float],
+        speed: float,
+        wait: float,
+        memory: float,
+        losses: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Logs how training goes.
+        """Logs the progress of the training.
 
         Args:
             iteration: the current one.
@@ -90,16 +96,19 @@ class Recorder:
             speed: iterations per second.
             wait: share of the time spent waiting for data.
             memory: the peak, in GiB.
+            losses: the named losses; shown where there are several.
         """
         self.bar.set_postfix_str(f"loss {values['loss_per_value']:.4g}, data wait {wait:.0%}", refresh=False)
-        togo = timedelta(seconds=round(min((total - iteration) / speed, LONGEST)))
+        togo = timedelta(seconds=round((total - iteration) / speed))
+        named = ", ".join(f"{name} {value:.4g}" for name, value in losses.items()) if len(losses) > 1 else ""
         logger.info(
-            "iter %d/%d  loss %.4g (%.4g per value)  PSNR %.2f dB  lr %.3g  "
+            "iter %d/%d  loss %.4g (%.4g per value%s)  PSNR %.2f dB  lr %.3g  "
             "%.2f it/s  data wait %.0f %%  %.1f GiB  ETA %s",
             iteration,
             total,
             values["loss"],
             values["loss_per_value"],
+            f"; {named}" if named else "",
             values["psnr"],
             values["lr"],
             speed,
@@ -116,9 +125,17 @@ class Recorder:
         self.is_starting = False
 
     def rewind(self, iteration: int, validation: bool = False) -> None:
-        """Drops what was recorded after an iteration and, with ``validation``, what its own validation gave."""
+        """Drops rows and curves after an iteration and, with ``validation``, those of its own validation."""
         if self.active:
             _drop_rows_after(self.table, iteration, validation)
+        if self.board:  # a new file of events makes TensorBoard forget the later ones of older files
+            self.board.close()
+            self.board = self._new_board(iteration)
+
+    def _new_board(self, iteration: int) -> Any:
+        from torch.utils.tensorboard import SummaryWriter  # 2 s, and not needed to test
+
+        return SummaryWriter(str(self.folder / "tb_logger"), purge_step=iteration + 1)
 
     def __enter__(self) -> "Recorder":
         return self

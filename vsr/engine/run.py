@@ -1,11 +1,12 @@
-"""What a trainer works with besides its network and its options."""
+"""What a trainer works with besides its network and its options, and how far it has got."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from vsr.config.options import LoggerOptions
 from vsr.data.stream.device import Batch
@@ -14,7 +15,7 @@ from vsr.utils.signals import StopSignals
 
 
 class Validation(NamedTuple):
-    """What measuring a network gave.
+    """The result of a validation.
 
     Args:
         values: by name.
@@ -29,6 +30,9 @@ class Validation(NamedTuple):
     save_pictures: Callable[[Path], None] = lambda folder: None
 
 
+Validate = Callable[[nn.Module, StopSignals], Validation | None]
+
+
 class Run(NamedTuple):
     """What a trainer works with besides the network and its options.
 
@@ -39,11 +43,12 @@ class Run(NamedTuple):
         val_freq: iterations between validations; None validates at the end only.
         batches: this process's batches, without end, given how many samples all processes have consumed so far.
         effective_batch: samples of an optimiser step, over all processes.
-        training_set: what tells the training set from another, kept in the state.
+        training_set: identifies the training set in the state.
         validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
         settings: the resolved options, kept in the state.
         loaded: names of the parameters that came from ``path.pretrain_network_g``, or a state's weights.
         results: where next-frame training keeps its best and last pictures and weights.
+        weight_files: file and hash of the weights to start from, by the prefix of their names.
     """
 
     place: Place
@@ -53,7 +58,35 @@ class Run(NamedTuple):
     batches: Callable[[int], Iterable[Batch]]
     effective_batch: int
     training_set: str
-    validate: Callable[[nn.Module, StopSignals], Validation | None] | None
+    validate: Validate | None
     settings: dict[str, Any]
     loaded: list[str]
     results: Path | None = None
+    weight_files: dict[str, str] = {}  # noqa: RUF012 (read only)
+
+
+@dataclass
+class Progress:
+    """How far a training has got: tensors and plain values, part of its state.
+
+    Args:
+        loaded: sorted names of the parameters that did not start at random.
+        weight_files: see Run.
+        iteration: optimiser steps done.
+        samples: consumed, over all processes.
+        last_validation: the iteration of the last validation.
+        best: the best value of each metric.
+        bad_steps: skipped steps in a row.
+        losses: sums since the last line of the log, float64, by name; "" is the sum of a step's losses.
+        loss_steps: steps in these sums.
+    """
+
+    loaded: list[str]
+    weight_files: dict[str, str]
+    iteration: int = 0
+    samples: int = 0
+    last_validation: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    bad_steps: int = 0
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    loss_steps: int = 0

@@ -1,99 +1,134 @@
-"""The training loop. Trainers override what differs: what is trained, the loss, what is kept of a validation."""
+"""The training loop. A trainer of one's own overrides ``losses``; with several networks, also ``make_players``."""
 
-import copy
 import math
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
-from torch.nn.parallel import DistributedDataParallel
 
 from vsr.config.schema import settings_of
 from vsr.data.stream.device import Batch, to_device
 from vsr.data.stream.prefetch import grouped
 from vsr.engine import guards
-from vsr.engine.buffers import persistent_buffers, share_buffers
-from vsr.engine.criterion import criterion
-from vsr.engine.ema import update_average
-from vsr.engine.offsets import offsets_are_well, read_offsets, track_offsets
-from vsr.engine.optim.optimizers import parameter_groups
+from vsr.engine.buffers import share_buffers
+from vsr.engine.optim.rules import ParameterRule, phase_of
 from vsr.engine.optim.schedules import learning_rate
 from vsr.engine.options import TrainOptions
-from vsr.engine.precision import apply_switches, autocast_type
+from vsr.engine.players import Player, Turn
+from vsr.engine.precision import autocast_type, set_switches
 from vsr.engine.record import Recorder
-from vsr.engine.run import Run, Validation
+from vsr.engine.run import Progress, Run, Validation
 from vsr.engine.saving import checkpoints
-from vsr.engine.saving.state import state_of
+from vsr.engine.saving.resume import same_validation
+from vsr.losses.build import build_losses
+from vsr.utils import random_state
 from vsr.utils.allocator import peak_memory
 from vsr.utils.clock import Clock
 from vsr.utils.distributed import any_rank, over_ranks
 from vsr.utils.errors import UserError
-from vsr.utils.files import failing_is_told
+from vsr.utils.files import failing_is_told, sync
 from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
+
+
+class Step(NamedTuple):
+    """What the loop needs to know of a step.
+
+    Args:
+        output: the network's output for the last batch.
+        batch: the last batch, on its device.
+        answer: the guard's: ok, skip or rollback.
+        stopped: whether some rank was asked to stop.
+    """
+
+    output: Tensor
+    batch: Batch
+    answer: str
+    stopped: bool
 
 
 class Trainer:
     """Trains a network; :meth:`fit` is the loop.
 
     Args:
-        network: what is trained, already holding the weights it starts from.
+        network: the network, holding the weights to start from.
         run: see Run.
         train: the ``train:`` section.
+
+    Attributes:
+        players: the networks in training, by name; ``g`` is the one that is validated and saved as ``net_g``.
+        progress: how far the training has got.
     """
 
     def __init__(self, network: nn.Module, run: Run, /, train: TrainOptions) -> None:
         self.run = run
         self.train = train
-        layout = torch.channels_last if train.channels_last else torch.preserve_format
-        self.network = network.to(run.place.device, memory_format=layout)  # type: ignore[call-overload]  # not in stubs
-        self.ema = copy.deepcopy(self.network).requires_grad_(False) if train.ema_decay else None
-        apply_switches(self.network, train, run.place.device)
+        self.progress = Progress(sorted(run.loaded), run.weight_files)
+        set_switches(train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
-        self.scaler = GradScaler(run.place.device.type, enabled=self.autocast_type is torch.float16)
-        self.optimizer = train.optim_g(self.parameter_groups())
-        self.criterion = criterion(train.pixel_opt, run.place.device)
-        self.loss_is_sum = settings_of(train.pixel_opt).get("reduction") == "sum"
-        self.model: Any = None  # what the loss calls: the network, compiled and distributed; enter_phase makes it
-        self.buffers = persistent_buffers(self.network)
-        # what follows is the state beside weights, averages and moments
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.iteration = 0  # optimiser steps done
-        self.samples = 0  # consumed, over all processes
-        self.last_validation = 0
-        self.best: dict[str, float] = {}
-        self.loaded = set(run.loaded)
-        self.bad_steps = 0  # in a row
-        self.well_until = 0  # the last iteration whose offsets were looked at and found well
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=run.place.device)  # since the last line of the log
-        self.loss_steps = 0  # steps in that sum
+        self.players = self.make_players(network)
+        self.guard = guards.OffsetGuard(self.players["g"].network, train, run.place)
+        self.criteria = build_losses(train.losses, run.place.device)
+        self.sums = {name for name, loss in train.losses.items() if settings_of(loss).get("reduction") == "sum"}
+        self.phase: int | None = None  # see phase_of; None before the first step
 
-    def is_trainable(self, name: str, iteration: int) -> bool:
-        """Returns whether the parameter ``name`` is trained in this iteration, counted from 1."""
-        return True
+    def make_players(self, network: nn.Module) -> dict[str, Player]:
+        """Returns the networks in training; ``g`` comes first."""
+        player = Player(
+            network,
+            self.train.optim_g,
+            self.train,
+            self.run.place,
+            self.train.parameters,
+            scales_loss=self.scales_loss,
+            ema_decay=self.train.ema_decay,
+        )
+        return {"g": player}
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Returns the optimiser's groups: ``params``, ``lr``, and whether they are ``deformable`` convolutions'."""
-        return parameter_groups(self.network, settings_of(self.train.optim_g)["lr"], self.train.dcn_lr_mul)
+    @property
+    def scales_loss(self) -> bool:
+        """Whether losses are scaled, as fp16 needs."""
+        return self.autocast_type is torch.float16
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the loss of a batch and what the network made of it."""
-        sr, gt = self.model(batch["lq"]).float(), batch["gt"]
+    def rules(self) -> list[ParameterRule]:
+        """Returns the rules for the parameters of ``g``."""
+        return self.train.parameters
+
+    def prepare(self, batch: Batch, keys: Any) -> Batch:
+        """Returns the batch that the losses see; called on the device, before each batch's losses.
+
+        Args:
+            batch: on its device, pixels as float32 in [0, 1].
+            keys: the samples' keys, which seed random choices, so that they are the same after resuming; None where the
+                data set has none.
+        """
+        return batch
+
+    def losses(self, batch: Batch) -> Iterator[Turn]:
+        """Yields the losses of a batch, a turn for each player; a turn's gradients are computed before the next one.
+
+        Args:
+            batch: ``lq`` (b, t, 3, h, w) and ``gt``, (b, 3, H, W) or (b, k, 3, H, W) with k = 1 or t.
+
+        Raises:
+            UserError: the network's output and the ground truth differ in shape.
+        """
+        sr = self.players["g"].model(batch["lq"]).float()
+        gt = ground_truth(batch, sr)
         if sr.shape != gt.shape:
             raise UserError(
                 f"the network restores {tuple(sr.shape)}, the ground truth is {tuple(gt.shape)}: check network_g, and "
                 "the data against `scale`"
             )
-        return self.criterion(sr, gt), sr
+        yield Turn("g", {name: loss(sr, gt) for name, loss in self.criteria.items()}, sr)
 
     def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the frames that an output stands for and those they should be, for the PSNR in the log."""
-        return output, batch["gt"]
+        """Returns the frames that an output stands for and the true ones, for the PSNR in the log."""
+        return output, ground_truth(batch, output)
 
     def fit(self) -> None:
         """Trains from the current iteration to ``total_iter``: steps, logs, validates and saves.
@@ -102,36 +137,37 @@ class Trainer:
             UserError: training diverged, memory ran out, or a frame cannot be read.
             SystemExit: stopped by Ctrl-C (code 130), or by another of ``STOPPING`` (code 0), after saving a state.
         """
-        total, logs, place = self.train.total_iter, self.run.logger, self.run.place
-        with StopSignals() as stop, Recorder(self.run.folder, self.iteration, total, logs, place.is_main) as record:
+        total, logs, place, progress = self.train.total_iter, self.run.logger, self.run.place, self.progress
+        with StopSignals() as stop, Recorder(self.run.folder, progress.iteration, total, logs, place.is_main) as record:
             if self.validation_is_due():  # the state was saved between a step and its validation
-                record.rewind(self.iteration, validation=True)
+                record.rewind(progress.iteration, validation=True)
                 if self.validate_or_save(record, stop) is None:
-                    stop.end_program(self.iteration)
-                self.save(may_fail=self.iteration < total)
-            if self.iteration >= total:
-                logger.info("nothing to train: this is iteration %d, train.total_iter is %d", self.iteration, total)
+                    stop.end_program(progress.iteration)
+                self.save(may_fail=progress.iteration < total)
+            if progress.iteration >= total:
+                text = "nothing to train: this is iteration %d, train.total_iter is %d"
+                logger.info(text, progress.iteration, total)
                 if place.is_main and not self.weights_file().exists():  # a stop came between the state and them
                     self.save_weights()
             clock, stream = Clock(), self.batches()
             try:
-                while self.iteration < total:
+                while progress.iteration < total:
                     batches = clock.wait_for(stream)
-                    self.iteration += 1
-                    self.samples += self.run.effective_batch
+                    progress.iteration += 1
+                    progress.samples += self.run.effective_batch
                     with self.saved_on_mistake(can_save=False):  # it may end within an update
                         self.enter_phase(batches[0])
                         self.set_learning_rate()
-                        output, last, is_well = self.step(batches)
-                    record.bar.update(self.iteration - record.bar.n)
-                    if not is_well and guards.roll_back(self, record):
+                        output, last, answer, stopped = self.step(batches, stop)
+                    record.bar.update(progress.iteration - record.bar.n)
+                    if answer == "rollback" and self.roll_back():
+                        record.rewind(progress.iteration)
                         stream.close()
                         stream = self.batches()
                         continue
-                    stopped = any_rank(bool(stop), place)
-                    if self.iteration % logs.print_freq == 0:
+                    if progress.iteration % logs.print_freq == 0:
                         self.log(record, output, last, clock)
-                    saving_is_due = self.iteration % logs.save_checkpoint_freq == 0 or self.iteration == total
+                    saving_is_due = progress.iteration % logs.save_checkpoint_freq == 0 or progress.iteration == total
                     if self.validation_is_due() and not stopped:
                         if saving_is_due:
                             self.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
@@ -139,263 +175,375 @@ class Trainer:
                         stopped = any_rank(bool(stop), place)
                         clock.start()
                     if saving_is_due or stopped:
-                        self.save(may_fail=self.iteration < total and not stopped)
+                        self.save(may_fail=progress.iteration < total and not stopped)
                     if stopped:
-                        self.model = None
-                        stop.end_program(self.iteration)
-                    if self.iteration == total:
+                        self.release_models()
+                        stop.end_program(progress.iteration)
+                    if progress.iteration == total:
                         logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
             finally:  # an error's traceback would keep it, and Python, at its end, wait for its workers
                 stream.close()
-        self.model = None  # what DDP holds has to go before the processes part
+        self.release_models()
 
     def batches(self) -> Generator[list[Batch]]:
         """Yields the batches of each step from here on."""
         with self.saved_on_mistake():
-            yield from grouped(self.run.batches(self.samples), self.train.accumulate)
+            yield from grouped(self.run.batches(self.progress.samples), self.train.accumulate)
 
     @contextmanager
     def saved_on_mistake(
         self, go_back: Callable[[], None] = lambda: None, can_save: bool = True, validating: bool = False
     ) -> Generator[None]:
-        """Saves a state before an unreadable frame, or memory that runs out, ends the training; names the remedy.
+        """Saves a state before an unreadable frame or a lack of memory ends the training; names the remedy.
 
-        Of several processes only one knows of it, and saves nothing.
+        Several processes save nothing, since only one of them notices.
 
         Args:
-            go_back: makes the trainer what it was after the last complete step.
+            go_back: restores the trainer of the last complete step.
             can_save: false where that is not possible.
-            validating: rather than training, for the message.
+            validating: whether this is a validation, for the message.
         """
         try:
             yield
         except (UserError, RuntimeError, MemoryError) as error:
-            iteration = self.iteration
-            lacks_memory = guards.is_out_of_memory(error)
-            if can_save and (lacks_memory or isinstance(error, UserError)) and self.run.place.world_size == 1:
+            iteration, place = self.progress.iteration, self.run.place
+            lacks_memory = not isinstance(error, UserError) and guards.is_out_of_memory(error, place.device)
+            if can_save and (lacks_memory or isinstance(error, UserError)) and place.world_size == 1:
                 go_back()
-                if self.iteration:
+                if self.progress.iteration:
                     self.save()
-                    logger.info("a state is saved at iteration %d; --auto_resume resumes it", self.iteration)
+                    text = "a state is saved at iteration %d; --auto_resume resumes it"
+                    logger.info(text, self.progress.iteration)
             if lacks_memory:
                 raise guards.out_of_memory(iteration, self.run.folder, validating) from error
             raise
 
     def enter_phase(self, batch: Batch) -> None:
-        """Freezes and unfreezes parameters for this iteration; follows from its number alone, also after resuming."""
-        changed = self.model is None
-        for name, parameter in self.network.named_parameters():
-            trainable = self.is_trainable(name, self.iteration)
-            changed |= parameter.requires_grad != trainable
-            parameter.requires_grad_(trainable)
-            if not trainable:
-                parameter.grad = None
-        if not changed:
+        """Freezes and unfreezes parameters where the phase changes; it follows from the iteration alone."""
+        iteration, place, rules = self.progress.iteration, self.run.place, self.rules()
+        if self.phase == phase_of(rules, iteration):
             return
-        count = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        self.phase = phase_of(rules, iteration)
+        count = sum(player.freeze(rules if name == "g" else [], iteration) for name, player in self.players.items())
         if count == 0:
-            raise UserError(f"iteration {self.iteration}: every parameter is frozen; there is nothing to train")
-        logger.info("from iteration %d on, %s parameters are trained", self.iteration, f"{count:,}")
-        self.model = self.network
-        if self.run.place.world_size > 1:  # DDP notes what needs gradients once, when it is made
-            unused = any_rank(self.try_step(batch), self.run.place)
-            # each step begins with the main process's buffers, since a state holds no others
-            options = {"find_unused_parameters": unused, "broadcast_buffers": bool(self.buffers)}
-            self.model = DistributedDataParallel(self.network, **options)
-            if not unused:
+            raise UserError(f"iteration {iteration}: every parameter is frozen; there is nothing to train")
+        logger.info("from iteration %d on, %s parameters are trained", iteration, f"{count:,}")
+        if place.world_size > 1:
+            unused = {name: any_rank(flag, place) for name, flag in self.try_step(batch).items()}
+            for name, player in self.players.items():
+                player.distribute(find_unused=unused[name])
+            if not all(unused.values()):
                 self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
         if self.train.compile:
             logger.info("compiling: the first steps take minutes")
-            torch.compiler.reset()  # or what was compiled for the phase before, with its gradients, is used again
-            self.model = torch.compile(self.model)
+            torch.compiler.reset()  # or code compiled for the phase before, with its gradients, is used again
+            for player in self.players.values():
+                player.model = torch.compile(player.model)
 
-    def try_step(self, batch: Batch) -> bool:
-        """Makes a step that changes nothing; returns whether it left a trained parameter without gradient."""
-        undo = guards.undoing(self.buffers, self.run.place.device)
-        self.model.train()
-        with self.autocast():
-            loss, _ = self.loss(to_device(batch, self.run.place.device))
-        loss.backward()
-        unused = any(p.requires_grad and p.grad is None for p in self.network.parameters())
-        self.optimizer.zero_grad(set_to_none=True)
+    def try_step(self, batch: Batch) -> dict[str, bool]:
+        """Makes a step that changes nothing; returns whether it left a player's trained parameters without gradient."""
+        undo = self.undoing()
+        self.start_step()
+        self.backward([batch])
+        unused = {
+            name: any(p.requires_grad and p.grad is None for p in player.network.parameters())
+            for name, player in self.players.items()
+        }
         undo()
         return unused
 
+    def start_step(self) -> None:
+        """Switches the models to training and forgets the gradients."""
+        for player in self.players.values():
+            player.model.train()
+            player.optimizer.zero_grad(set_to_none=True)
+
+    def undoing(self) -> Callable[[], None]:
+        """Returns a function that restores everything that a step without an update changes."""
+        buffers = [buffer for player in self.players.values() for buffer in player.buffers]
+        restore = guards.undoing(buffers, self.run.place.device)
+
+        def undo() -> None:
+            restore()
+            for player in self.players.values():
+                player.optimizer.zero_grad(set_to_none=True)
+
+        return undo
+
     def set_learning_rate(self) -> None:
         """Sets every group's rate for this iteration."""
-        for group, base_lr in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = learning_rate(self.iteration - 1, base_lr, self.train.scheduler, self.train.warmup_iter)
+        for player in self.players.values():
+            player.set_learning_rate(
+                lambda rate: learning_rate(
+                    self.progress.iteration - 1, rate, self.train.scheduler, self.train.warmup_iter
+                )
+            )
 
-    def step(self, batches: list[Batch]) -> tuple[Tensor, Batch, bool]:
-        """Makes one optimiser step, or skips it if loss, gradient or offsets are not as they should be.
-
-        Returns:
-            What the network made of the last batch, that batch, and whether the offsets are well.
-        """
-        self.model.train()
-        looks = self.looks_at_offsets()
-        track_offsets(self.network, looks)
-        self.optimizer.zero_grad(set_to_none=True)
-        undo = guards.undoing(self.buffers, self.run.place.device)
+    def step(self, batches: list[Batch], stop: StopSignals) -> Step:
+        """Makes one optimiser step of every player; skips it where a loss, gradient or offset is out of range."""
+        progress = self.progress
+        self.start_step()
+        self.guard.watch(progress.iteration)
+        undo = self.undoing()
 
         def go_back() -> None:
             undo()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.iteration -= 1
-            self.samples -= self.run.effective_batch
+            progress.iteration -= 1
+            progress.samples -= self.run.effective_batch
 
         with self.saved_on_mistake(go_back):  # parameters, averages and moments have not changed yet
-            loss, output, batch = self.backward(batches)
-        self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        is_bad = any_rank(not math.isfinite(float(loss + norm)), self.run.place)
-        is_well = not looks or offsets_are_well(read_offsets(self.network, self.run.place), self.iteration, self.train)
-        if looks and is_well:
-            self.well_until = self.iteration
+            losses, output, batch = self.backward(batches)
+        norms = {name: player.gradient_norm() for name, player in self.players.items()}
+        loss, norm = losses[""], torch.stack(list(norms.values())).sum()
+        is_bad, loss_is_bad, stopped = self.flags(~torch.stack([loss + norm, loss]).isfinite(), stop)
+        answer = self.guard.answer(progress.iteration)
         if is_bad:
-            self.count_bad_step(batches, float(loss), float(norm))
-        if is_bad or not (is_well or self.train.offset_guard == "warn"):
+            self.count_bad_step(batches, float(loss), float(norm), loss_is_bad)
+        if is_bad or answer != "ok":
             undo()
         else:
-            self.update(loss, norm)
-        self.scaler.update()
-        return output.detach(), batch, is_well
+            self.update(losses, norms)
+        for player in self.players.values():
+            player.scaler.update()
+        return Step(output, batch, answer, stopped)
 
-    def backward(self, batches: list[Batch]) -> tuple[Tensor, Tensor, Batch]:
-        """Adds up the gradients of a step.
+    def flags(self, flags: Tensor, stop: StopSignals) -> list[bool]:
+        """Returns flags, and whether to stop, as true where some rank's are; the step's one wait and one collective."""
+        if self.run.place.world_size > 1:
+            flags = torch.cat([flags, flags.new_tensor([bool(stop)])])
+            return over_ranks(flags.int(), self.run.place, "max").bool().tolist()
+        return [*flags.tolist(), bool(stop)]
+
+    def backward(self, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor, Batch]:
+        """Accumulates the gradients of a step.
 
         Returns:
-            Its loss, what the network made of the last batch, and that batch on its device.
+            Its losses by name, float64, "" being their sum; the network's output for the last batch; and that batch.
         """
-        loss = torch.zeros_like(self.loss_sum)
+        device = self.run.place.device
+        losses = {"": torch.zeros((), dtype=torch.float64, device=device)}
+        output = torch.zeros(())
         for number, batch in enumerate(batches, start=1):
-            batch = to_device(batch, self.run.place.device)
-            last = number == len(batches) or self.run.place.world_size == 1
-            with nullcontext() if last else self.model.no_sync():
-                with self.autocast():
-                    part, output = self.loss(batch)
-                part = part * self.loss_factor()
-                self.scaler.scale(part).backward()
-            loss += part.detach()
-        return loss, output, batch
+            batch = to_device(batch, device)
+            batch = self.prepare(batch, batch.get("keys"))
+            with ExitStack() as stack:
+                if number < len(batches) and self.run.place.world_size > 1:
+                    for player in self.players.values():
+                        stack.enter_context(player.model.no_sync())
+                for turn in self.turns(batch):
+                    parts = {name: value * self.loss_factor(name) for name, value in turn.losses.items()}
+                    loss = sum(parts.values())
+                    assert isinstance(loss, Tensor), "a turn has losses"
+                    self.players[turn.player].backward(loss, is_alone=len(self.players) == 1)
+                    for name, part in {"": loss, **parts}.items():
+                        losses[name] = losses.get(name, 0) + part.detach().double()
+                    output = output if turn.output is None else turn.output.detach()
+        return losses, output, batch
 
-    def update(self, loss: Tensor, norm: Tensor) -> None:
-        """Changes the parameters and their average by gradients that are as they should be, of this norm."""
-        if self.train.clip_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.network.parameters(), self.train.clip_grad_norm, norm)
-        self.scaler.step(self.optimizer)
-        if self.ema is not None:
-            update_average(self.ema, self.network, self.train.ema_decay)
-        self.bad_steps = 0
-        self.loss_sum += loss
-        self.loss_steps += 1
+    def turns(self, batch: Batch) -> Iterator[Turn]:
+        """Yields the turns of :meth:`losses`, computed under autocast."""
+        turns = self.losses(batch)
+        while True:
+            with torch.autocast(self.run.place.device.type, self.autocast_type, enabled=self.autocast_type is not None):
+                turn = next(turns, None)
+            if turn is None:
+                return
+            yield turn
 
-    def count_bad_step(self, batches: list[Batch], loss: float, norm: float) -> None:
+    def update(self, losses: dict[str, Tensor], norms: dict[str, Tensor]) -> None:
+        """Updates every player and adds the losses to those of the log."""
+        for name, player in self.players.items():
+            player.update(norms[name], self.train.clip_grad_norm)
+        progress = self.progress
+        progress.bad_steps = 0
+        progress.losses = {name: progress.losses.get(name, 0) + value for name, value in losses.items()}
+        progress.loss_steps += 1
+
+    def count_bad_step(self, batches: list[Batch], loss: float, norm: float, loss_is_bad: bool) -> None:
         """Warns of a step whose loss or gradient is not finite; too many in a row end the training.
 
+        Args:
+            batches: the step's.
+            loss: of this rank.
+            norm: of the gradients.
+            loss_is_bad: whether some rank's loss is not finite; all ranks decide alike.
+
         Raises:
-            UserError: that was one too many. Batches and weights are saved, to be looked at.
+            UserError: that was one too many. Batches and weights are saved for inspection.
         """
-        self.bad_steps += 1
+        progress, network = self.progress, self.players["g"].network
+        progress.bad_steps += 1
         keys = ", ".join(str(key) for batch in batches for key in batch.get("key", []))
         text = "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)"
-        logger.warning(text, self.iteration, loss, norm, keys, self.bad_steps)
-        if self.bad_steps >= self.train.max_bad_steps and not guards.still_scaling(self.scaler, loss):
-            file = self.run.folder / f"bad_batch_{self.iteration}_rank{self.run.place.rank}.pth"
-            checkpoints.save(file, {"batches": batches, "network": self.network.state_dict()})
-            raise UserError(guards.DIVERGED.format(steps=self.bad_steps, file=file))
+        logger.warning(text, progress.iteration, loss, norm, keys, progress.bad_steps)
+        is_scaling = not loss_is_bad and any(guards.still_scaling(player.scaler) for player in self.players.values())
+        if progress.bad_steps >= self.train.max_bad_steps and not is_scaling:
+            file = self.run.folder / f"bad_batch_{progress.iteration}_rank{self.run.place.rank}.pth"
+            checkpoints.save(file, {"batches": batches, "network": network.state_dict()})
+            raise UserError(guards.DIVERGED.format(steps=progress.bad_steps, file=file))
 
-    def autocast(self) -> torch.autocast:
-        """Returns the context in which losses are computed."""
-        return torch.autocast(self.run.place.device.type, self.autocast_type, enabled=self.autocast_type is not None)
+    def roll_back(self) -> bool:
+        """Goes back to the newest state whose offsets were ok: with other data, and half their rates.
 
-    def loss_factor(self) -> float:
-        """Returns what a part of the effective batch counts; DDP takes means of gradients over the processes."""
-        return float(self.run.place.world_size) if self.loss_is_sum else 1 / self.train.accumulate
+        Returns:
+            Whether there was one: the stream of batches then has to start anew.
+        """
+        place, folder, samples = self.run.place, self.run.folder, self.progress.samples
+        found = checkpoints.newest_state(folder, until=self.guard.ok_until)
+        if found is None:
+            logger.warning("there is no state to roll back to; going on")
+            return False
+        rates = {name: player.base_rates for name, player in self.players.items()}
+        self.load_state_dict(found.state)
+        self.progress.samples = samples
+        self.guard.ok_until = self.progress.iteration - 1  # runaway offsets at the next check again: go back further
+        for name, player in self.players.items():
+            player.slow_down_deformable(rates[name])
+        if place.is_main:
+            checkpoints.forget_after(folder, self.progress.iteration)
+        text = "rolled back to %s, %d iterations; deformable convolutions learn half as fast"
+        logger.warning(text, found.file, self.progress.iteration)
+        return True
 
-    def looks_at_offsets(self) -> bool:
-        """Returns whether this iteration looks at the offsets."""
-        freq = self.train.offset_freq
-        return self.train.offset_guard != "off" and freq > 0 and self.iteration % freq == 0
+    def loss_factor(self, name: str) -> float:
+        """Returns the factor of a batch's loss in the step's; DDP takes means of gradients over the processes."""
+        return float(self.run.place.world_size) if name in self.sums else 1 / self.train.accumulate
+
+    def mean_losses(self) -> dict[str, Tensor]:
+        """Returns the sums of losses since the last line of the log, means over the ranks."""
+        losses = self.progress.losses
+        if not losses:
+            return {}
+        return dict(zip(losses, over_ranks(torch.stack(list(losses.values())), self.run.place, "mean"), strict=True))
 
     def log(self, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
         """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
-        place = self.run.place
-        loss_sum = over_ranks(self.loss_sum, place, "mean").item()
-        loss = loss_sum / self.loss_steps if self.loss_steps else math.nan
-        self.loss_sum.zero_()
-        self.loss_steps = 0
+        place, progress, player = self.run.place, self.progress, self.players["g"]
+        losses = {name: value.item() / progress.loss_steps for name, value in self.mean_losses().items()}
+        loss = losses.pop("", math.nan)
+        progress.losses, progress.loss_steps = {}, 0
         frame, truth = self.frames(output.float(), batch)
         error = over_ranks((frame.clamp(0, 1) - truth).square().mean(), place, "mean").item()
-        num_values = output.numel() * place.world_size * self.train.accumulate if self.loss_is_sum else 1
+        num_values = output.numel() * place.world_size * self.train.accumulate if self.sums else 1
         values = {
             "loss": loss,
             "loss_per_value": loss / num_values,
             "psnr": -10 * math.log10(max(error, 1e-12)),
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": player.optimizer.param_groups[0]["lr"],
         }
-        record.scalars(self.iteration, {f"train/{name}": value for name, value in values.items()})
-        if self.looks_at_offsets():
-            for layer, mean, maximum in read_offsets(self.network, place):
-                record.curves(self.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
+        record.scalars(progress.iteration, {f"train/{name}": value for name, value in values.items()})
+        if len(losses) > 1:
+            record.curves(progress.iteration, {f"train/loss/{name}": value for name, value in losses.items()})
+        if self.guard.is_due(progress.iteration):
+            for layer, mean, maximum in self.guard.offsets():
+                record.curves(progress.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
         speed, wait = clock.speed_and_wait()
-        record.line(self.iteration, self.train.total_iter, values, speed, wait, peak_memory(place.device))
+        memory = peak_memory(place.device)
+        record.line(progress.iteration, self.train.total_iter, values, speed, wait, memory, losses)
 
     def validation_is_due(self) -> bool:
         """Returns whether this iteration is to be validated and has not been yet."""
-        if self.run.validate is None or self.iteration == self.last_validation:
+        iteration = self.progress.iteration
+        if self.run.validate is None or iteration == self.progress.last_validation:
             return False
-        at_freq = self.run.val_freq is not None and self.iteration % self.run.val_freq == 0
-        return at_freq or self.iteration == self.train.total_iter
+        at_freq = self.run.val_freq is not None and iteration % self.run.val_freq == 0
+        return at_freq or iteration == self.train.total_iter
 
     def validate(self, record: Recorder, stop: StopSignals) -> Validation | None:
-        """Measures the network (its average, where one is kept) and notes what is best so far.
+        """Measures the network (its average, where one is kept) and notes the best values so far.
 
         Returns:
-            What was measured; None if a stop was requested meanwhile.
+            The values; None if a stop was requested meanwhile.
         """
         assert self.run.validate is not None, "validation_is_due says there is something to validate on"
-        network = self.network if self.ema is None else self.ema
+        progress, network = self.progress, self.players["g"].evaluated
         share_buffers(network, self.run.place)
         network.eval()
         result = self.run.validate(network, stop)
         if result is None:
             return None
-        self.last_validation = self.iteration
+        progress.last_validation = progress.iteration
         for name, value in result.values.items():
             better = np.fmin if name in result.lower_is_better else np.fmax
-            self.best[name] = float(better(value, self.best.get(name, math.nan)))  # NaN loses
-            logger.info("validation %d  %s %.4f  (best %.4f)", self.iteration, name, value, self.best[name])
-        record.scalars(self.iteration, {f"val/{name}": value for name, value in result.values.items()})
-        record.images(self.iteration, result.example)
+            progress.best[name] = float(better(value, progress.best.get(name, math.nan)))  # NaN loses
+            logger.info("validation %d  %s %.4f  (best %.4f)", progress.iteration, name, value, progress.best[name])
+        record.scalars(progress.iteration, {f"val/{name}": value for name, value in result.values.items()})
+        record.images(progress.iteration, result.example)
         return result
 
     def validate_or_save(self, record: Recorder, stop: StopSignals) -> Validation | None:
-        """Validates; where frames cannot be read, or memory is short, a state is saved and the remedy named."""
+        """Validates; where a frame cannot be read, or memory runs out, saves a state and names the remedy."""
         with self.saved_on_mistake(validating=True):
             return self.validate(record, stop)
 
-    def weights_file(self) -> Path:
-        """Returns the file of this iteration's weights."""
-        return self.run.folder / "models" / f"net_g_{self.iteration}.pth"
+    def weights_file(self, player: str = "g") -> Path:
+        """Returns the file of a player's weights of this iteration."""
+        return self.run.folder / "models" / f"net_{player}_{self.progress.iteration}.pth"
 
     def save(self, may_fail: bool = False) -> None:
-        """Writes the state to resume from, then the weights; deletes what is too old to be kept."""
-        self.loss_sum = over_ranks(self.loss_sum, self.run.place, "mean")  # the main process saves for all
+        """Writes the state to resume from, then the weights; deletes those that are too old to be kept."""
+        self.progress.losses = self.mean_losses()  # the main process saves for all
         if not self.run.place.is_main:
             return
         folder, logs = self.run.folder, self.run.logger
-        needed = self.well_until if self.train.offset_guard == "rollback" else None
+        needed = self.guard.ok_until if self.train.offset_guard == "rollback" else None
         with failing_is_told(may_fail and logs.on_failed_write == "go_on"):
-            checkpoints.save(folder / "training_states" / f"{self.iteration}.state", state_of(self))
+            sync(folder / "metrics.csv")  # its rows up to here are part of what a resumed training continues
+            checkpoints.save(folder / "training_states" / f"{self.progress.iteration}.state", self.state_dict())
             self.save_weights()
             checkpoints.forget_old_states(folder, logs.keep_states, logs.keep_state_every, needed)
             checkpoints.forget_old_weights(folder, logs.keep_weights)
 
     def save_weights(self) -> None:
-        """Writes the weights, and their average where one is kept."""
-        weights = {"params": self.network.state_dict()}
-        if self.ema is not None:
-            weights["params_ema"] = self.ema.state_dict()
-        checkpoints.save(self.weights_file(), weights)
+        """Writes every player's weights, and their average where one is kept."""
+        for name, player in self.players.items():
+            checkpoints.save(self.weights_file(name), player.weights())
+
+    def release_models(self) -> None:
+        """Releases compiled and distributed models: DDP has to go before the processes part."""
+        for player in self.players.values():
+            player.model = None
+        self.phase = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that the next step depends on: tensors and plain values."""
+        return {
+            "format": checkpoints.STATE_FORMAT,
+            "progress": dict(vars(self.progress)),
+            "players": {name: player.state_dict() for name, player in self.players.items()},
+            "guard": self.guard.state_dict(),
+            "random": random_state.get_state(self.run.place.device),
+            "effective_batch": self.run.effective_batch,
+            "training_set": self.run.training_set,
+            "settings": self.run.settings,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], keep_rates: bool = True) -> None:
+        """Loads what :meth:`state_dict` returned.
+
+        Args:
+            state: read from a file, or of the same training.
+            keep_rates: keeps the state's learning rates, not those of the options.
+
+        Raises:
+            UserError: the state is another network's, or no state.
+        """
+        device = self.run.place.device
+        try:
+            for name, player in self.players.items():
+                player.load_state_dict(state["players"][name], keep_rates)
+            vars(self.progress).update(state["progress"])
+            self.guard.load_state_dict(state["guard"])
+            random_state.set_state(state["random"], device)
+        except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"the training state does not fit this network and optimiser: {reason}") from None
+        self.progress.losses = {name: value.to(device) for name, value in self.progress.losses.items()}
+        same = same_validation(state["settings"], self.run.settings)
+        self.progress.best = dict(self.progress.best) if same else {}
+
+
+def ground_truth(batch: Batch, sr: Tensor) -> Tensor:
+    """Returns the ground truth of an output: of (b, 3, H, W) the middle frame, of (b, t, 3, H, W) all frames."""
+    gt = batch["gt"]
+    return gt[:, gt.shape[1] // 2] if gt.ndim == 5 and sr.ndim == 4 else gt

@@ -5,6 +5,7 @@ from typing import Any
 
 from vsr.config.options import Options
 from vsr.config.schema import settings_of
+from vsr.engine.optim.rules import training_of
 
 DATASETS = {"HumanEvaDataset": "Humaneva", "CharadesDataset": "Charades_v1_480"}
 EMBEDDINGS = {"conv": "_Conv_multi_sep1by1", "conv3x3": "_Conv_multi_sep3by3", "fc": "_FC_multi_sep"}
@@ -52,10 +53,9 @@ def _network(tree: Any, network: dict[str, Any]) -> str:
 
 
 def _loss(tree: Any, data: dict[str, Any], train: Any) -> str:
-    rates = [
-        settings_of(train.optim_g)["lr"] if lr is None else lr
-        for lr in (train.lr.encoder, train.lr.decoder, train.lr.memory)
-    ]
-    name = f"{tree['train']['pixel_opt']['type']}_e{rates[0]:.0e}_d{rates[1]:.0e}"
+    base = settings_of(train.optim_g)["lr"]
+    rates = [base * training_of(train.parameters, f"{part}.", 0).factor for part in ("encoder", "decoder", "memory")]
+    loss = next(iter(tree["train"]["losses"].values()))["type"]
+    name = f"{loss}_e{rates[0]:.0e}_d{rates[1]:.0e}"
     name += f"_m{rates[2]:.0e}" if rates[2] != rates[0] else ""
     return f"{name}_W{data['width']}H{data['height']}" if {"width", "height"} <= data.keys() else name

@@ -40,6 +40,12 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object], flush: boo
         os.close(directory)
 
 
+def sync(file: Path) -> None:
+    """Waits until the content of a file survives a power failure."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def remove_unfinished(folder: Path) -> None:
     """Removes the temporary files of killed writes; no other process may be writing there."""
     for file in folder.rglob(".*.tmp"):

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from vsr.registry import register
@@ -51,19 +50,3 @@ def adamw(
         https://arxiv.org/abs/1711.05101
     """
     return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
-
-
-def parameter_groups(network: nn.Module, lr: float, dcn_lr_mul: float) -> list[dict[str, Any]]:
-    """Returns the network's parameters, those of deformable convolutions with their own learning rate.
-
-    Args:
-        network: its deformable convolutions have ``dcn`` in their names.
-        lr: the learning rate of the others.
-        dcn_lr_mul: what the deformable convolutions' rate is multiplied by.
-    """
-    named = list(network.named_parameters())
-    groups = []
-    for deformable, factor in ((False, 1.0), (True, dcn_lr_mul)):
-        own = [parameter for name, parameter in named if ("dcn" in name) == deformable]
-        groups += [{"params": own, "lr": lr * factor, "deformable": deformable}] * bool(own)
-    return groups

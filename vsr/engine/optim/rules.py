@@ -1,0 +1,99 @@
+"""Which parameters are trained, from when on and how fast: a pure function of (rules, name, iteration)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from vsr.ops import ModulatedDeformConvPack
+from vsr.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class ParameterRule:
+    """A rule for the parameters whose names match; ~ leaves a field to the rules before it.
+
+    Args:
+        match: a regular expression that is searched in the parameter's name: ``spynet``, ``^encoder``; "" matches all.
+        lr_mul: factor of the learning rate, before warm-up and schedule; 0 never trains.
+        from_iter: the first iteration, counted from 1, that trains the parameter.
+        frozen: never trains.
+    """
+
+    match: str
+    lr_mul: float | None = None
+    from_iter: int | None = None
+    frozen: bool | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.match)
+        except re.error as error:
+            raise ValueError(f"match is '{self.match}', which is no regular expression: {error}") from None
+        if self.lr_mul is not None and self.lr_mul < 0:
+            raise ValueError(f"lr_mul has to be at least 0, got {self.lr_mul}")
+        if self.from_iter is not None and self.from_iter < 0:
+            raise ValueError(f"from_iter has to be at least 0, got {self.from_iter}")
+        if self.lr_mul is None and self.from_iter is None and self.frozen is None:
+            raise ValueError(f"the rule for '{self.match}' says nothing: give lr_mul, from_iter or frozen")
+
+
+class Training(NamedTuple):
+    """How a parameter is trained: whether it is, and the factor of its learning rate."""
+
+    is_trainable: bool
+    factor: float
+
+
+def training_of(rules: Sequence[ParameterRule], name: str, iteration: int) -> Training:
+    """Returns how a parameter is trained in an iteration, counted from 1.
+
+    Each field is taken from the last rule that matches the name and gives the field.
+    """
+    factor, from_iter, frozen = 1.0, 0, False
+    for rule in rules:
+        if re.search(rule.match, name):
+            factor = factor if rule.lr_mul is None else rule.lr_mul
+            from_iter = from_iter if rule.from_iter is None else rule.from_iter
+            frozen = frozen if rule.frozen is None else rule.frozen
+    return Training(not frozen and factor > 0 and iteration >= from_iter, factor)
+
+
+def phase_of(rules: Sequence[ParameterRule], iteration: int) -> int:
+    """Returns a number that changes whenever the set of trained parameters may change."""
+    return sum(rule.from_iter is not None and rule.from_iter <= iteration for rule in rules)
+
+
+def check_rules(rules: Sequence[ParameterRule], network: nn.Module) -> None:
+    """Checks that every rule matches a parameter.
+
+    Raises:
+        UserError: a rule matches none.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for index, rule in enumerate(rules):
+        if not any(re.search(rule.match, name) for name in names):
+            raise UserError(
+                f"train.parameters[{index}].match: '{rule.match}' matches no parameter of {type(network).__name__}, "
+                f"whose parameters begin with {', '.join(dict.fromkeys(name.split('.')[0] for name in names))}"
+            )
+
+
+def parameter_groups(network: nn.Module, lr: float, rules: Sequence[ParameterRule]) -> list[dict[str, Any]]:
+    """Returns the optimiser's groups: ``params``, ``lr``, and whether they are ``deformable`` convolutions'.
+
+    Args:
+        network: its parameters are grouped in order.
+        lr: the base rate, which each parameter's factor multiplies.
+        rules: see ParameterRule.
+    """
+    layers = [module for module in network.modules() if isinstance(module, ModulatedDeformConvPack)]
+    deformable = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        key = training_of(rules, name, 0).factor, id(parameter) in deformable
+        group = groups.setdefault(key, {"params": [], "lr": lr * key[0], "deformable": key[1]})
+        group["params"].append(parameter)
+    return list(groups.values())
