@@ -115,7 +115,8 @@ def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips,
         (tmp_path / "experiments" / "halves" / file).unlink()
     newest = tmp_path / "experiments" / "halves" / "training_states" / "2.state"
     state = torch.load(newest, weights_only=True)
-    torch.save({**state, "last_validation": 1}, newest)  # as if stopped between the step and its validation
+    state["progress"]["last_validation"] = 1
+    torch.save(state, newest)  # as if stopped between the step and its validation
     assert launch(tmp_path, small_options(clips, name="halves", **options), 2, "--auto_resume")[0] == 0
     whole = weights(tmp_path, "whole", 4)
     assert whole["params"]["head.norm.num_batches_tracked"] == 4

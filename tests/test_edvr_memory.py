@@ -9,7 +9,7 @@ from training import small_options, weights, write_options
 from vsr import config
 from vsr.archs import EDVR, EDVRMemory
 from vsr.archs.edvr_memory import PYRAMID
-from vsr.engine.saving.checkpoints import load_weights
+from vsr.engine.saving.weights import load_weights
 from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
 from vsr.train import main
 from vsr.utils.errors import UserError

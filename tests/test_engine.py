@@ -9,7 +9,7 @@ import torch
 from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
 
 from vsr.data.sources.stores import FolderStore
-from vsr.engine import trainer
+from vsr.engine import players, trainer
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -130,7 +130,7 @@ def test_the_average_has_the_layout_of_the_network(clips, train, monkeypatch):
         for module in (average, network):
             strides.append([parameter.stride() for parameter in module.parameters()])
 
-    monkeypatch.setattr(trainer, "update_average", note)
+    monkeypatch.setattr(players, "update_average", note)
     train(small_options(clips, train__total_iter=1, datasets__val=None, train__channels_last=True))
     assert strides[0] == strides[1]
     assert any(0 < stride[1] < stride[3] for stride in strides[0] if len(stride) == 4), "channels are innermost"

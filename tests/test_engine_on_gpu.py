@@ -21,7 +21,7 @@ from training import (
 )
 from videos import make_humaneva
 
-from vsr.engine import trainer
+from vsr.engine import players
 
 pytestmark = [*gpu, pytest.mark.usefixtures("in_tmp_path", "deterministic")]
 REPEATABLE = {"num_gpu": 1, "train__deterministic": True, "logger__save_checkpoint_freq": 2, "val__val_freq": 2}
@@ -81,11 +81,11 @@ def test_16_bits_train_nearly_as_32(tmp_path, clips, train, amp):
 
 def test_a_loss_scaled_too_high_is_skipped_and_halved(tmp_path, clips, train, monkeypatch):
     scaler = partial(torch.amp.GradScaler, init_scale=2.0**40)
-    monkeypatch.setattr(trainer, "GradScaler", scaler)
+    monkeypatch.setattr(players, "GradScaler", scaler)
     train(small_options(clips, num_gpu=1, train__amp="fp16", train__total_iter=30, train__max_bad_steps=30))
     state = torch.load("experiments/small/training_states/30.state", weights_only=True)
-    assert state["scaler"]["scale"] < 2.0**40
-    assert state["bad_steps"] == 0, "it finds a scale that fits"
+    assert state["players"]["g"]["scaler"]["scale"] < 2.0**40
+    assert state["progress"]["bad_steps"] == 0, "it finds a scale that fits"
 
 
 def test_a_compiled_network_computes_the_same(tmp_path, clips, train):

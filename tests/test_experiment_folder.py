@@ -46,7 +46,7 @@ def test_states_of_another_version_are_told(tmp_path, clips):
     state = torch.load(newest, weights_only=True)
     torch.save({**state, "format": 0}, newest)
     with pytest.raises(
-        UserError, match=r"another version of vsr .its format is 0, this version's 1.*--resume_mode weights"
+        UserError, match=r"another version of vsr .its format is 0, this version's 2.*--resume_mode weights"
     ):
         main(["-opt", str(file), "--auto_resume"])
     started_anew = ["--set", "name=new", "--set", f"path.resume_state={newest}", "--resume_mode", "weights"]

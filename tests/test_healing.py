@@ -9,9 +9,9 @@ import pytest
 import torch
 from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
 
-from vsr.engine import trainer
+from vsr.engine.guards import OffsetGuard
 from vsr.engine.saving.checkpoints import states
-from vsr.engine.scratch import ScratchTrainer
+from vsr.engine.variants import ScratchTrainer
 from vsr.evaluation import validation
 from vsr.ops import ModulatedDeformConvPack
 from vsr.utils.errors import UserError
@@ -21,17 +21,18 @@ pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 def spoil(monkeypatch, iterations, error=None):
     """Makes the loss of some iterations not a number, or raise an error."""
-    loss = ScratchTrainer.loss
+    losses = ScratchTrainer.losses
 
     def spoiled(self, batch):
-        value, sr = loss(self, batch)
-        if self.iteration in iterations:
-            if error is not None:
+        for turn in losses(self, batch):
+            if self.progress.iteration not in iterations:
+                yield turn
+            elif error is not None:
                 raise error
-            value = value * float("nan")
-        return value, sr
+            else:
+                yield turn._replace(losses={name: value * float("nan") for name, value in turn.losses.items()})
 
-    monkeypatch.setattr(ScratchTrainer, "loss", spoiled)
+    monkeypatch.setattr(ScratchTrainer, "losses", spoiled)
 
 
 def test_a_bad_step_is_skipped_and_told(tmp_path, clips, train, monkeypatch):
@@ -53,7 +54,7 @@ def test_nothing_remains_of_a_bad_step(tmp_path, clips, train, monkeypatch):
 
 
 def test_nothing_remains_of_a_step_with_runaway_offsets(tmp_path, clips, train, monkeypatch):
-    monkeypatch.setattr(trainer, "offsets_are_well", lambda _, iteration, __: iteration != 2)
+    monkeypatch.setattr(OffsetGuard, "answer", lambda _, iteration: "skip" if iteration == 2 else "ok")
     guard = {"train__offset_guard": "skip", "train__offset_freq": 1, "logger__save_checkpoint_freq": 1}
     train(small_options(clips, train__total_iter=3, **guard, **BATCH_NORM))
     first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
@@ -70,19 +71,14 @@ def test_many_bad_steps_end_training_with_the_batch(tmp_path, clips, train, monk
     assert saved["batches"][0]["lq"].shape == (2, 3, 3, 8, 8)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError('torch_call_dispatcher("aten::empty", …) API call failed at …/ops.h, line 30'),  # in our kernels
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    ],
-)
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clips, train, monkeypatch, error):
     train(small_options(clips, name="whole"))
     with monkeypatch.context() as patch:
         spoil(patch, {4}, error)
-        with pytest.raises(UserError, match=r"in iteration 4\.[\s\S]*train\.accumulate[\s\S]*3\.state is saved"):
+        with pytest.raises(
+            UserError, match=r"^Out of memory in iteration 4\. Try: .*train\.accumulate.*3\.state is saved"
+        ):
             train(small_options(clips))
     train(small_options(clips, train__checkpointing=True), "--auto_resume")
     assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
@@ -90,7 +86,7 @@ def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clip
 
 def test_running_out_of_memory_at_once_has_saved_nothing(clips, train, monkeypatch):
     spoil(monkeypatch, {1}, torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(UserError, match=r"in iteration 1\.[\s\S]*Nothing is saved yet"):
+    with pytest.raises(UserError, match=r"in iteration 1\..*No state is saved yet"):
         train(small_options(clips))
     assert not states(Path("experiments/small"))
 
@@ -103,9 +99,7 @@ def test_a_validation_that_runs_out_of_memory_loses_no_iteration(tmp_path, clips
 
     with monkeypatch.context() as patch:
         patch.setattr(validation, "restore_all", restore_all)
-        with pytest.raises(
-            UserError, match=r"validating after iteration 4\.[\s\S]*datasets\.val[\s\S]*4\.state is saved"
-        ):
+        with pytest.raises(UserError, match=r"while validating after iteration 4\..*datasets\.val.*4\.state is saved"):
             train(small_options(clips, val__val_freq=4))
         with pytest.raises(UserError, match="validating after iteration 4"):
             train(small_options(clips, val__val_freq=4), "--auto_resume")
@@ -132,7 +126,7 @@ def test_running_out_of_memory_in_the_update_saves_nothing_of_it(tmp_path, clips
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", step)
-        with pytest.raises(UserError, match=r"in iteration 1\.[\s\S]*Nothing is saved yet"):
+        with pytest.raises(UserError, match=r"in iteration 1\..*No state is saved yet"):
             train(small_options(clips))
     assert not states(Path("experiments/small"))
 
@@ -152,9 +146,9 @@ def runaway(monkeypatch):
     monkeypatch.setattr(ModulatedDeformConvPack, "forward", shifted)
     step = ScratchTrainer.step
 
-    def watched(self, batches):
-        switch["on"] = self.samples == 8  # the fourth batch
-        return step(self, batches)
+    def watched(self, *arguments):
+        switch["on"] = self.progress.samples == 8  # the fourth batch
+        return step(self, *arguments)
 
     monkeypatch.setattr(ScratchTrainer, "step", watched)
 
@@ -179,8 +173,8 @@ def test_training_rolls_back_when_asked_to(tmp_path, clips, train, runaway):
     log = log_of(tmp_path)
     assert "rolled back to experiments/small/training_states/3.state, 3 iterations" in log
     state = torch.load(tmp_path / "experiments/small/training_states/6.state", weights_only=True)
-    assert state["samples"] == 14  # the spoilt batch was passed over
-    assert state["base_rates"] == [1e-3, 5e-4]
+    assert state["progress"]["samples"] == 14  # the spoilt batch was passed over
+    assert state["players"]["g"]["base_rates"] == [1e-3, 5e-4]
     assert [row[0] for row in rows(tmp_path, "small") if row[1] == "train/loss"] == ["1", "2", "3", "4", "5", "6"]
 
 
@@ -197,9 +191,9 @@ def test_rolling_back_goes_further_each_time(tmp_path, clips, train, monkeypatch
     lost.samples = 0
     step = ScratchTrainer.step
 
-    def watched(self, batches):
-        lost.samples = self.samples
-        return step(self, batches)
+    def watched(self, *arguments):
+        lost.samples = self.progress.samples
+        return step(self, *arguments)
 
     monkeypatch.setattr(ModulatedDeformConvPack, "forward", lost)
     monkeypatch.setattr(ScratchTrainer, "step", watched)
@@ -214,10 +208,10 @@ def test_a_stop_does_not_lose_a_rollback(tmp_path, clips, train, runaway, monkey
     train(small_options(clips, name="whole", **options))
     step = ScratchTrainer.step
 
-    def stopping(self, batches):
-        if self.samples == 8:  # as the offsets run away
+    def stopping(self, *arguments):
+        if self.progress.samples == 8:  # as the offsets run away
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batches)
+        return step(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(ScratchTrainer, "step", stopping)

@@ -46,8 +46,8 @@ def test_14_steps_equal_the_published_trainers(tmp_path, monkeypatch):
         log = trainer.log
 
         def note(*arguments):
-            rates = [group["lr"] for group in trainer.optimizer.param_groups]
-            steps.append({"rates": rates, "loss": trainer.loss_sum.item()})
+            rates = [group["lr"] for group in trainer.players["g"].optimizer.param_groups]
+            steps.append({"rates": rates, "loss": trainer.progress.losses[""].item()})
             log(*arguments)
 
         monkeypatch.setattr(trainer, "log", note)
@@ -55,5 +55,5 @@ def test_14_steps_equal_the_published_trainers(tmp_path, monkeypatch):
     for own, published in zip(steps, PUBLISHED["steps"], strict=True):
         assert own["rates"] == pytest.approx(published["rates"], rel=1e-9)
         assert own["loss"] == pytest.approx(published["loss"], rel=1e-5)
-    assert norms(trainer.network.state_dict()) == pytest.approx(PUBLISHED["params"], rel=1e-4)
-    assert norms(trainer.ema.state_dict()) == pytest.approx(PUBLISHED["params_ema"], rel=1e-4)
+    assert norms(trainer.players["g"].network.state_dict()) == pytest.approx(PUBLISHED["params"], rel=1e-4)
+    assert norms(trainer.players["g"].evaluated.state_dict()) == pytest.approx(PUBLISHED["params_ema"], rel=1e-4)

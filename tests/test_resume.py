@@ -181,7 +181,8 @@ def test_a_validation_that_is_repeated_is_recorded_once(tmp_path, clips, train):
     folder = tmp_path / "experiments" / "killed"
     (folder / "training_states" / "4.state").unlink()
     state = torch.load(folder / "training_states" / "2.state", weights_only=True)
-    torch.save({**state, "last_validation": 0, "best": {}}, folder / "training_states" / "2.state")
+    state["progress"] |= {"last_validation": 0, "best": {}}
+    torch.save(state, folder / "training_states" / "2.state")
     train(small_options(clips, name="killed", **options), "--auto_resume")
     assert rows(tmp_path, "whole") == rows(tmp_path, "killed")
     assert_same_weights(weights(tmp_path, "whole", 4), weights(tmp_path, "killed", 4))

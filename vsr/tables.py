@@ -19,8 +19,8 @@ import yaml
 
 from vsr import config, test, train
 from vsr.config.options import Options
-from vsr.engine.saving import checkpoints
 from vsr.engine.saving.resume import differences
+from vsr.engine.saving.weights import load_weights
 from vsr.evaluation.draw.images import to_image, write_image
 from vsr.evaluation.restore import full_float32, middle_sample, network_restorer, padded
 from vsr.evaluation.tables import Row, write_table
@@ -202,7 +202,7 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
     """Writes the network's costs, and what it makes of the middle frame of the test set, ``example.png``."""
     lq = middle_sample(next(reversed(options.test_sets.values())).open())["lq"]
     network = options.network_g()
-    checkpoints.load_weights(network, read_weights(weights, prefer="params_ema"), weights)
+    load_weights(network, read_weights(weights, prefer="params_ema"), weights)
     with take_place(options.num_gpu) as place, full_float32():
         restore = network_restorer(network.to(place.device).eval(), options.scale, place.device)
         write_image(run.results / "example.png", to_image(restore(lq)))

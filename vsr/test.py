@@ -12,6 +12,7 @@ from vsr import config
 from vsr.config.command_line import options_parser
 from vsr.config.options import DatasetOptions, Options
 from vsr.engine.saving import checkpoints
+from vsr.engine.saving.weights import load_weights
 from vsr.evaluation import next_frame
 from vsr.evaluation.draw.comparison import comparison
 from vsr.evaluation.draw.images import write_image
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         announce(place.device.type)
         network = options.network_g()
         weights = read_weights(file, key, prefer="params_ema")
-        checkpoints.load_weights(network, weights, file)  # all of them, or the numbers would be another network's
+        load_weights(network, weights, file)  # all of them, or the numbers would be another network's
         network.to(place.device).eval()
         test = test_prediction if task_of(network) == "next-frame" else test_restoration
 
@@ -113,8 +114,9 @@ def find_weights(options: Options, given: str | None) -> tuple[Path, str | None]
     trained = checkpoints.newest_weights(folder) if options.train is not None else None
     if trained is not None:
         return trained, None
-    if options.train is None and options.path.pretrain_network_g is not None:
-        return Path(options.path.pretrain_network_g), options.path.param_key_g
+    pretrained = options.path.pretrained()
+    if options.train is None and "" in pretrained:
+        return Path(pretrained[""].file), pretrained[""].key
     where = f"no weights in {folder}/models: train first" if options.train else "path.pretrain_network_g is not given"
     raise UserError(f"{where}, or name a file with --weights FILE")
 

@@ -1,14 +1,12 @@
 """ResNet-18 as an encoder, with the parameter names of torchvision, and a decoder for its levels."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.registry import register
-from vsr.utils.weight_files import read_weights
 
 CHANNELS = [64, 128, 256, 512]  # of layer1 … layer4
 STRIDES = [4, 8, 16, 32]
@@ -20,17 +18,17 @@ class ResNetEncoder(nn.Module):
 
     Args:
         num_levels: layers that are used, 1 to 4: features of 64, 128, 256 and 512 channels, 1/4 to 1/32 of the size.
-        weights: a local file in torchvision's ResNet-18 layout (``conv1.weight``, ``layer1.0.conv1.weight``, …; a
-            classifier ``fc`` and unused layers are left out), such as a network trained for action recognition;
-            ~ starts untrained.
+
+    ``path.pretrain_network_g: {encoder: FILE}`` loads a file in torchvision's layout (``conv1.weight``,
+    ``layer1.0.conv1.weight``, …), such as a network for action recognition; a classifier ``fc`` and unused layers are
+    left out.
 
     Attributes:
         channels: of the levels' features, largest first.
         strides: image size / feature size, of each level.
 
     Raises:
-        ValueError: another number of levels, or the file is another network's.
-        FileNotFoundError: there is no such file.
+        ValueError: another number of levels.
 
     Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1,
         https://arxiv.org/abs/1512.03385
@@ -39,7 +37,7 @@ class ResNetEncoder(nn.Module):
         branch starts at zero.
     """
 
-    def __init__(self, num_levels: int = 4, weights: str | None = None) -> None:
+    def __init__(self, num_levels: int = 4) -> None:
         super().__init__()
         if not 1 <= num_levels <= len(CHANNELS):
             raise ValueError(f"num_levels is {num_levels}; ResNet-18 has 1 to {len(CHANNELS)}")
@@ -58,24 +56,6 @@ class ResNetEncoder(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
-        if weights is not None:
-            self.load_published(Path(weights))
-
-    def load_published(self, file: Path) -> None:
-        """Loads a file in torchvision's layout; see the option ``weights``."""
-        if not file.is_file():
-            raise FileNotFoundError(f"weights: {file} does not exist")
-        published = read_weights(file)
-        # the norms never use these counters, and the files that torchvision publishes do not hold them
-        own = {name: value for name, value in self.state_dict().items() if not name.endswith("num_batches_tracked")}
-        wrong = [name for name in own if name not in published or published[name].shape != own[name].shape]
-        if wrong:
-            raise ValueError(
-                f"weights: {file} is not in torchvision's ResNet-18 layout: {len(wrong)} of {len(own)} tensors are "
-                f"missing or of another size, such as {wrong[0]}"
-            )
-        if not self.conv1.weight.is_meta:  # where only the options are checked, there is nothing to copy to
-            self.load_state_dict({name: published[name] for name in own})
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Returns the levels' features, [(b, c_l, h / stride_l, w / stride_l)], of an image (b, 3, h, w) in [0, 1]."""

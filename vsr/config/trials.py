@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from vsr.archs.build import checked_network
+from vsr.config.options import PathOptions
 from vsr.config.schema import Report, settings_of
 from vsr.data.stream.loader import augment_problem
 from vsr.data.stream.sampler import TrainSampler
@@ -47,10 +48,12 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
         _compare_tasks(network, options, report)
         _compare_with_network(network, report.shared.get("scale", 4), report)
     # who resumes, or tests other weights, reads no pretrained ones
-    for key, told in (("pretrain_network_g", report.notes), ("resume_state", absent)):
-        file = getattr(options.get("path"), key, None)
-        if file is not None and not Path(file).is_file():
-            told.append(f"path.{key}: {file} does not exist")
+    path = options.get("path", PathOptions())
+    for part in path.pretrained().values():
+        if not Path(part.file).is_file():
+            report.notes.append(f"path.pretrain_network_g: {part.file} does not exist")
+    if path.resume_state is not None and not Path(path.resume_state).is_file():
+        absent.append(f"path.resume_state: {path.resume_state} does not exist")
     return absent
 
 

@@ -1,5 +1,6 @@
 """The training loop. A trainer of one's own overrides ``losses``; with several networks, also ``make_players``."""
 
+import json
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vsr import __version__
+from vsr.config.options import GeneralOptions
 from vsr.config.schema import settings_of
 from vsr.data.stream.device import Batch, to_device
 from vsr.data.stream.prefetch import grouped
@@ -495,9 +498,25 @@ class Trainer:
             checkpoints.forget_old_weights(folder, logs.keep_weights)
 
     def save_weights(self) -> None:
-        """Writes every player's weights, and their average where one is kept."""
+        """Writes every player's weights: its average alone as ``.safetensors``, then both as ``.pth``."""
         for name, player in self.players.items():
-            checkpoints.save(self.weights_file(name), player.weights())
+            file, weights = self.weights_file(name), player.evaluated.state_dict()
+            checkpoints.save_safetensors(file.with_suffix(".safetensors"), weights, self.metadata(name))
+            checkpoints.save(file, player.weights())
+
+    def metadata(self, player: str) -> dict[str, str]:
+        """Returns what a ``.safetensors`` file says of a player's weights; of ``g`` also how to build the network."""
+        about = {"vsr.version": __version__, "vsr.iteration": str(self.progress.iteration)}
+        if player != "g":
+            return about
+        settings = self.run.settings
+        degradation = settings.get("datasets", {}).get("train", {}).get("degradation")
+        return {
+            **about,
+            "vsr.network": json.dumps(settings.get("network_g")),
+            "vsr.scale": str(settings.get("scale", GeneralOptions.scale)),
+            **({} if degradation is None else {"vsr.degradation": json.dumps(degradation)}),
+        }
 
     def release_models(self) -> None:
         """Releases compiled and distributed models: DDP has to go before the processes part."""

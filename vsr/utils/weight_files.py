@@ -51,7 +51,7 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
         UserError: the file cannot be read, holds no parameters, or lacks the entry.
     """
     content = read(file)
-    if {"network", "iteration"} <= content.keys():
+    if {"settings", "effective_batch"} <= content.keys():
         raise UserError(f"{file} is a training state; its weights are in models/net_g_….pth")
     entries = [str(entry) for entry, value in content.items() if isinstance(value, dict)]
     ours = [entry for entry in PARAMETER_KEYS if entry in entries]

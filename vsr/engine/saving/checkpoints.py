@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors.torch
 import torch
+from torch import Tensor
 
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
@@ -20,6 +22,20 @@ class Found(NamedTuple):
 
     file: Path
     state: dict[str, Any]
+
+
+def save_safetensors(file: Path, weights: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes weights and texts about them, which other programs read without running code.
+
+    Raises:
+        UserError: see :func:`save`.
+    """
+    # the format wants each tensor contiguous and in memory of its own
+    copies = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
+    try:
+        write_atomically(file, lambda stream: stream.write(safetensors.torch.save(copies, metadata)))
+    except OSError as error:
+        raise UserError(f"{file} could not be written: {error}. Nothing already there was lost.") from error
 
 
 def save(file: Path, content: Mapping[str, Any]) -> None:
