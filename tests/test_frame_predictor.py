@@ -4,10 +4,13 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from vsr.archs import FramePredictor, ResNetDecoder, ResNetEncoder, UNetDecoder, UNetEncoder
 from vsr.archs.frame_predictor import warp
 from vsr.archs.resnet import StoredNorm
+from vsr.config.options import PathOptions
+from vsr.engine.saving.weights import from_files
 from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
 from vsr.utils.errors import UserError
 
@@ -158,6 +161,14 @@ def test_warp_has_the_gradient_of_its_formula():
 # ResNet ---------------------------------------------------------------------------------------------------------------
 
 
+class WithEncoder(nn.Module):
+    """A network with a part ``encoder``."""
+
+    def __init__(self, num_levels: int) -> None:
+        super().__init__()
+        self.encoder = ResNetEncoder(num_levels)
+
+
 @pytest.mark.parametrize("has_counters", [True, False])
 def test_resnet_equals_torchvisions_with_its_weights(tmp_path, has_counters):
     models = pytest.importorskip("torchvision.models", exc_type=(ImportError, RuntimeError))
@@ -170,8 +181,9 @@ def test_resnet_equals_torchvisions_with_its_weights(tmp_path, has_counters):
     if not has_counters:  # as the files that torchvision publishes
         published = {name: value for name, value in published.items() if not name.endswith("num_batches_tracked")}
     torch.save(published, tmp_path / "resnet18.pth")
-    ours = ResNetEncoder(4, str(tmp_path / "resnet18.pth"))
-    ours.train()  # the norms do not look at the batch
+    network = WithEncoder(4)
+    from_files(network, PathOptions({"encoder": str(tmp_path / "resnet18.pth")}))
+    ours = network.encoder.train()  # the norms do not look at the batch
     image = torch.rand(2, 3, 64, 64)
     expected = []
     x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1((image - ours.mean) / ours.std))))
@@ -185,17 +197,12 @@ def test_resnet_equals_torchvisions_with_its_weights(tmp_path, has_counters):
 
 def test_weights_may_be_of_more_layers_but_not_of_another_network(tmp_path):
     torch.save(ResNetEncoder(4).state_dict(), tmp_path / "four.pth")
-    assert torch.equal(
-        ResNetEncoder(2, str(tmp_path / "four.pth")).conv1.weight, torch.load(tmp_path / "four.pth")["conv1.weight"]
-    )
+    network = WithEncoder(2)
+    from_files(network, PathOptions({"encoder": str(tmp_path / "four.pth")}))
+    assert torch.equal(network.encoder.conv1.weight, torch.load(tmp_path / "four.pth")["conv1.weight"])
     torch.save(ResNetEncoder(1).state_dict(), tmp_path / "one.pth")
-    with pytest.raises(ValueError, match=r"not in torchvision's ResNet-18 layout: 25 of 50 tensors .* layer2"):
-        ResNetEncoder(2, str(tmp_path / "one.pth"))
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        ResNetEncoder(2, str(tmp_path / "none.pth"))
-    (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(UserError, match=r"text\.pth is a text file, not weights"):
-        ResNetEncoder(2, str(tmp_path / "text.pth"))
+    with pytest.raises(UserError, match=r"one\.pth does not fit WithEncoder\.encoder: .* 25 missing.* encoder\.layer2"):
+        from_files(network, PathOptions({"encoder": str(tmp_path / "one.pth")}))
 
 
 def test_an_untrained_resnet_keeps_the_scale_of_its_features():

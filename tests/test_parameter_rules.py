@@ -1,0 +1,117 @@
+"""Parameter rules: which parameters are trained, when and how fast; and the old keys that are read as rules."""
+
+import pytest
+import torch
+from training import log_of, predictor_options, small_options, weights, write_options
+from videos import make_humaneva
+
+from vsr import config
+from vsr.engine.optim.rules import ParameterRule, training_of
+from vsr.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+
+
+def rule(match, **fields):
+    return ParameterRule(match, **fields)
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "iteration", "expected"),
+    [
+        ([], "a", 1, (True, 1.0)),
+        ([rule("spynet", lr_mul=0.25, from_iter=5)], "spynet.conv", 4, (False, 0.25)),
+        ([rule("spynet", lr_mul=0.25, from_iter=5)], "spynet.conv", 5, (True, 0.25)),
+        ([rule("spynet", lr_mul=0.25, from_iter=5)], "conv", 1, (True, 1.0)),
+        ([rule("", from_iter=9), rule("fusion", from_iter=0)], "fusion.conv", 1, (True, 1.0)),
+        ([rule("", from_iter=9), rule("fusion", lr_mul=0.5)], "fusion.conv", 8, (False, 0.5)),
+        ([rule("dcn", lr_mul=0.1), rule("dcn", lr_mul=0.2)], "a.dcn", 1, (True, 0.2)),
+        ([rule("a", lr_mul=0)], "a", 1, (False, 0.0)),
+        ([rule("a", frozen=True), rule("ab", frozen=False)], "ab", 1, (True, 1.0)),
+        ([rule(r"^layer1\.", frozen=True)], "encoder.layer1.x", 1, (True, 1.0)),
+    ],
+)
+def test_each_field_is_that_of_the_last_rule_that_gives_it(rules, name, iteration, expected):
+    assert training_of(rules, name, iteration) == expected
+
+
+def test_rules_freeze_thaw_and_slow_down(tmp_path, clips, train):
+    rules = [{"match": "conv_last", "from_iter": 3}, {"match": "conv_first", "frozen": True}]
+    rules += [{"match": "dcn", "lr_mul": 0.5}, {"match": r"conv_hr\.weight", "lr_mul": 0}]
+    options = {"train__parameters": rules, "train__total_iter": 3, "train__scheduler": None}
+    train(small_options(clips, logger__save_checkpoint_freq=1, datasets__val=None, **options))
+    first, second, third = (weights(tmp_path, "small", i)["params"] for i in (1, 2, 3))
+    assert torch.equal(first["conv_last.weight"], second["conv_last.weight"])
+    assert not torch.equal(second["conv_last.weight"], third["conv_last.weight"])
+    for name in ("conv_first.weight", "conv_hr.weight"):
+        assert torch.equal(first[name], third[name])
+    assert not torch.equal(first["conv_hr.bias"], third["conv_hr.bias"])
+    state = torch.load(tmp_path / "experiments/small/training_states/3.state", weights_only=True)
+    assert set(state["players"]["g"]["base_rates"]) == {1e-3, 5e-4, 0.0}
+
+
+def test_a_rule_without_a_parameter_is_told_before_training(tmp_path, clips, train):
+    rules = [{"match": "dcn", "lr_mul": 0.5}, {"match": "spynt", "frozen": True}]
+    with pytest.raises(UserError, match=r"train\.parameters\[1\]\.match: 'spynt' matches no parameter of EDVR"):
+        train(small_options(clips, train__parameters=rules))
+    assert not (tmp_path / "experiments/small/metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"match": "("}, "match is '(', which is no regular expression"),
+        ({"match": "a", "lr_mul": -1}, "lr_mul has to be at least 0, got -1.0"),
+        ({"match": "a"}, "the rule for 'a' says nothing: give lr_mul, from_iter or frozen"),
+        ({"lr_mul": 1}, "train.parameters[0].match: missing"),
+        ({"match": "a", "freeze": True}, "train.parameters[0].freeze: unknown key; did you mean 'frozen'?"),
+    ],
+)
+def test_wrong_rules_are_told(tmp_path, clips, given, message):
+    with pytest.raises(UserError) as caught:
+        config.load(write_options(tmp_path, small_options(clips, train__parameters=[given])))
+    assert message in str(caught.value)
+
+
+OLD_KEYS = [
+    ({"tsa_iter": 50}, [rule("", from_iter=50), rule("fusion", from_iter=0)]),
+    ({"tsa_iter": 0, "dcn_lr_mul": 1}, []),
+    ({"dcn_lr_mul": "1e-1"}, [rule("dcn", lr_mul=0.1)]),
+    ({"flow_lr_mul": 0.25, "fix_flow": 7}, [rule("spynet", lr_mul=0.25), rule("spynet|edvr", from_iter=7)]),
+    (
+        {"dcn_lr_mul": 0.1, "parameters": [{"match": "dcn", "lr_mul": 0.2}]},
+        [rule("dcn", lr_mul=0.1), rule("dcn", lr_mul=0.2)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "rules"), OLD_KEYS)
+def test_old_keys_are_read_as_rules(tmp_path, clips, old, rules):
+    options = small_options(clips)
+    options["train"] |= old
+    loaded = config.load(write_options(tmp_path, options))
+    assert loaded.train.parameters == rules
+    assert len([note for note in loaded.notes if "read as train.parameters" in note]) == len(
+        set(old) - {"parameters"}
+    ) * bool(rules)
+
+
+def test_rates_of_parts_are_read_as_factors(tmp_path):
+    root = make_humaneva(tmp_path / "frames")
+    options = predictor_options(root, train__lr={"encoder": 5e-4, "decoder": 1e-3, "memory": "2e-3"})
+    rules = config.load(write_options(tmp_path, options)).train.parameters
+    assert [training_of(rules, f"{part}.x", 1).factor for part in ("encoder", "sentence_encoder")] == [0.5, 0.5]
+    assert [training_of(rules, f"{part}.x", 1).factor for part in ("decoder", "memory")] == [1.0, 2.0]
+    options["train"]["optim_g"]["lr"] = 0.0
+    with pytest.raises(UserError, match=r"train\.lr\.encoder is 0\.0005, but train\.optim_g\.lr, .* is 0"):
+        config.load(write_options(tmp_path, options))
+
+
+def test_a_freeze_ends_with_its_own_tsa_iter(tmp_path, clips):
+    options = config.load(write_options(tmp_path, small_options(clips, trainer="FreezeTrainer", train__tsa_iter=4)))
+    assert options.train.tsa_iter == 4 and options.train.parameters == []
+
+
+def test_a_phase_is_announced_once(tmp_path, clips, train):
+    train(small_options(clips, train__tsa_iter=3, datasets__val=None))
+    assert log_of(tmp_path).count("parameters are trained") == 2
