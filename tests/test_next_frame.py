@@ -186,7 +186,8 @@ def test_a_best_loss_survives_one_that_is_no_number(tmp_path, root, train, monke
 
 def test_only_this_many_weights_are_kept(tmp_path, root, train):
     train(predictor_options(root, logger__save_checkpoint_freq=1, logger__keep_weights=2, datasets__val=None))
-    assert {file.name for file in (tmp_path / "experiments/small/models").iterdir()} == {"net_g_5.pth", "net_g_6.pth"}
+    files = {file.name for file in (tmp_path / "experiments/small/models").iterdir()}
+    assert files == {f"net_g_{iteration}.{kind}" for iteration in (5, 6) for kind in ("pth", "safetensors")}
 
 
 def test_tensorboard_shows_target_prediction_copy_last_and_weights(tmp_path, root, train):

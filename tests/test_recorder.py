@@ -23,14 +23,6 @@ def test_what_is_no_row_is_dropped_from_the_table(tmp_path, damage):
     assert list(csv.reader(table.open(newline=""))) == rows
 
 
-def test_a_time_to_go_of_any_length_is_shown(tmp_path, caplog):
-    caplog.set_level("INFO", "vsr")
-    values = {"loss": 1.0, "loss_per_value": 1.0, "psnr": 30.0, "lr": 1e-4}
-    with Recorder(tmp_path, 0, 10**16, QUIET) as record:
-        record.line(1, 10**16, values, speed=0.01, wait=0.0, memory=0.0)
-    assert "ETA 115740 days" in caplog.text
-
-
 def test_the_wait_for_workers_to_start_is_no_advice(tmp_path, caplog):
     values = {"loss": 1.0, "loss_per_value": 1.0, "psnr": 30.0, "lr": 1e-4}
     with Recorder(tmp_path, 0, 9, QUIET) as record:

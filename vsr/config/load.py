@@ -43,6 +43,7 @@ def load(
     tree = read_tree(file)
     for setting in overrides:
         override(tree, setting)
+    has_pixel_opt = isinstance(tree.get("train"), dict) and "pixel_opt" in tree["train"]
     notes = modernise(tree)
     scale = check_value(tree.get("scale"), int, "scale", Report())
     report = Report(shared={"scale": scale} if scale is not None and scale > 0 else {})
@@ -52,6 +53,8 @@ def load(
     absent = try_out(options, need, report)
     if missing_data == "mistake":
         report.mistakes += absent
+    if has_pixel_opt:  # the key as it stands in the file
+        report.mistakes = [line.replace("train.losses.pixel", "train.pixel_opt") for line in report.mistakes]
     if report.mistakes:
         count = f"{len(report.mistakes)} mistake{'s' * (len(report.mistakes) > 1)}"
         lines = report.mistakes + [f"note: {note}" for note in notes]

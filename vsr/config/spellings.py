@@ -18,7 +18,6 @@ RENAMED = [
     ("", "pretrain_network_g", "path.pretrain_network_g"),
     ("network_g", "ema_decay", "train.ema_decay"),
     ("val", "use_pbar", "pbar"),
-    ("train", "pixel_opt", "train.losses.pixel"),
 ]
 # keys of other frameworks that have no effect here, and why
 DROPPED = [

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vsr import __version__
+import vsr
 from vsr.config.options import GeneralOptions
 from vsr.config.schema import settings_of
 from vsr.data.stream.device import Batch, to_device
@@ -506,7 +506,7 @@ class Trainer:
 
     def metadata(self, player: str) -> dict[str, str]:
         """Returns what a ``.safetensors`` file says of a player's weights; of ``g`` also how to build the network."""
-        about = {"vsr.version": __version__, "vsr.iteration": str(self.progress.iteration)}
+        about = {"vsr.version": vsr.__version__, "vsr.iteration": str(self.progress.iteration)}
         if player != "g":
             return about
         settings = self.run.settings
