@@ -189,12 +189,12 @@ def test_fp16_scales_the_loss_skips_what_overflows_and_resumes_exactly(tmp_path,
     """On a CPU, which can be made to compute in fp16, though users are told not to."""
     monkeypatch.setattr(trainer, "autocast_type", lambda amp, device: torch.float16)
     scaler = partial(torch.amp.GradScaler, init_scale=2.0**22, growth_interval=5)
-    monkeypatch.setattr(trainer, "GradScaler", scaler)
+    monkeypatch.setattr(players, "GradScaler", scaler)
     common = {"train__total_iter": 14, "train__max_bad_steps": 2, "logger__save_checkpoint_freq": 7}
     train(small_options(clips, name="whole", **common))
     state = torch.load("experiments/whole/training_states/14.state", weights_only=True)
     assert "iteration 3 skipped: loss" in log_of(tmp_path, "whole"), "it takes more than max_bad_steps to find a scale"
-    assert state["scaler"]["scale"] <= 2.0**20
+    assert state["players"]["g"]["scaler"]["scale"] <= 2.0**20
     losses = [float(row[2]) for row in rows(tmp_path, "whole") if row[1] == "train/loss"]
     assert math.isnan(losses[0]) and losses[-1] < 0.1, "no loss is not a loss of 0"
     train(small_options(clips, name="halves", **common))

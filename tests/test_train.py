@@ -138,7 +138,7 @@ def test_training_starts_from_pretrained_weights(tmp_path, clips):
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html>", "is a web page"),
         ({"params": torch.nn.Conv2d(1, 1, 1)}, r"holds Python objects \(torch.nn.modules.conv.Conv2d\)"),
-        ({"network": {}, "iteration": 3}, "is a training state; its weights are in models"),
+        ({"settings": {}, "effective_batch": 3}, "is a training state; its weights are in models"),
         ({3: torch.zeros(3)}, "holds a tensor named 3; expected"),
         (b"", "not a file of weights"),
         ({"params": {"other.weight": torch.zeros(3)}}, "matches nothing in EDVR"),
