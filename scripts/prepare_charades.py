@@ -160,5 +160,4 @@ def hash_of(text: str) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints name no file; ours do
     exit_cleanly(main)

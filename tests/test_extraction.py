@@ -108,7 +108,7 @@ def slow_down(setattr):
         time.sleep(0.01)
         return encode(frame)
 
-    setattr("vsr.data.sources.video_files.encode_jpeg", slow)
+    setattr("vsr.prepare.extract_clip.encode_jpeg", slow)
 
 
 def extract_slowly(jobs):

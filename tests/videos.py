@@ -1,7 +1,11 @@
 """Small videos, and data sets in HumanEva's and Charades's shape, for tests."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 from synthetic import moving_texture
@@ -17,6 +21,37 @@ def make_video(file: Path, num_frames: int = 12, size: tuple[int, int] = (48, 64
     for number in range(num_frames):
         writer.write(np.full((*size, 3), min(8 * number + 20, 255), np.uint8))
     writer.release()
+    return file
+
+
+def noise(num_frames: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """Returns frames of large random squares, (n, h, w, 3) uint8 RGB."""
+    small = np.random.default_rng(0).integers(0, 256, (num_frames, size[0] // 8, size[1] // 8, 3), np.uint8)
+    return small.repeat(8, 1).repeat(8, 2)
+
+
+def write_video(
+    file: Path,
+    frames: np.ndarray,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    times: Sequence[int] | None = None,
+    container: dict[str, str] | None = None,
+    **tags: Any,
+) -> Path:
+    """Writes RGB frames at 25 frames per second, or at ``times`` in milliseconds; returns the path."""
+    with av.open(str(file), "w", options=container or {}) as target:
+        stream = target.add_stream(codec, rate=25, options=options or {})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixel_format
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+        stream.codec_context.time_base = Fraction(1, 25 if times is None else 1000)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number if times is None else times[number], stream.codec_context.time_base
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
     return file
 
 

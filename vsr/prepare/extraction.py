@@ -11,9 +11,10 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from vsr.data.lists.clip_lists import LIST_NAMES, ClipEntry, entry_of, format_clip_list, write_clip_list
+from vsr.data.sources import images
 from vsr.data.sources.frame_files import frame_path, list_frames
-from vsr.data.sources.images import decode
-from vsr.data.sources.video_files import VideoInfo, decode_video, encode_jpeg, extract_clip, fit, is_utf8, probe
+from vsr.data.sources.video import VideoInfo, decode, probe
+from vsr.prepare.extract_clip import encode_jpeg, extract_clip, fit
 from vsr.utils.errors import UserError
 from vsr.utils.files import free_bytes, size_text, write_atomically
 from vsr.utils.log import counted
@@ -115,7 +116,7 @@ def _entry(job: Job, root: Path) -> ClipEntry | str:
     try:
         names = list_frames(job.folder)
         first = frame_path(job.folder, names[0])
-        h, w = decode(first.read_bytes(), f"frame '{first}'").shape[:2]
+        h, w = images.decode(first.read_bytes(), f"frame '{first}'").shape[:2]
     except ValueError as error:
         return str(error)
     entry = entry_of(job.folder.name)._replace(num_frames=len(names), width=w, height=h)
@@ -124,6 +125,11 @@ def _entry(job: Job, root: Path) -> ClipEntry | str:
     video = job.video.relative_to(root) if job.video.is_relative_to(root) else job.video
     info = _try_probe(job)
     return entry._replace(video=video.as_posix(), fps=round(info.fps, 3) if isinstance(info, VideoInfo) else None)
+
+
+def is_utf8(name: str) -> bool:
+    """Returns whether a list can hold a file's name; Linux allows any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _name_problem(job: Job) -> str | None:
@@ -172,7 +178,7 @@ def _check_space(infos: Mapping[Job, VideoInfo], max_side: int | None) -> None:
     """Raises if the disk cannot hold the frames, going by the size of some of them."""
     jobs, sizes, longest = list(infos), [], 0
     for job in jobs[:: max(len(jobs) // NUM_SAMPLES, 1)]:
-        for frame, _ in islice(decode_video(job.video), 1):
+        for frame, _ in islice(decode(job.video), 1):
             image = fit(frame, max_side)
             sizes.append(len(encode_jpeg(image)))
             longest = max(longest, *image.shape[:2])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vsr.data.sources.stores import FrameStore, IOBackend, open_store, root_path
-from vsr.data.sources.video_store import VideoStore, holds_videos
+from vsr.data.sources.video import VideoStore, holds_videos
 from vsr.data.stream.augment import Crop, to_unit_range
 from vsr.data.stream.sampler import SampleKey
 

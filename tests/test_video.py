@@ -1,30 +1,30 @@
-"""Videos in place of folders of frames. They are lossless (FFV1), so that every pixel can be compared."""
+"""Videos in place of folders of frames: every pixel, damage, colours. Most are lossless (FFV1)."""
 
 import multiprocessing
+import os
 import pickle
 import shutil
+import struct
+from concurrent.futures import ThreadPoolExecutor
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 from synthetic import moving_texture
 from torch.utils.data import DataLoader
+from videos import make_video, noise, write_video
 
 from vsr.data import VideoTestDataset
 from vsr.data.degrade.imresize import imresize
-from vsr.data.sources.video_store import VideoStore, holds_videos
+from vsr.data.sources.video import VideoStore, damage, decode, holds_videos, probe
 from vsr.data.stream.augment import Crop
 
 
-def write_video(file, frames):
+def write_lossless(file, frames):
     file.parent.mkdir(parents=True, exist_ok=True)
-    h, w, _ = frames[0].shape
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"FFV1"), 25, (w, h))
-    for frame in frames:
-        writer.write(frame)
-    writer.release()
-    return file
+    return write_video(file, np.stack(frames)[..., ::-1], "ffv1", "bgr0")
 
 
 def write_frames(folder, frames, name="{:08d}"):
@@ -45,7 +45,7 @@ def roots(films, tmp_path_factory):
     root = tmp_path_factory.mktemp("films")
     for clip, frames in films.items():
         for side, pixels in (("gt", frames), ("lq", [imresize(frame, 0.25) for frame in frames])):
-            write_video(root / "videos" / side / f"{clip}.avi", pixels)
+            write_lossless(root / "videos" / side / f"{clip}.avi", pixels)
             write_frames(root / "folders" / side / clip, pixels)
     return root
 
@@ -136,7 +136,7 @@ def test_what_counts_as_videos(roots, tmp_path, caplog):
     shutil.copytree(roots / "folders" / "lq", tmp_path / "mixed")
     shutil.copy(roots / "videos" / "lq" / "walk.avi", tmp_path / "mixed")  # beside folders of frames it is no clip
     assert not holds_videos(tmp_path / "mixed")
-    assert "1 videos are not, such as walk.avi" in caplog.text
+    assert "holds videos and folders: the 1 videos, such as walk.avi, are ignored" in caplog.text
     assert [clip.name for clip in VideoTestDataset(str(tmp_path / "mixed")).clips] == ["clip 2", "walk"]
     shutil.copytree(roots / "videos" / "gt", tmp_path / "videos")
     for name in (".hidden", "empty"):
@@ -163,15 +163,158 @@ def test_bad_videos_are_named(roots, tmp_path):
 
 def test_a_video_that_is_exchanged_is_counted_anew(roots, films, tmp_path):
     for length in (5, 2):
-        file = write_video(tmp_path / "a.avi", films["walk"][:length])
+        file = write_lossless(tmp_path / "a.avi", films["walk"][:length])
         assert len(VideoStore(file).frames("a")) == length
 
 
 def test_a_video_that_ends_early_is_told(films, tmp_path, caplog):
     for share, frames in ((1, 7), (0.5, 2)):
-        file = write_video(tmp_path / f"{frames}.avi", films["walk"])
+        file = write_lossless(tmp_path / f"{frames}.avi", films["walk"])
         file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
         with caplog.at_level("WARNING"):
             assert len(VideoStore(file).frames(file.stem)) == frames
     assert len(caplog.messages) == 1
     assert "2.avi' ends after 2 frames, its header says 7" in caplog.text
+
+
+def count(video):
+    return sum(1 for _ in decode(video))
+
+
+def test_a_header_is_probed_without_decoding(tmp_path):
+    assert probe(make_video(tmp_path / "a.mp4", 9, (32, 48), 12.5)) == (9, 12.5, 48, 32)
+    assert probe(write_video(tmp_path / "a.mkv", noise(9))).num_frames == 9  # an estimate, from the duration
+
+
+def test_frames_come_with_their_times(tmp_path):
+    frames = list(decode(make_video(tmp_path / "a.mp4", 4, fps=25)))
+    assert [time for _, time in frames] == pytest.approx([0, 0.04, 0.08, 0.12])
+    assert frames[0][0].shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", os.fsdecode(b"bad\xff.mp4"), "100%d.mp4", "caf\u00e9 \u2606.mp4"])
+def test_any_name_of_a_file_is_read(tmp_path, monkeypatch, name):
+    make_video(tmp_path / "good.mp4", 3).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert count(tmp_path / name) == 3
+    assert VideoStore(tmp_path).read(f"{name[:-4]}/00000002").shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4", ".webm", ".ts"])
+def test_sound_videos_are_not_damaged(tmp_path, suffix):
+    video = write_video(tmp_path / f"a{suffix}", noise(60), "libvpx-vp9" if suffix == ".webm" else "libx264")
+    assert count(video) == 60
+    assert damage(video, 60) is None
+
+
+def with_edit_list(video, start, num_frames):
+    """Makes an MP4 at 25 frames per second show fewer frames than it holds."""
+    content = bytearray(video.read_bytes())
+
+    def unit(box):
+        at = content.index(box)
+        return struct.unpack(">I", content[at + 16 : at + 20])[0]
+
+    at = content.index(b"elst") + 12
+    media_start = struct.unpack(">i", content[at + 4 : at + 8])[0] + start * unit(b"mdhd") // 25
+    content[at : at + 8] = struct.pack(">Ii", num_frames * unit(b"mvhd") // 25, media_start)
+    video.write_bytes(content)
+    return video
+
+
+@pytest.mark.parametrize(("start", "num_frames"), [(0, 50), (10, 50), (5, 40)])
+def test_an_edit_list_that_hides_frames_is_no_damage(tmp_path, start, num_frames):
+    video = with_edit_list(write_video(tmp_path / "a.mp4", noise(60)), start, num_frames)
+    assert (count(video), probe(video).num_frames) == (num_frames, 60)
+    assert damage(video, num_frames) is None
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_variable_rate_is_no_damage(tmp_path, suffix):
+    steps = np.random.default_rng(0).integers(10, 200, 60)
+    video = write_video(tmp_path / f"a{suffix}", noise(60), times=np.cumsum(steps).tolist())
+    assert count(video) == 60
+    assert damage(video, 60) is None
+
+
+def cut_off(video):
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 6 // 10])
+
+
+def zero_in_the_middle(video):
+    content = bytearray(video.read_bytes())
+    middle, length = len(content) // 2, len(content) // 10
+    content[middle : middle + length] = bytes(length)
+    video.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "arguments"),
+    [
+        (cut_off, "a.avi", {}),
+        (cut_off, "a.mkv", {}),
+        (cut_off, "varying.mkv", {"times": np.cumsum([40, 40, 40, 120] * 15).tolist()}),
+        (cut_off, "a.mp4", {"container": {"movflags": "faststart"}}),
+        (cut_off, "a.webm", {"codec": "libvpx-vp9"}),
+        (zero_in_the_middle, "a.avi", {}),
+        (zero_in_the_middle, "mjpeg.avi", {"codec": "mjpeg", "pixel_format": "yuvj420p"}),
+        (zero_in_the_middle, "a.mp4", {}),
+    ],
+)
+def test_what_is_left_of_a_damaged_video_is_decoded_and_the_damage_is_told(tmp_path, harm, name, arguments):
+    video = write_video(tmp_path / name, noise(60), **arguments)
+    harm(video)
+    decoded = count(video)
+    assert 20 < decoded < 58
+    assert damage(video, decoded).startswith(f"video '{video}' ends after {decoded} frames, its header says ")
+
+
+@pytest.mark.parametrize(
+    ("colorspace", "color_range", "kr", "kb"),
+    [
+        (2, 1, 0.299, 0.114),
+        (1, 1, 0.2126, 0.0722),
+        (1, 2, 0.2126, 0.0722),
+        (5, 1, 0.299, 0.114),
+        (9, 1, 0.2627, 0.0593),
+    ],
+    ids=["untagged: BT.601", "BT.709", "BT.709, full range", "BT.601", "BT.2020"],
+)
+def test_a_stream_says_its_matrix_and_range(tmp_path, colorspace, color_range, kr, kb):
+    """Y, Cb and Cr are constant planes; their RGB follows from the matrix (ITU-T H.273)."""
+    y, cb, cr = 120, 90, 170
+    planes = np.concatenate([np.full(48 * 64, y), np.full(24 * 32, cb), np.full(24 * 32, cr)]).astype(np.uint8)
+    file = tmp_path / "a.mkv"
+    with av.open(str(file), "w") as target:
+        stream = target.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = colorspace, color_range
+        frame = av.VideoFrame.from_ndarray(planes.reshape(72, 64), format="yuv420p")
+        frame.colorspace, frame.color_range = colorspace, color_range
+        target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+    full = color_range == 2
+    luma = y / 255 if full else (y - 16) / 219
+    blue, red = ((plane - 128) / (255 if full else 224) for plane in (cb, cr))
+    r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
+    g = (luma - kr * r - kb * b) / (1 - kr - kb)
+    ((pixels, _),) = decode(file)
+    assert pixels[10, 10] == pytest.approx(np.array([r, g, b]) * 255, abs=2.5)  # swscale's tables
+
+
+def test_interlaced_frames_are_not_black(tmp_path):
+    """OpenCV 4.13 to 5.0 returns True and writes nothing."""
+    frames = noise(5)
+    options = {"crf": "5", "flags": "+ildct+ilme", "x264-params": "tff=1"}
+    video = write_video(tmp_path / "a.mp4", frames, options=options)
+    for (pixels, _), frame in zip(decode(video), frames, strict=True):
+        assert np.abs(pixels.mean(-1) - frame.mean(-1)).mean() < 20
+
+
+def test_several_threads_read_one_store(roots, films):
+    store = VideoStore(roots / "videos" / "gt")
+    with ThreadPoolExecutor(4) as pool:
+        frames = list(pool.map(lambda number: store.read(f"walk/{number:08d}"), [0, 6, 1, 5, 2, 4, 3] * 3))
+    for number, frame in zip([0, 6, 1, 5, 2, 4, 3] * 3, frames, strict=True):
+        np.testing.assert_array_equal(frame, films["walk"][number][..., ::-1])
