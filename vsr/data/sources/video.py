@@ -23,6 +23,9 @@ from vsr.data.stream.augment import Crop
 # By the code in the stream (ITU-T H.273). Named here because PyAV obeys the stream itself only since version 17.
 MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: 9}  # 9 is BT.2020
 UNTAGGED = Colorspace.ITU601  # as all other readers do, whatever the size
+# A forked worker that collects its parent's decoder would wait for threads that it does not have. Those who are in a
+# hurry decode several videos at a time.
+NO_THREADS = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +77,7 @@ def decode(video: Path) -> Iterator[tuple[np.ndarray, float]]:
             dst_colorspace=UNTAGGED,
             src_color_range=ColorRange.JPEG if is_full else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG,
+            **NO_THREADS,
         ).to_ndarray()
         yield np.rot90(pixels, frame.rotation // 90) if frame.rotation else pixels, float(frame.time or 0)
 
@@ -121,7 +125,7 @@ class VideoStore:
         self._files = {file.stem: file for file in files}
         if len(self._files) < len(files):
             raise ValueError(f"'{root}' holds videos that differ in their suffix only; rename one")
-        self._readers: dict[int, _Reader] = {}  # by process: a decoder's threads do not survive a fork
+        self._readers: dict[int, _Reader] = {}  # by process: a position in a file is shared after a fork
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return VideoStore, (self.root,)
@@ -202,7 +206,7 @@ def _count_frames(file: Path, modified: int) -> int:
 def _frames(video: Path) -> Iterator[av.VideoFrame]:
     with _open(video) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = 1  # see NO_THREADS
         for packet in _packets(container, stream):
             with suppress(av.FFmpegError):  # damaged; the frames after it may be intact
                 frames = packet.decode()
