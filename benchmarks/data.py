@@ -36,8 +36,7 @@ from vsr.data.sources import images, packs
 from vsr.data.sources.packs import TILE_SIZE, Form, bytes_read
 from vsr.data.sources.stores import LmdbStore
 from vsr.data.stream.augment import draw_crop
-from vsr.data.stream.device import to_device
-from vsr.data.stream.loader import batches
+from vsr.data.stream.loader import batches, to_device
 from vsr.prepare.pack_writer import PackPlan, write_pack
 
 BATCH = 4

@@ -15,9 +15,7 @@ from training import assert_same_weights, rows, small_options, weights, write_op
 
 from vsr.config.options import LoaderOptions
 from vsr.data import REDSDataset, TrainSampler
-from vsr.data.stream.augment import Augmentation
-from vsr.data.stream.device import augmented_batch, to_device
-from vsr.data.stream.loader import batches
+from vsr.data.stream.loader import augmented, augmented_batch, batches, to_device
 from vsr.data.stream.prefetch import copied_ahead, grouped, prefetched, read_ahead
 from vsr.train import main
 from vsr.utils.errors import UserError
@@ -45,7 +43,7 @@ def stream(dataset, workers=0, augment_later=False, **options):
 
 def assert_same_batches(first, second):
     for one, other in zip(first, second, strict=True):
-        assert one.keys() == other.keys() == {"lq", "gt", "key"}
+        assert one.keys() == other.keys() == {"lq", "gt", "key", "keys"}
         assert one["key"] == other["key"]
         for side in ("lq", "gt"):
             assert one[side].dtype == other[side].dtype == torch.float32
@@ -63,9 +61,9 @@ def on(device, batches, number=8):
 @pytest.mark.parametrize("shape", [(8, 3, 6, 6), (8, 5, 3, 6, 6)])
 def test_every_augmentation_of_a_batch_is_that_of_its_samples(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    choices = [Augmentation(*map(bool, flags)) for flags in np.ndindex(2, 2, 2)]
-    result = augmented_batch(torch.from_numpy(pixels), torch.tensor(choices))
-    expected = np.stack([choice(sample) for choice, sample in zip(choices, pixels, strict=True)])
+    turns = [tuple(map(bool, flags)) for flags in np.ndindex(2, 2, 2)]
+    result = augmented_batch(torch.from_numpy(pixels), torch.tensor(turns))
+    expected = np.stack([augmented({"gt": x, "augment": turn})["gt"] for turn, x in zip(turns, pixels, strict=True)])
     assert result.is_contiguous()
     np.testing.assert_array_equal(result.numpy(), expected)
 
@@ -253,8 +251,8 @@ def test_workers_stay_from_epoch_to_epoch():
 
 def test_every_line_of_the_log_tells_the_wait_and_a_long_one_the_remedy(tmp_path, clips, train, monkeypatch):
     train(small_options(clips, name="quick", datasets__val=None, train__total_iter=2))
-    read_raw = REDSDataset.read_raw
-    monkeypatch.setattr(REDSDataset, "read_raw", lambda *key: time.sleep(0.5) or read_raw(*key))
+    read = REDSDataset.read
+    monkeypatch.setattr(REDSDataset, "read", lambda *draw: time.sleep(0.5) or read(*draw))
     train(small_options(clips, name="slow", datasets__val=None, train__total_iter=2))
     for name in ("quick", "slow"):
         log = (tmp_path / "experiments" / name / "train.log").read_text()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from load_script import ROOT, another_preparation, exit_code, load_script
+from samples import sample_of
 from synthetic import make_clips
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler
@@ -67,8 +68,8 @@ def test_training_samples_from_packs_are_those_from_folders(clips, tmp_path, for
     for side in ("gt", "lq"):
         pack(getattr(clips, side), tmp_path / f"{side}.lmdb", "--form", form)
     packed = REDSDataset(tmp_path / "gt.lmdb", tmp_path / "lq.lmdb", io_backend=LMDB, **options)
-    for key in itertools.islice(TrainSampler(len(folder), 3, seed=4), 40):
-        expected, sample = folder[key], packed[key]
+    for _, key in itertools.islice(TrainSampler(len(folder), 3, seed=4), 40):
+        expected, sample = sample_of(folder, *key), sample_of(packed, *key)
         assert sample["key"] == expected["key"]
         assert torch.equal(sample["lq"], expected["lq"])
         assert torch.equal(sample["gt"], expected["gt"])
@@ -199,7 +200,7 @@ def test_mixed_sizes_are_packed_as_they_are_and_refused_by_training(copy, tmp_pa
     dataset = REDSDataset(*roots, copy.meta, **options)
     with pytest.raises(ValueError, match="key 000/00000003 is 20 x 30, not 64 x 96 as the others"):
         for epoch in range(20):
-            dataset[SampleKey(3, epoch)]
+            dataset.read(3, SampleKey(3, epoch))
 
 
 def test_verify_finds_changed_pixels_on_either_side(copy, tmp_path, capsys):

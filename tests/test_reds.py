@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from samples import sample_of
 from synthetic import make_clips
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, Subset
 
-from vsr.data import REDSDataset, SampleKey, TrainSampler, key_of
+from vsr.data import REDSDataset, SampleKey, TrainSampler
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import ClipInfo, write_meta_info
-from vsr.data.sets.reds import VAL_PARTITIONS
+from vsr.data.sets.clips import VAL_PARTITIONS
 from vsr.data.stream.loader import batches
 
 SMALL = {"gt_size": 32, "num_frame": 3, "val_partition": "none"}
@@ -55,12 +56,12 @@ def test_sample_is_the_same_place_of_consecutive_frames(clips):
     dataset = reds(clips)
     assert len(dataset) == 16
     for item in range(16):
-        sample = dataset[item]
+        sample = sample_of(dataset, item)
         assert sample["lq"].shape == (3, 3, 8, 8)
-        assert sample["gt"].shape == (3, 32, 32)
+        assert sample["gt"].shape == (1, 3, 32, 32)
         assert sample["lq"].dtype == sample["gt"].dtype == torch.float32
         clip, centre = sample["key"].split("/")
-        y, x = find(sample["gt"], read(clips.gt, sample["key"]))
+        y, x = find(sample["gt"][0], read(clips.gt, sample["key"]))
         assert y % 4 == x % 4 == 0
         for lq, number in zip(sample["lq"], range(int(centre) - 1, int(centre) + 2), strict=True):
             assert find(lq, read(clips.lq, f"{clip}/{number:08d}")) == (y // 4, x // 4)
@@ -69,20 +70,20 @@ def test_sample_is_the_same_place_of_consecutive_frames(clips):
 def test_key_names_the_frame_that_was_read_even_where_the_window_had_to_move(clips):
     dataset = reds(clips, num_frame=5)
     for item in (0, 1, 6, 7):  # their windows leave the clip
-        clip, centre = dataset[SampleKey(item)]["key"].split("/")
+        clip, centre = sample_of(dataset, item)["key"].split("/")
         assert clip == "000"
         assert 2 <= int(centre) <= 5
-    assert [dataset[item]["key"] for item in (2, 3, 10)] == ["000/00000002", "000/00000003", "001/00000002"]
+    assert [sample_of(dataset, item)["key"] for item in (2, 3, 10)] == ["000/00000002", "000/00000003", "001/00000002"]
 
 
 def test_moved_windows_reach_every_frame_that_has_neighbours(clips):
-    keys = {reds(clips, num_frame=5)[SampleKey(0, epoch)]["key"] for epoch in range(60)}
+    keys = {sample_of(reds(clips, num_frame=5), 0, epoch)["key"] for epoch in range(60)}
     assert keys == {f"000/{frame:08d}" for frame in (2, 3, 4, 5)}
 
 
 def test_draws_beyond_the_length_are_other_crops_of_the_same_item(clips):
     dataset = reds(clips)
-    samples = [dataset[SampleKey(3 + 16 * repeat)] for repeat in range(6)]
+    samples = [sample_of(dataset, 3 + 16 * repeat) for repeat in range(6)]
     assert {sample["key"] for sample in samples} == {"000/00000003"}
     assert len({sample["gt"].sum().item() for sample in samples}) > 1
 
@@ -92,7 +93,7 @@ def test_augmentations_turn_lq_and_gt_alike(clips, option):
     plain, augmented = reds(clips), reds(clips, **{option: True})
     changed = 0
     for draw in range(40):
-        before, after = plain[draw], augmented[draw]
+        before, after = sample_of(plain, draw), sample_of(augmented, draw)
         assert before["key"] == after["key"]
         lq, gt = before["lq"], before["gt"]
         turned = [
@@ -115,13 +116,14 @@ def test_random_reverse_plays_half_of_the_windows_backwards(clips):
     plain, reversing = reds(clips), reds(clips, random_reverse=True)
     backwards = 0
     for item in range(16):
-        clip, centre = reversing[item]["key"].split("/")
-        lq = reversing[item]["lq"]
-        y, x = find(reversing[item]["gt"], read(clips.gt, reversing[item]["key"]))
+        sample = sample_of(reversing, item)
+        clip, centre = sample["key"].split("/")
+        lq = sample["lq"]
+        y, x = find(sample["gt"][0], read(clips.gt, sample["key"]))
         steps = [number for number in (1, -1) if find(lq[2], read(clips.lq, f"{clip}/{int(centre) + number:08d}"))]
         backwards += steps == [-1]
         assert y % 4 == x % 4 == 0
-        assert plain[item]["lq"].shape == lq.shape
+        assert sample_of(plain, item)["lq"].shape == lq.shape
     assert 2 < backwards < 14
 
 
@@ -129,7 +131,7 @@ def test_intervals_are_all_drawn(clips):
     dataset = reds(clips, interval_list=[1, 2, 3])
     steps = collections.Counter()
     for draw in range(60):
-        sample = dataset[draw]
+        sample = sample_of(dataset, draw)
         clip, centre = sample["key"].split("/")
         for step in (1, 2, 3):
             frames = [
@@ -146,14 +148,14 @@ def test_the_same_key_gives_the_same_sample_whatever_was_read_before(clips):
     first, second = reds(clips, **options), reds(clips, **options)
     keys = [SampleKey(draw, epoch=2, seed=9) for draw in range(12)]
     torch.manual_seed(1)
-    expected = [first[key] for key in keys]
+    expected = [sample_of(first, *key) for key in keys]
     torch.manual_seed(2)
     for key, sample in reversed(list(zip(keys, expected, strict=True))):
-        again = second[key]
+        again = sample_of(second, *key)
         assert again["key"] == sample["key"]
         assert torch.equal(again["lq"], sample["lq"])
         assert torch.equal(again["gt"], sample["gt"])
-    assert not torch.equal(first[SampleKey(0, 2, 8)]["gt"], expected[0]["gt"])
+    assert not torch.equal(sample_of(first, 0, 2, 8)["gt"], expected[0]["gt"])
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -161,8 +163,7 @@ def test_workers_change_nothing(clips, num_workers):
     dataset = reds(clips, use_hflip=True, use_rot=True)
 
     def stream(workers):
-        loader = DataLoader(dataset, batch_size=4, sampler=TrainSampler(16, 3, seed=5), num_workers=workers)
-        return [batch for batch, _ in zip(loader, range(5), strict=False)]
+        return list(islice(batches(dataset, TrainSampler(16, 3, seed=5), 4, workers), 5))
 
     for alone, together in zip(stream(0), stream(num_workers), strict=True):
         assert alone["key"] == together["key"]
@@ -174,7 +175,7 @@ def test_meta_file_says_how_many_frames_a_clip_has(clips, tmp_path):
     write_meta_info(tmp_path / "meta.txt", [ClipInfo("000", 4), ClipInfo("001", 8)])
     dataset = reds(clips, meta_info_file=tmp_path / "meta.txt")
     assert len(dataset) == 12
-    assert {dataset[SampleKey(item, epoch)]["key"] for item in range(4) for epoch in range(20)} == {
+    assert {sample_of(dataset, item, epoch)["key"] for item in range(4) for epoch in range(20)} == {
         "000/00000001",
         "000/00000002",
     }
@@ -212,10 +213,10 @@ def test_a_list_of_frames_of_another_size_is_doubted_once(clips, tmp_path, caplo
 
 def test_full_frame_crops_and_other_scales(tmp_path):
     made = make_clips(tmp_path, num_clips=1, num_frames=3, gt_size=(36, 48), scale=3)
-    sample = reds(made, scale=3, gt_size=36)[1]
+    sample = sample_of(reds(made, scale=3, gt_size=36), 1)
     assert sample["lq"].shape == (3, 3, 12, 12)
-    gt = np.rint(sample["gt"].numpy().transpose(1, 2, 0) * 255)
-    assert find(sample["gt"], read(made.gt, sample["key"])) is not None
+    gt = np.rint(sample["gt"][0].numpy().transpose(1, 2, 0) * 255)
+    assert find(sample["gt"][0], read(made.gt, sample["key"])) is not None
     assert gt.shape == (36, 36, 3)
     assert imresize(gt, 1 / 3).shape == (12, 12, 3)
 
@@ -284,7 +285,7 @@ def test_frames_that_are_bad_from_the_start_can_be_skipped(copy, caplog, damage)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == (2 if damage == "missing" else 0)
     assert all("on_bad_frame: skip: " in message and "lacks 1 of the 8 frames" in message for message in warnings)
-    keys = {dataset[SampleKey(item, epoch)]["key"] for item in range(8) for epoch in range(5)}
+    keys = {sample_of(dataset, item, epoch)["key"] for item in range(8) for epoch in range(5)}
     assert not keys & {"000/00000000", "000/00000001", "000/00000002"}  # 2 needs the LQ frame 1
     assert {"000/00000003", "000/00000006"} <= keys
 
@@ -305,7 +306,7 @@ def test_a_frame_that_is_damaged_or_missing_later_is_named_when_it_is_read(copy)
 def test_frames_of_another_size_within_a_clip_are_named(copy):
     cv2.imwrite(str(copy.gt / "000" / "00000004.png"), np.zeros((16, 16, 3), np.uint8))
     with pytest.raises(ValueError, match=r"00000004\.png is 16 x 16, not 64 x 96 as the others"):
-        reds(copy)[4]
+        reds(copy).read(4, SampleKey(4))
 
 
 def test_construction_reads_only_headers(clips, monkeypatch):
@@ -321,7 +322,7 @@ def test_a_frame_of_another_size_is_named_not_cropped_elsewhere(copy, side):
     with pytest.raises(ValueError, match=rf"001/00000003.png is {h} x {w}, not {h // 2} x {w // 2} as the others"):
         dataset[8 + 3]
     skipping = reds(copy, on_bad_frame="skip")
-    assert skipping[8 + 3]["key"] != "001/00000003"
+    assert sample_of(skipping, 8 + 3)["key"] != "001/00000003"
 
 
 def test_a_root_in_the_home_folder_is_found_and_an_empty_one_is_refused(clips, monkeypatch):
@@ -337,11 +338,11 @@ def test_a_root_in_the_home_folder_is_found_and_an_empty_one_is_refused(clips, m
 
 def test_frames_of_any_names_are_read_in_their_order(copy):
     """As VideoTestDataset reads them; REDS's own names still say which frame is missing."""
-    expected = reds(copy)[SampleKey(11, 0, 3)]
+    expected = sample_of(reds(copy), 11, 0, 3)
     for clip in (folder for root in (copy.gt, copy.lq) for folder in root.iterdir()):
         for number, file in enumerate(sorted(clip.iterdir())):
             file.rename(clip / f"frame_{number + 1}.png")
-    sample = reds(copy)[SampleKey(11, 0, 3)]
+    sample = sample_of(reds(copy), 11, 0, 3)
     assert sample["key"].split("/")[1].startswith("frame_")
     assert torch.equal(sample["lq"], expected["lq"]) and torch.equal(sample["gt"], expected["gt"])
     (copy.lq / "001" / "frame_3.png").unlink()
@@ -349,23 +350,72 @@ def test_frames_of_any_names_are_read_in_their_order(copy):
         reds(copy)
 
 
-class Wrapped:
-    """A data set of one's own around another; it says nothing of keys."""
-
-    def __init__(self, inner):
-        self.inner = inner
-
-    def __len__(self):
-        return len(self.inner)
-
-    def __getitem__(self, key):
-        return {**self.inner[key], "seed": key_of(key).seed}
+MIXED = {
+    "ConcatDataset": lambda dataset: ConcatDataset([dataset, dataset]),
+    "Subset": lambda dataset: Subset(dataset, range(2, 14)),
+}
 
 
-def test_a_data_set_around_another_passes_the_draw_on(clips):
-    """Or it would see the same crop of a frame in every epoch."""
-    dataset = reds(clips)
-    keys = list(islice(TrainSampler(len(dataset), 2, seed=5), 4 * len(dataset)))
-    for read, key in zip(batches(Wrapped(dataset), keys, 1), keys, strict=True):
-        expected = dataset[key]
-        assert read["key"] == [expected["key"]] and torch.equal(read["gt"][0], expected["gt"])
+def marks(stream, count):
+    """Returns the frame and the pixels of each sample of the first batches."""
+    return [
+        (key, gt.numpy().tobytes(), lq.numpy().tobytes())
+        for batch in islice(stream, count)
+        for key, gt, lq in zip(batch["key"], batch["gt"], batch["lq"], strict=True)
+    ]
+
+
+@pytest.mark.parametrize("mix", MIXED)
+def test_a_mix_of_data_sets_gives_other_crops_in_every_epoch(clips, mix):
+    dataset = MIXED[mix](reds(clips, use_hflip=True, use_rot=True))
+    size = len(dataset)
+    epochs = [
+        set(marks(batches(dataset, TrainSampler(size, start=start), 4), size // 4)) for start in (0, size, 2 * size)
+    ]
+    assert all(len(epoch) > 3 * size / 4 for epoch in epochs)
+    assert len(epochs[0] & epochs[1]) < size / 4 and len(epochs[1] & epochs[2]) < size / 4
+
+
+@pytest.mark.parametrize("mix", MIXED)
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_a_mix_of_data_sets_is_the_same_for_any_workers_and_after_a_stop(clips, mix):
+    dataset = MIXED[mix](reds(clips, use_hflip=True, use_rot=True, random_reverse=True))
+    state = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    whole = marks(batches(dataset, TrainSampler(len(dataset), 2, seed=5), 3), 12)
+    assert torch.equal(torch.get_rng_state(), state[0]) and np.random.get_state()[1].tolist() == state[1]
+    assert marks(batches(dataset, TrainSampler(len(dataset), 2, seed=5), 3, num_workers=2), 12) == whole
+    np.random.seed(99)
+    resumed = batches(dataset, TrainSampler(len(dataset), 2, seed=5, start=15), 3)
+    assert marks(resumed, 7) == whole[15:]
+
+
+def test_a_sample_read_by_its_index_is_a_training_sample(clips):
+    dataset = reds(clips, use_hflip=True, use_rot=True)
+    for seed in range(6):
+        np.random.seed(seed)
+        sample = dataset[3]
+        assert sample["key"] == "000/00000003" and sample["gt"].dtype == torch.float32
+        assert sample.keys() == {"lq", "gt", "key"}
+        np.random.seed(seed)
+        assert torch.equal(dataset[3]["gt"], sample["gt"])
+    with pytest.raises(IndexError):
+        dataset[16]
+
+
+def test_all_frames_of_a_window_may_have_ground_truth(clips):
+    center, every = reds(clips, use_rot=True), reds(clips, use_rot=True, gt_frames="all")
+    for draw in range(8):
+        one, other = sample_of(center, draw), sample_of(every, draw)
+        assert other["gt"].shape == (3, 3, 32, 32)
+        assert torch.equal(one["gt"][0], other["gt"][1]) and torch.equal(one["lq"], other["lq"])
+        assert not torch.equal(other["gt"][0], other["gt"][1])
+
+
+def test_samples_without_lq_files_are_ground_truth_only(clips):
+    with pytest.raises(ValueError, match=r"dataroot_lq is ~, .* set gt_frames: all"):
+        reds(clips, dataroot_lq=None)
+    dataset = reds(clips, dataroot_lq=None, gt_frames="all")
+    expected = sample_of(reds(clips, gt_frames="all"), 5)
+    sample = sample_of(dataset, 5)
+    assert "lq" not in sample and not dataset.spec.has_lq
+    assert torch.equal(sample["gt"], expected["gt"])

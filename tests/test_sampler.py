@@ -1,5 +1,3 @@
-import copy
-import pickle
 from itertools import islice
 
 import numpy as np
@@ -8,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsr.data import SampleKey, TrainSampler
-from vsr.data.stream.sampler import item_number, key_of
 
 
 def take(count, *args, **kwargs):
-    return [key_of(number) for number in islice(TrainSampler(*args, **kwargs), count)]
+    return [key for _, key in islice(TrainSampler(*args, **kwargs), count)]
 
 
 def test_each_epoch_visits_every_draw_once_in_another_order():
@@ -29,8 +26,8 @@ def test_only_an_epoch_that_is_not_enlarged_visits_every_item_before_any_again()
     assert len({key.draw % 100 for key in take(100, 100, enlarge_ratio=200)}) == 60
 
 
-def test_numbers_are_those_of_the_items():
-    assert all(number == key_of(number).draw % 6 for number in islice(TrainSampler(6, 3), 40))
+def test_indices_are_those_of_the_items():
+    assert all(index == key.draw % 6 for index, key in islice(TrainSampler(6, 3), 40))
 
 
 def test_without_shuffle_draws_come_in_order():
@@ -83,12 +80,3 @@ def test_the_stream_is_pinned():
 def test_wrong_numbers_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         TrainSampler(**arguments)
-
-
-def test_a_number_has_its_key_and_can_be_copied():
-    key = SampleKey(11, 2, 7)
-    number = item_number(key, 4)
-    assert number == 3 and [0, 1, 2, 3][number] == 3 and key_of(number) == key
-    for copied in (copy.deepcopy(number), pickle.loads(pickle.dumps(number))):
-        assert copied == 3 and key_of(copied) == key
-    assert key_of(5) == SampleKey(5)

@@ -11,14 +11,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from samples import sample_of, samples_of
 from synthetic import make_clips, moving_texture
-from torch.utils.data import DataLoader
 
-from vsr.data import REDSDataset, SampleKey, TrainSampler, VideoTestDataset, Vimeo90KDataset, loader
+from vsr.data import REDSDataset, TrainSampler, VideoTestDataset, Vimeo90KDataset
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import ClipInfo, write_meta_info
-from vsr.data.stream.device import to_device
+from vsr.data.stream import loader
 from vsr.data.stream.loader import batches as loaded_batches
+from vsr.data.stream.loader import to_device
 from vsr.utils.errors import UserError
 
 AUGMENTATIONS = {"use_hflip": True, "use_rot": True, "random_reverse": True}
@@ -38,7 +39,7 @@ def dataset(clips):
 
 def batches(dataset, count, workers=0, **position):
     sampler = TrainSampler(len(dataset), RATIO, SEED, **position)
-    return list(islice(DataLoader(dataset, BATCH, sampler=sampler, num_workers=workers), count))
+    return list(islice(loaded_batches(dataset, sampler, BATCH, workers), count))
 
 
 def fingerprints(batch):
@@ -88,7 +89,7 @@ def test_training_batches_travel_as_uint8_and_arrive_as_the_samples(dataset, wor
     for batch in islice(loaded_batches(dataset, sampler, BATCH, workers), 4):
         assert batch["lq"].dtype == batch["gt"].dtype == torch.uint8
         arrived = to_device(batch, torch.device("cpu"))
-        samples = [dataset[key] for key in islice(keys, BATCH)]
+        samples = samples_of(dataset, islice(keys, BATCH))
         assert arrived["key"] == [sample["key"] for sample in samples]
         for side in ("lq", "gt"):
             assert torch.equal(arrived[side], torch.stack([sample[side] for sample in samples]))
@@ -142,7 +143,7 @@ def test_a_bad_frame_is_skipped_for_the_next_readable_draw_and_logged(damaged, c
     with pytest.raises(ValueError, match=r"000/00000002\.png is truncated"):
         REDSDataset(*damaged, **options)[2]
     skipping = REDSDataset(*damaged, **options, on_bad_frame="skip")
-    sample, following = skipping[SampleKey(2, 1, 1)], skipping[SampleKey(3, 1, 1)]
+    sample, following = sample_of(skipping, 2, 1, 1), sample_of(skipping, 3, 1, 1)
     assert sample["key"] == "000/00000003"
     assert torch.equal(sample["gt"], following["gt"])
     assert sum("on_bad_frame: skip: " in record.message for record in caplog.records) == 1
@@ -158,7 +159,7 @@ def test_skipped_frames_are_told_and_counted_whoever_met_them(damaged, caplog, w
     messages = [record.message for record in caplog.records if "on_bad_frame" in record.message]
     assert [message.rpartition("(")[2] for message in messages] == ["bad samples so far: 1)", "bad samples so far: 2)"]
     assert all("000/00000002.png is truncated" in message for message in messages)
-    assert all(batch.keys() == {"lq", "gt", "key"} for batch in read)
+    assert all(batch.keys() == {"lq", "gt", "key", "keys"} for batch in read)
 
 
 SPAWNED = """
@@ -213,8 +214,8 @@ def septuplets(tmp_path):
 @pytest.mark.parametrize(("num_frame", "numbers"), [(7, range(1, 8)), (5, range(2, 7)), (1, [4])])
 def test_vimeo_samples_are_around_im4(septuplets, num_frame, numbers):
     dataset = Vimeo90KDataset(*septuplets, gt_size=32, num_frame=num_frame)
-    sample = dataset[1]
-    assert sample["key"] == "00001/0002"
+    sample = sample_of(dataset, 1)
+    assert sample["key"] == "00001/0002/im4"
     assert sample["lq"].shape == (num_frame, 3, 8, 8)
 
     def whole(side, number):
@@ -226,7 +227,7 @@ def test_vimeo_samples_are_around_im4(septuplets, num_frame, numbers):
             x for x in range(frame.shape[1] - part.shape[1] + 1) if np.allclose(part, frame[:, x : x + part.shape[1]])
         ]
 
-    (place,) = columns(sample["gt"], whole(0, 4))
+    (place,) = columns(sample["gt"][0], whole(0, 4))
     for lq, number in zip(sample["lq"], numbers, strict=True):
         assert columns(lq, whole(1, number)) == [place / 4]
 
@@ -234,10 +235,10 @@ def test_vimeo_samples_are_around_im4(septuplets, num_frame, numbers):
 def test_vimeo_stream_depends_on_the_key_alone(septuplets):
     first, second = (Vimeo90KDataset(*septuplets, gt_size=16, **AUGMENTATIONS) for _ in range(2))
     keys = list(islice(TrainSampler(3, 5, seed=1), 20))
-    expected = [first[key] for key in keys]
-    for key, sample in reversed(list(zip(keys, expected, strict=True))):
-        assert torch.equal(second[key]["lq"], sample["lq"])
-        assert torch.equal(second[key]["gt"], sample["gt"])
+    expected = samples_of(first, keys)
+    for (_, key), sample in reversed(list(zip(keys, expected, strict=True))):
+        assert torch.equal(sample_of(second, *key)["lq"], sample["lq"])
+        assert torch.equal(sample_of(second, *key)["gt"], sample["gt"])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_vimeo_stream_depends_on_the_key_alone(septuplets):
         ({"num_frame": 9}, "num_frame 9 is more than the 7 frames"),
         ({"num_frame": 2}, "num_frame 2 is not odd"),
         ({"gt_size": 30}, "gt_size 30 is not a multiple of scale 4; nearest: 32"),
-        ({"gt_size": 36}, "gt_size 36 is larger than the frames, 32 x 48"),
+        ({"gt_size": 36}, "gt_size 36 is larger than the frames of clip '00001/0001', 32 x 48"),
         ({"scale": 2}, "GT is not 2 x LQ"),
         ({"on_bad_frame": "ignore"}, "on_bad_frame 'ignore' is unknown; known: error, skip"),
     ],

@@ -63,6 +63,7 @@ class DataSpec(NamedTuple):
         gt_frames: of a training sample, the frames with ground truth: the ``center``, or ``all``.
         crop_size: side of a training sample's GT, in pixels.
         has_gt: whether there is ground truth.
+        has_lq: whether there are LQ frames; else a degradation has to make them.
         test_type: of next-frame data, what the target is.
         frame_size: of next-frame data, height and width.
         files: lists that say what the set consists of; a change of their content is a change of the set.
@@ -75,6 +76,7 @@ class DataSpec(NamedTuple):
     gt_frames: Literal["center", "all"] | None = None
     crop_size: int | None = None
     has_gt: bool = True
+    has_lq: bool = True
     test_type: TestType | None = None
     frame_size: tuple[int, int] | None = None
     files: tuple[str, ...] = ()
@@ -136,7 +138,8 @@ class Keyed(Protocol):
         """Returns the sample that ``dataset[index]`` would return, its random choices drawn from ``key.rng()``.
 
         Its arrays may be views. ``augment``, (3,) bool, where it is there, says that ``lq`` and ``gt`` are still to be
-        mirrored horizontally, mirrored vertically, and transposed.
+        mirrored horizontally, mirrored vertically, and transposed. ``passed_over`` lists the errors of unreadable
+        samples that this one stands in for.
         """
         ...
 

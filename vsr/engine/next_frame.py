@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vsr.data.stream.device import Batch
+from vsr.data.stream.loader import Batch
 from vsr.engine.options import TrainOptions
 from vsr.engine.players import Turn
 from vsr.engine.record import Recorder

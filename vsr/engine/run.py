@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from vsr.config.options import LoggerOptions
-from vsr.data.stream.device import Batch
+from vsr.data.stream.loader import Batch
 from vsr.utils.distributed import Place
 from vsr.utils.signals import StopSignals
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import vsr
 from vsr.config.options import GeneralOptions
 from vsr.config.schema import settings_of
-from vsr.data.stream.device import Batch, to_device
+from vsr.data.stream.loader import Batch, to_device
 from vsr.data.stream.prefetch import grouped
 from vsr.engine import guards
 from vsr.engine.buffers import share_buffers

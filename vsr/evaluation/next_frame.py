@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vsr.data.stream.device import to_device
-from vsr.data.stream.loader import batches
+from vsr.data.stream.loader import batches, to_device
 from vsr.evaluation.scores import FrameScore
 from vsr.metrics import calculate_psnr, calculate_ssim
 from vsr.utils.distributed import Place

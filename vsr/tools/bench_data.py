@@ -16,8 +16,7 @@ from vsr.config.command_line import options_parser
 from vsr.config.options import DatasetOptions, LoaderOptions
 from vsr.data.sources.stores import FrameStore
 from vsr.data.stream.augment import Crop
-from vsr.data.stream.device import to_device
-from vsr.data.stream.loader import batches
+from vsr.data.stream.loader import batches, to_device
 from vsr.data.stream.sampler import TrainSampler
 from vsr.utils.errors import UserError
 

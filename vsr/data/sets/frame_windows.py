@@ -8,23 +8,23 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from vsr.contracts import DataSpec, Sample, SampleKey, TestType
 from vsr.data.lists.clip_lists import ClipEntry, read_beside
 from vsr.data.sets.flow import MIN_SIDE, FlowCache
 from vsr.data.sources.frame_cache import ClipFrames, FrameCache
 from vsr.data.sources.frame_files import list_frames, read_frames
 from vsr.data.sources.stores import root_path
 from vsr.data.stream.augment import to_planes
-from vsr.data.stream.sampler import ItemNumber, SampleKey
+from vsr.data.stream.sampler import key_from_numpy
 
-TestType = Literal["nextframe", "subtract", "opticalflow"]
 ShortClip = Literal["skip", "shrink"]
-Sample = dict[str, Tensor | str]
 
 _log = logging.getLogger(__name__)
 
@@ -82,57 +82,73 @@ def window_positions(query: int, input_size: int, interval: int) -> list[int]:
     return [query + interval * offset for offset in range(-input_size, 2)]
 
 
-class FrameWindows:
-    """The windows of the clips in a list, as samples.
+class FrameWindows(Dataset[Sample]):
+    """The windows of the clips in a list, as samples; options and samples are ``HumanEvaDataset``'s.
 
-    Args:
-        dataroot: folder of the data set.
-        subfolders: where the clips' folders are in it, the first that exists; else in ``dataroot`` itself.
-        list_file: see :mod:`vsr.data.lists.clip_lists`.
-        options: what a window is.
-        flow_cache: where flows are kept; None is DATAROOT/flow.
-        frame_cache: where resized clips are kept; None reads the images.
-        help_text: how to get the data, for messages.
+    A registered subclass has the class attributes ``subfolders``, where the clips' folders are in ``dataroot``: the
+    first that exists, else ``dataroot`` itself; and ``remedy``, which says how to get the data.
     """
+
+    task = "next-frame"
+    subfolders: ClassVar[tuple[str, ...]] = ()
+    remedy: ClassVar[str] = ""
 
     def __init__(
         self,
         dataroot: str,
-        subfolders: tuple[str, ...],
         list_file: str,
-        options: WindowOptions,
-        flow_cache: str | None,
-        frame_cache: str | None,
-        help_text: str,
+        input_size: int = 10,
+        frame_interval: int = 50,
+        random_interval: bool = False,
+        width: int = 64,
+        height: int = 64,
+        test_type: TestType = "nextframe",
+        short_clip: ShortClip = "skip",
+        window_step: int = 1,
+        flow_cache: str | None = None,
+        frame_cache: str | None = None,
+        max_windows: int | None = None,
     ) -> None:
-        self.options = options
+        self.options = options = WindowOptions(
+            input_size, frame_interval, random_interval, width, height, test_type, short_clip, window_step, max_windows
+        )
+        self.test_type, self.input_size = test_type, input_size
+        self.spec = DataSpec(
+            phases=("train",) if random_interval else ("train", "test"),
+            task="next-frame",
+            num_frames=input_size,
+            test_type=test_type,
+            frame_size=(height, width),
+            files=(list_file,),
+        )
         data_folder = root_path("dataroot", dataroot)
-        root = _find_root(data_folder, subfolders, help_text)
+        root = _find_root(data_folder, self.subfolders, self.remedy)
         entries = read_beside(list_file)
-        clips = {entry.clip: _find_clip(root, entry.clip, list_file, help_text) for entry in entries}
+        clips = {entry.clip: _find_clip(root, entry.clip, list_file, self.remedy) for entry in entries}
         segments = [_segment(entry, clips[entry.clip], options, list_file) for entry in entries]
         self.segments = [segment for segment in segments if segment.num_windows]
         self._report(segments, list_file)
         self._first_window = np.cumsum([0, *(segment.num_windows for segment in self.segments)])  # of each segment
-        self._size = options.height, options.width
+        self._size = height, width
         self._flows = FlowCache(root_path("flow_cache", flow_cache) if flow_cache else data_folder / "flow")
         self._frames = FrameCache(root_path("frame_cache", frame_cache), self._size, clips) if frame_cache else None
 
     def __len__(self) -> int:
+        """Returns the number of windows."""
         total = int(self._first_window[-1])
         return min(total, self.options.max_windows or total)
 
-    def sample(self, key: int | SampleKey) -> Sample:
-        """Returns a window as tensors and texts; see ``HumanEvaDataset``."""
-        key = key.key if isinstance(key, ItemNumber) else key
-        if isinstance(key, SampleKey):
-            segment, query = self.place(key.draw % len(self))
-        elif 0 <= key < len(self):
-            segment, query = self.place(key)
-        else:
-            raise IndexError(f"window {key} of a data set of {len(self)}")
+    def __getitem__(self, index: int) -> Sample:
+        """Returns a sample as tensors; NumPy's global generator draws a random interval."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"window {index} of a data set of {len(self)}")
+        return self.read(index, key_from_numpy() if self.options.random_interval else SampleKey(index))
+
+    def read(self, index: int, key: SampleKey) -> Sample:
+        """Returns a sample; see :class:`vsr.contracts.Keyed`."""
+        segment, query = self.place(index)
         interval = segment.interval
-        if isinstance(key, SampleKey) and self.options.random_interval:
+        if self.options.random_interval:
             interval = int(key.rng().integers(1, interval + 1))
         positions = window_positions(query, self.options.input_size, interval)
         frames = self._read(segment, positions)  # (t + 2, h, w, 3)
@@ -201,17 +217,17 @@ class FrameWindows:
             )  # fmt: skip
 
 
-def _find_root(dataroot: Path, subfolders: tuple[str, ...], help_text: str) -> Path:
+def _find_root(dataroot: Path, subfolders: tuple[str, ...], remedy: str) -> Path:
     if not dataroot.is_dir():
-        raise FileNotFoundError(f"dataroot: folder '{dataroot}' does not exist. {help_text}")
+        raise FileNotFoundError(f"dataroot: folder '{dataroot}' does not exist. {remedy}")
     return next((dataroot / name for name in subfolders if (dataroot / name).is_dir()), dataroot)
 
 
-def _find_clip(root: Path, clip: str, list_file: str, help_text: str) -> ClipFrames:
+def _find_clip(root: Path, clip: str, list_file: str, remedy: str) -> ClipFrames:
     try:
         return ClipFrames(root / clip, list_frames(root / clip))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"'{list_file}' names clip '{clip}', but {error}. {help_text}") from None
+        raise FileNotFoundError(f"'{list_file}' names clip '{clip}', but {error}. {remedy}") from None
 
 
 def _segment(entry: ClipEntry, frames: ClipFrames, options: WindowOptions, list_file: str) -> Segment:

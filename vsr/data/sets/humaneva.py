@@ -1,19 +1,11 @@
 """HumanEva-I: people who walk, jog, box, gesture and throw, seen by fixed cameras at 60 frames per second."""
 
-from torch.utils.data import Dataset
-
-from vsr.data.sets.frame_windows import FrameWindows, Sample, ShortClip, TestType, WindowOptions
-from vsr.data.stream.sampler import SampleKey
+from vsr.data.sets.frame_windows import FrameWindows
 from vsr.registry import register
-
-HELP = (
-    "HumanEva-I is at http://humaneva.is.tue.mpg.de (registration); `python scripts/prepare_humaneva.py` makes the "
-    "frames and the lists"
-)
 
 
 @register("dataset")
-class HumanEvaDataset(Dataset[Sample]):
+class HumanEvaDataset(FrameWindows):
     """Windows of equally spaced frames: past frames, the current frame and the one after it, which is to be predicted.
 
     A sample is a dict, t = input_size: ``sentences`` (t, 3, h, w), oldest first, ``query`` and ``next`` (3, h, w), all
@@ -27,7 +19,7 @@ class HumanEvaDataset(Dataset[Sample]):
             of train_list.csv, val_list.csv and test_list.csv, no clip may share frames with the others.
         input_size: number of sentences.
         frame_interval: distance of neighbouring frames of a window, in frames.
-        random_interval: draws the interval of each training sample from 1 to ``frame_interval``.
+        random_interval: draws the interval of each sample from 1 to ``frame_interval``; for training only.
         width: of the frames, in pixels, averaged down from what is on disk.
         height: of the frames.
         test_type: ``nextframe``: target is ``next``. ``subtract``: (next - query) / 255, float32 in [-1, 1].
@@ -47,35 +39,8 @@ class HumanEvaDataset(Dataset[Sample]):
         ValueError: options or entries that are wrong, or no clip is long enough.
     """
 
-    task = "next-frame"
-
-    def __init__(
-        self,
-        dataroot: str,
-        list_file: str,
-        input_size: int = 10,
-        frame_interval: int = 50,
-        random_interval: bool = False,
-        width: int = 64,
-        height: int = 64,
-        test_type: TestType = "nextframe",
-        short_clip: ShortClip = "skip",
-        window_step: int = 1,
-        flow_cache: str | None = None,
-        frame_cache: str | None = None,
-        max_windows: int | None = None,
-    ) -> None:
-        self.test_type: TestType = test_type
-        self.input_size = input_size
-        options = WindowOptions(
-            input_size, frame_interval, random_interval, width, height, test_type, short_clip, window_step, max_windows
-        )
-        self.windows = FrameWindows(dataroot, ("image",), list_file, options, flow_cache, frame_cache, HELP)
-
-    def __len__(self) -> int:
-        """Returns the number of windows."""
-        return len(self.windows)
-
-    def __getitem__(self, key: int | SampleKey) -> Sample:
-        """Returns a sample; a plain number has the full interval, a key draws what is random from itself alone."""
-        return self.windows.sample(key)
+    subfolders = ("image",)
+    remedy = (
+        "HumanEva-I is at http://humaneva.is.tue.mpg.de (registration); `python scripts/prepare_humaneva.py` makes the "
+        "frames and the lists"
+    )

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vsr.data.lists.meta_info import ClipInfo, listed_frames, read_meta_info
-from vsr.data.sets.pairs import check_num_frame, check_pair, open_lq_root, open_root
+from vsr.data.sets.roots import check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.sources.stores import DISK, FrameStore, IOBackend
 from vsr.data.stream.augment import to_planes, to_unit_range
 from vsr.registry import register

@@ -1,71 +1,31 @@
-"""Batches from data sets: worker processes, and errors of one frame told as one message."""
+"""Batches from data sets: worker processes read them, and to_device makes them what a network takes."""
 
 import fcntl
 import logging
+import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from vsr.data.sets.pairs import augmented
-from vsr.data.stream.augment import Augmentation
+from vsr.contracts import Keyed, Sample, SampleKey, data_spec
+from vsr.utils import random_state
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError
 from vsr.utils.signals import leave_signals_to_the_main_process
 
-_PIPE_BYTES = 1 << 20  # what Linux allows every user
+Batch = dict[str, Any]  # tensors by name, and lists of texts such as "key"
+
+_PIPE_BYTES = 1 << 20  # Linux grants every user so many
+_CPU = torch.device("cpu")
 
 _log = logging.getLogger(__name__)
-
-
-class Failure(NamedTuple):
-    """What went wrong while a sample was read, carried to the process that can tell it."""
-
-    message: str
-
-
-class _Guarded(Dataset[Any]):
-    """A data set whose unreadable samples become failures; exceptions would drown in their worker's traceback."""
-
-    def __init__(self, dataset: Any, read: Callable[[Any], Any]) -> None:
-        self.dataset = dataset
-        self.read = read
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: Any) -> Any:
-        try:
-            return self.read(key)
-        except (ValueError, OSError) as error:
-            return Failure(str(error))
-
-
-class _Batch:
-    """A batch, or a sample, by name: arrays, and texts or lists of them.
-
-    Arrays come from a worker through a pipe. Tensors would come through fresh shared memory, whose pages and file
-    handles cost more than the copy: of 4 samples of REDS's size, 2.1 ms of processor time each against 1.3 ms. And
-    there may be little of it: a container has 64 MB by default, and where it ends, PyTorch's loader waits for ever.
-    """
-
-    def __init__(self, columns: dict[str, Any]) -> None:
-        self.columns = columns
-
-    def tensors(self) -> dict[str, Any]:
-        """Returns the batch with its arrays as tensors."""
-        return {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in self.columns.items()}
-
-    def pin_memory(self) -> dict[str, Any]:
-        """Returns the batch as page-locked tensors; DataLoader calls it, with workers in a thread of its own."""
-        return {name: v.pin_memory() if isinstance(v, Tensor) else v for name, v in self.tensors().items()}
 
 
 def batches(
@@ -76,29 +36,32 @@ def batches(
     prefetch: int = 2,
     pin_memory: bool = False,
     augment_later: bool = False,
-) -> Generator[dict[str, Any]]:
-    """Yields batches, or single samples without a batch size; of a training set, batches of uint8 pixels.
+) -> Generator[Batch]:
+    """Yields batches, or single samples without a batch size; of our training sets, batches of uint8 pixels.
 
     Args:
-        dataset: map-style; its keys are the sampler's.
-        sampler: which samples, in which order; None is every sample in order.
-        batch_size: samples of a batch; the tensors are stacked, the texts become lists.
+        dataset: map-style. Where the sampler yields keys, their random choices follow from them: a Keyed data set is
+            read by ``read(index, key)``; any other by ``dataset[index]``, with the global generators of Python, NumPy
+            and PyTorch seeded by the key for that call. The batch then has ``keys`` (b, 3) int64: draw, epoch, seed.
+        sampler: yields indices, or pairs of an index and a SampleKey; None is every index in order.
+        batch_size: samples of a batch; arrays are stacked, other values become lists.
         num_workers: processes that read ahead; 0 reads in this one.
         prefetch: batches that each worker reads ahead.
         pin_memory: returns page-locked tensors.
-        augment_later: leaves the augmentation to whoever moves the batch to its device; its "augment" (b, 3) says
-            which samples are mirrored horizontally, vertically, and transposed.
+        augment_later: leaves flips and transposition to :func:`to_device`; ``augment`` (b, 3) says which.
 
     Raises:
-        UserError: a sample could not be read, or the data set cannot leave its augmentation to others.
+        UserError: a sample could not be read, or the data set does not support ``augment_later``.
     """
+    if augment_later and (problem := augment_problem(dataset)) is not None:
+        raise UserError(f"augment_on_gpu: {problem}")
+    draws = range(len(dataset)) if sampler is None else sampler
     loader = DataLoader(
-        _Guarded(dataset, _reader(dataset, augment_later) if batch_size else dataset.__getitem__),
-        batch_size=batch_size,
-        sampler=sampler,
+        _Reader(dataset, augment_later),
+        batch_size=None,  # the reader makes batches
+        sampler=BatchSampler(draws, batch_size, drop_last=False) if batch_size else draws,
         num_workers=num_workers,
         prefetch_factor=prefetch if num_workers else None,
-        collate_fn=_collate if batch_size else _single,
         worker_init_fn=_start_worker if num_workers else None,
         pin_memory=pin_memory,
         generator=torch.default_generator.clone_state(),  # of workers' seeds: drawing from itself would shift dropout
@@ -109,9 +72,9 @@ def batches(
     passed_over: Counter[str] = Counter()
     try:
         for batch in stream:
-            if isinstance(batch, Failure):
+            if isinstance(batch, _Failure):
                 raise UserError(batch.message)
-            if isinstance(batch, _Batch):
+            if isinstance(batch, _Columns):
                 batch = batch.tensors()
             for message in (message for messages in batch.pop("passed_over", ()) for message in messages):
                 passed_over[message] += 1  # here, since workers count only their own, and do not all reach the log
@@ -124,55 +87,141 @@ def batches(
             stream._shutdown_workers()  # type: ignore[attr-defined]  # of the iterator with workers
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Returns the batch on the device, augmented if that was left to it, its uint8 pixels as float32 in [0, 1].
+
+    ``keys`` stay on the CPU. A batch that has been through this is returned as it is.
+    """
+    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor) and name != "keys"}
+    moved = {**batch, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()}}
+    turns = moved.pop("augment", None)
+    for name, value in moved.items():
+        if isinstance(value, Tensor) and value.dtype == torch.uint8:
+            moved[name] = (value if turns is None else augmented_batch(value, turns)).float().div_(255)
+    return moved
+
+
+def augmented_batch(pixels: Tensor, turns: Tensor) -> Tensor:
+    """Returns each sample mirrored horizontally, then vertically, then transposed, where it is chosen.
+
+    Args:
+        pixels: (b, …, s, s).
+        turns: (b, 3) bool.
+    """
+    for number, turned in enumerate((lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT)):
+        chosen = turns[:, number].view(-1, *[1] * (pixels.ndim - 1))
+        pixels = torch.where(chosen, turned(pixels), pixels)
+    return pixels.contiguous()
+
+
+def augmented(sample: Sample) -> Sample:
+    """Returns a sample of a Keyed data set, its ``lq`` and ``gt`` turned as ``augment`` says; views."""
+    hflip, vflip, transpose = sample.pop("augment", (False, False, False))
+    for name in {"lq", "gt"} & sample.keys():
+        pixels = sample[name][..., :: -1 if vflip else 1, :: -1 if hflip else 1]
+        sample[name] = pixels.swapaxes(-2, -1) if transpose else pixels
+    return sample
+
+
 def augment_problem(dataset: Any) -> str | None:
     """Returns why a data set cannot leave its augmentation to the GPU, None if it can."""
-    if hasattr(dataset, "read_raw"):
+    if isinstance(dataset, Keyed) and data_spec(dataset).crop_size is not None:
         return None
     return f"{type(dataset).__name__} has no augmentation to leave to the GPU; remove it"
 
 
-def _reader(dataset: Any, augment_later: bool) -> Callable[[Any], Any]:
-    """Returns the function that reads a sample as it is to leave a worker."""
-    read = getattr(dataset, "read_raw", None)
-    if augment_later and (problem := augment_problem(dataset)) is not None:
-        raise UserError(f"augment_on_gpu: {problem}")
-    if read is None:
-        return dataset.__getitem__
-    return read if augment_later else partial(_read_augmented, dataset)
+class _Failure:
+    """An error of reading, carried to the main process: raised in a worker, it would arrive as a traceback."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
 
 
-def _read_augmented(dataset: Any, key: Any) -> Any:
-    return augmented(dataset.read_raw(key))
+class _Columns:
+    """A batch, or a sample, by name: arrays, and texts or lists of them.
+
+    Arrays come from a worker through a pipe. Tensors would come through fresh shared memory, whose pages and file
+    handles cost more than the copy: of 4 samples of REDS's size, 2.1 ms of processor time each against 1.3 ms. And
+    there may be little of it: a container has 64 MB by default, and when it is full, PyTorch's loader hangs.
+    """
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.columns = columns
+
+    def tensors(self) -> Batch:
+        """Returns the batch with its arrays as tensors."""
+        return {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in self.columns.items()}
+
+    def pin_memory(self) -> Batch:
+        """Returns the batch as page-locked tensors; DataLoader calls it, with workers in a thread of its own."""
+        return {name: v.pin_memory() if isinstance(v, Tensor) else v for name, v in self.tensors().items()}
 
 
-def _collate(samples: list[Any]) -> "_Batch | Failure":
-    """Returns the samples as a batch, or the first failure."""
-    failure = next((sample for sample in samples if isinstance(sample, Failure)), None)
+class _Reader(Dataset[Any]):
+    """Reads what a sampler asks for: a list of draws as a batch, a single draw as a sample."""
+
+    def __init__(self, dataset: Any, augment_later: bool) -> None:
+        self.dataset, self.augment_later = dataset, augment_later
+        self.is_keyed = isinstance(dataset, Keyed)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, draws: Any) -> _Columns | _Failure:
+        samples, keys = [], []
+        try:
+            for draw in draws if isinstance(draws, list) else [draws]:
+                index, key = draw if isinstance(draw, tuple) else (draw, None)
+                if key is None:
+                    sample = self.dataset[index]
+                elif self.is_keyed:
+                    sample = self.dataset.read(index, key)
+                    sample = sample if self.augment_later else augmented(sample)
+                else:
+                    with _seeded(key):
+                        sample = self.dataset[index]
+                if not isinstance(sample, dict):
+                    text = f"returns a {type(sample).__name__} as a sample; expected a dict, such as of lq, gt and key"
+                    return _Failure(f"{type(self.dataset).__name__} {text}")
+                samples.append(sample)
+                keys += [key] if key is not None else []
+        except (ValueError, OSError) as error:
+            return _Failure(str(error))
+        if not isinstance(draws, list):
+            return _Columns({name: v.numpy() if isinstance(v, Tensor) else v for name, v in samples[0].items()})
+        columns: dict[str, Any] = {"keys": np.array(keys, np.int64)} if keys else {}
+        try:
+            for name, value in samples[0].items():
+                values = [sample[name] for sample in samples]
+                if isinstance(value, Tensor | np.ndarray):
+                    arrays = [np.asarray(value) for value in values]
+                    # Pixels are views of frames (h, w, c) until here, and left to itself np.stack keeps their order.
+                    values = np.stack(arrays, out=np.empty((len(arrays), *arrays[0].shape), arrays[0].dtype))
+                columns[name] = values
+        except (ValueError, KeyError, TypeError) as error:
+            names = ", ".join(str(sample.get("key")) for sample in samples)
+            return _Failure(f"the samples {names} make no batch, as they need the same names and sizes: {error}")
+        return _Columns(columns)
+
+
+@contextmanager
+def _seeded(key: SampleKey) -> Iterator[None]:
+    """Seeds the global generators of Python, NumPy and PyTorch (of its CPU) while entered."""
+    state = random_state.get_state(_CPU)
+    number = int(key.rng().integers(2**63))
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.default_generator.manual_seed(number)
     try:
-        return failure or _Batch({name: _stacked([sample[name] for sample in samples]) for name in samples[0]})
-    except (ValueError, KeyError, TypeError) as error:
-        keys = ", ".join(str(sample.get("key")) for sample in samples)
-        return Failure(f"the samples {keys} make no batch, as they need the same names and sizes: {error}")
-
-
-def _stacked(values: list[Any]) -> np.ndarray | list[Any]:
-    if not isinstance(values[0], Tensor | np.ndarray | Augmentation):
-        return values
-    arrays = [np.asarray(value) for value in values]
-    # Planes are views of frames (h, w, c) until here, and left to itself np.stack keeps their order.
-    return np.stack(arrays, out=np.empty((len(arrays), *arrays[0].shape), arrays[0].dtype))
-
-
-def _single(sample: Any) -> "_Batch | Failure":
-    if isinstance(sample, Failure):
-        return sample
-    return _Batch({name: value.numpy() if isinstance(value, Tensor) else value for name, value in sample.items()})
+        yield
+    finally:
+        random_state.set_state(state, _CPU)
 
 
 def _widen_pipe(stream: Any) -> None:
-    """Lets a batch lie in the workers' pipe whole.
+    """Lets a whole batch lie in the workers' pipe.
 
-    In Linux's 64 KB a worker and its reader take turns 16 times for a batch of 1 MB, each time waiting for a core: on
+    With Linux's 64 KB, a worker and its reader alternate 16 times for a batch of 1 MB, each time waiting for a core: on
     a busy machine that is a third of the speed of packed frames.
     """
     with suppress(OSError, AttributeError):  # the system may allow less; the name is PyTorch's own

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vsr.data.stream.device import Batch, to_device
+from vsr.data.stream.loader import Batch, to_device
 from vsr.utils.log import logger
 
 

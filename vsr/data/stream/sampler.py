@@ -1,51 +1,22 @@
-"""Which sample comes when: an endless stream that depends on the seed alone, whoever reads it."""
+"""The order of training samples: an endless stream that depends on the seed alone."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from vsr.contracts import SampleKey
+
 LARGEST_EPOCH = 10**8  # draws, whose order is kept in memory: 0.8 GB
 
 
-class SampleKey(NamedTuple):
-    """One draw of a training sample; all its random choices follow from these three numbers.
-
-    Workers, processes and resumed runs therefore see the same sample for the same key, with nothing to seed.
-    """
-
-    draw: int  # position in the enlarged data set; the item is draw % len(dataset)
-    epoch: int = 0
-    seed: int = 0
-
-    def rng(self) -> np.random.Generator:
-        """Returns the generator of every random choice of this sample."""
-        return np.random.default_rng([self.seed, self.epoch, self.draw])
+def key_from_numpy() -> SampleKey:
+    """Returns a key drawn from NumPy's global generator, for a data set that is read without one."""
+    return SampleKey(*np.random.randint(2**31 - 1, size=3).tolist())
 
 
-class ItemNumber(int):
-    """The number of the item that a key draws: what any data set of PyTorch's takes. :func:`key_of` is the key."""
-
-    key: SampleKey
-
-
-def item_number(key: SampleKey, size: int) -> ItemNumber:
-    """Returns the number of the item that a key draws from a data set of so many."""
-    number = ItemNumber(key.draw % size)
-    number.key = key
-    return number
-
-
-def key_of(number: int | SampleKey) -> SampleKey:
-    """Returns the key that a data set was asked for; a plain number is the first draw of its item."""
-    if isinstance(number, ItemNumber):
-        return number.key
-    return number if isinstance(number, SampleKey) else SampleKey(number)
-
-
-class TrainSampler(Sampler[ItemNumber]):
-    """Yields numbers of items, each with the key of its draw, without end, epoch after epoch.
+class TrainSampler(Sampler[tuple[int, SampleKey]]):
+    """Yields pairs of an item's index and the key of its draw, without end, epoch after epoch.
 
     Position p counts over all ranks; its epoch is p // (dataset_size * enlarge_ratio), and within an epoch the draws
     are a permutation that depends on (seed, epoch). Rank r of w takes the positions start + r, start + r + w, …: any
@@ -96,8 +67,8 @@ class TrainSampler(Sampler[ItemNumber]):
         self.rank = rank
         self.world_size = world_size
 
-    def __iter__(self) -> Iterator[ItemNumber]:
-        """Yields this rank's numbers from ``start`` on."""
+    def __iter__(self) -> Iterator[tuple[int, SampleKey]]:
+        """Yields this rank's pairs from ``start`` on."""
         position = self.start + self.rank
         epoch = -1
         order = np.empty(0, dtype=np.int64)
@@ -106,7 +77,7 @@ class TrainSampler(Sampler[ItemNumber]):
                 epoch = position // self.epoch_size
                 order = self._order(epoch)
             key = SampleKey(int(order[position % self.epoch_size]), epoch, self.seed)
-            yield item_number(key, self.dataset_size)
+            yield key.draw % self.dataset_size, key
             position += self.world_size
 
     def _order(self, epoch: int) -> np.ndarray:

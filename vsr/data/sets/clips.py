@@ -1,0 +1,378 @@
+"""Training clips: random crops of windows of frames, from REDS, Vimeo-90K or any folders of frames in order."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from vsr.contracts import DataSpec, Sample, SampleKey
+from vsr.data.lists.meta_info import ClipInfo, check_start, listed_frames, read_meta_info
+from vsr.data.sets.roots import check_num_frame, check_pair, open_lq_root, open_root
+from vsr.data.sources.stores import DISK, FrameStore, IOBackend
+from vsr.data.stream.augment import Crop
+from vsr.data.stream.loader import augmented
+from vsr.data.stream.sampler import key_from_numpy
+from vsr.registry import register
+from vsr.utils.log import counted
+
+OnBadFrame = Literal["error", "skip"]
+GtFrames = Literal["center", "all"]
+MOST_SKIPPED = 100  # unreadable draws in a row
+REDS_HELP = (
+    "REDS is at https://seungjunnah.github.io/Datasets/reds.html (train_sharp, train_sharp_bicubic, val_sharp, "
+    "val_sharp_bicubic); `python scripts/prepare_reds.py` puts its parts where they belong"
+)
+VIMEO_HELP = (
+    "Vimeo-90K's septuplets are at http://toflow.csail.mit.edu; `python scripts/generate_lq.py` makes the LQ frames "
+    "and `python scripts/generate_meta_info.py --vimeo sep_trainlist.txt --to FILE` the list"
+)
+# Clips kept for validation. "REDS4" are those of the EDVR paper (4 of the training clips); "official" is the
+# challenge's validation set, which regrouping renames from 000-029 to 240-269.
+VAL_PARTITIONS = {
+    "REDS4": {"000", "011", "015", "020"},
+    "official": {f"{clip:03d}" for clip in range(240, 270)},
+    "none": set(),
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How windows and crops are drawn; see ``REDSDataset``."""
+
+    scale: int
+    num_frame: int
+    gt_size: int
+    intervals: list[int]
+    random_reverse: bool
+    use_hflip: bool
+    use_rot: bool
+    on_bad_frame: OnBadFrame
+    gt_frames: GtFrames
+
+    def __post_init__(self) -> None:
+        check_num_frame(self.num_frame)
+        if self.gt_size < self.scale or self.gt_size % self.scale:
+            nearest = max(round(self.gt_size / self.scale), 1) * self.scale
+            raise ValueError(f"gt_size {self.gt_size} is not a multiple of scale {self.scale}; nearest: {nearest}")
+        if not self.intervals:
+            raise ValueError("interval_list is empty; name a distance, [1], or leave it out")
+        if min(self.intervals) < 1:
+            raise ValueError(f"interval_list {self.intervals} holds a distance less than 1")
+        for name, known in (("on_bad_frame", get_args(OnBadFrame)), ("gt_frames", get_args(GtFrames))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}")
+
+
+class TrainingClip(NamedTuple):
+    """The frames of a clip, and their size.
+
+    Args:
+        name: "000".
+        frames: the names of its frames, in order.
+        size: height and width of its GT frames.
+    """
+
+    name: str
+    frames: Sequence[str]
+    size: tuple[int, int]
+
+
+class ClipCrops(Dataset[Sample]):
+    """Random crops of windows of frames. A subclass's constructor finds the clips and calls this one.
+
+    Args:
+        gt: store of the GT frames.
+        lq: store of the LQ frames; None delivers samples without ``lq``, for a degradation to make.
+        clips: where the items are.
+        items: (n, 2); an item is a clip's index and the middle frame of a window, which moves where the window would
+            leave the clip.
+        options: how windows and crops are drawn.
+        list_file: the list of the clips.
+    """
+
+    phases = ("train",)
+
+    def __init__(
+        self,
+        gt: FrameStore,
+        lq: FrameStore | None,
+        clips: list[TrainingClip],
+        items: np.ndarray,
+        options: CropOptions,
+        list_file: str,
+    ) -> None:
+        self.gt, self.lq, self.clips, self.items, self.options = gt, lq, clips, items, options
+        for clip in clips:
+            if options.gt_size > min(clip.size):
+                h, w = clip.size
+                raise ValueError(
+                    f"gt_size {options.gt_size} is larger than the frames of clip '{clip.name}', {h} x {w}"
+                )
+        self.spec = DataSpec(
+            phases=("train",),
+            num_frames=options.num_frame,
+            scale=options.scale,
+            gt_frames=options.gt_frames,
+            crop_size=options.gt_size,
+            has_lq=lq is not None,
+            files=(list_file,),
+        )
+        _log.info(
+            "%s: %s of %s, from '%s'",
+            type(self).__name__, counted(len(self), "sample"), counted(len(clips), "clip"), gt.root,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        """Returns the number of items."""
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Returns a sample as float32 tensors in [0, 1]; NumPy's global generator makes its random choices."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of a data set of {len(self)}")
+        sample = augmented(self.read(index, key_from_numpy()))
+        for message in sample.pop("passed_over"):
+            _log.warning("on_bad_frame: skip: %s", message)
+        sides = {side: np.ascontiguousarray(sample[side]) for side in ("lq", "gt") if side in sample}
+        return {**sample, **{side: torch.from_numpy(pixels).float().div_(255) for side, pixels in sides.items()}}
+
+    def read(self, index: int, key: SampleKey) -> Sample:
+        """Returns a sample as it is stored: see :class:`vsr.contracts.Keyed`.
+
+        With ``on_bad_frame: skip``, the next readable draw stands in for an unreadable one.
+
+        Raises:
+            ValueError: a frame cannot be decoded, or is not of the clip's size.
+            FileNotFoundError: a frame is missing.
+        """
+        options, passed_over = self.options, []
+        while True:
+            clip_index, middle = self.items[(index + len(passed_over)) % len(self)]
+            name, frames, (h, w) = self.clips[clip_index]
+            rng = key._replace(draw=key.draw + len(passed_over)).rng()
+            interval = options.intervals[rng.integers(len(options.intervals))]
+            reach = options.num_frame // 2 * interval
+            if not reach <= middle < len(frames) - reach:
+                middle = rng.integers(reach, len(frames) - reach)
+            names = [f"{name}/{frame}" for frame in frames[middle - reach : middle + reach + 1 : interval]]
+            if options.random_reverse and rng.random() < 0.5:
+                names.reverse()
+            scale, lq_size = options.scale, options.gt_size // options.scale
+            top, left = int(rng.integers(h // scale - lq_size + 1)), int(rng.integers(w // scale - lq_size + 1))
+            coins = int(rng.integers(8))
+            turns = options.use_hflip and coins & 1, options.use_rot and coins & 2, options.use_rot and coins & 4
+            key_name = names[len(names) // 2]
+            sample: Sample = {"key": key_name, "augment": np.array(turns, bool), "passed_over": passed_over}
+            try:
+                if self.lq is not None:
+                    crop = Crop(top, left, lq_size, lq_size, (h // scale, w // scale))
+                    lq = np.stack([self.lq.read(frame, crop) for frame in names])
+                    sample["lq"] = lq.transpose(0, 3, 1, 2)  # (t, 3, h, w)
+                crop = Crop(top * scale, left * scale, options.gt_size, options.gt_size, (h, w))
+                gt = [self.gt.read(frame, crop) for frame in (names if options.gt_frames == "all" else [key_name])]
+                return {**sample, "gt": np.stack(gt).transpose(0, 3, 1, 2)}  # (k, 3, H, W)
+            except (ValueError, FileNotFoundError) as error:
+                if options.on_bad_frame == "error" or len(passed_over) == MOST_SKIPPED:
+                    raise
+                passed_over.append(str(error))
+
+
+@register("dataset")
+class REDSDataset(ClipCrops):
+    """Training samples from clips of frames: ROOT/000/00000000.png, …; REDS, or folders of any frames in order.
+
+    A sample is a dict: ``lq`` (num_frame, 3, gt_size / scale, gt_size / scale), ``gt`` (k, 3, gt_size, gt_size), the
+    same place in k GT frames, both RGB; ``key`` names the middle frame, "000/00000014".
+
+    Args:
+        dataroot_gt: folder (or LMDB) of the ground truth clips.
+        dataroot_lq: folder (or LMDB) of the low-resolution clips. A sub-folder X4 that holds them is found. ~ needs
+            ``gt_frames: all`` and a ``degradation``, which makes LQ frames of the GT frames.
+        meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``; the second column is the number of frames.
+        val_partition: clips left out for validation: REDS4 (000, 011, 015, 020), official (240 to 269), or none.
+        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+        num_frame: frames in a window, odd.
+        gt_size: side of the GT crop in pixels, a multiple of ``scale``.
+        interval_list: distances between neighbouring frames of a window, one drawn per sample. ~ is [1].
+        random_reverse: plays half of the windows backwards.
+        use_hflip: mirrors half of the samples.
+        use_rot: flips half of the samples vertically and transposes half of them.
+        io_backend: how both roots are stored.
+        dataroot_flow: not supported; ~.
+        on_bad_frame: error stops at a damaged or missing frame, skip logs it and takes the next readable draw instead.
+        gt_frames: the frames with ground truth: ``center`` (k = 1), or ``all`` of the window (k = num_frame).
+
+    Raises:
+        FileNotFoundError: a root, a clip or a frame is missing.
+        ValueError: options that contradict each other or the frames.
+    """
+
+    def __init__(
+        self,
+        dataroot_gt: str,
+        dataroot_lq: str | None,
+        meta_info_file: str,
+        val_partition: Literal["REDS4", "official", "none"],
+        scale: int = 4,
+        num_frame: int = 5,
+        gt_size: int = 256,
+        interval_list: list[int] | None = None,
+        random_reverse: bool = False,
+        use_hflip: bool = False,
+        use_rot: bool = False,
+        io_backend: IOBackend = DISK,
+        dataroot_flow: str | None = None,
+        on_bad_frame: OnBadFrame = "error",
+        gt_frames: GtFrames = "center",
+    ) -> None:
+        if dataroot_flow is not None:
+            raise ValueError("dataroot_flow is not supported: no network here reads stored flow; set it to ~")
+        if dataroot_lq is None and gt_frames != "all":
+            raise ValueError("dataroot_lq is ~, so a degradation has to make LQ frames: set gt_frames: all")
+        if val_partition not in VAL_PARTITIONS:
+            raise ValueError(f"val_partition '{val_partition}' is unknown; known: {', '.join(VAL_PARTITIONS)}")
+        intervals = [1] if interval_list is None else interval_list
+        options = CropOptions(
+            scale, num_frame, gt_size, intervals, random_reverse, use_hflip, use_rot, on_bad_frame, gt_frames
+        )
+        listed = [info for info in read_meta_info(meta_info_file) if info.name not in VAL_PARTITIONS[val_partition]]
+        if not listed:
+            raise ValueError(
+                f"every clip of '{meta_info_file}' is in val_partition {val_partition}, none is left to train on; "
+                "set val_partition: none if they are not REDS's"
+            )
+        gt = open_root("dataroot_gt", dataroot_gt, io_backend, REDS_HELP)
+        lq = None if dataroot_lq is None else open_lq_root(dataroot_lq, io_backend, listed[0].name, scale, REDS_HELP)
+        clips = [_find_clip(info, gt, lq, options) for info in listed]
+        _compare_with_list(clips, listed, meta_info_file)
+        items = [(number, frame) for number, clip in enumerate(clips) for frame in range(len(clip.frames))]
+        super().__init__(gt, lq, clips, np.array(items, np.int32), options, meta_info_file)
+
+
+@register("dataset")
+class Vimeo90KDataset(ClipCrops):
+    """Training samples from septuplets: ROOT/00001/0001/im1.png to im7.png, around im4.
+
+    Samples are those of ``REDSDataset``; ``key`` is "00001/0001/im4".
+
+    Args:
+        dataroot_gt: folder (or LMDB) of the ground truth sequences.
+        dataroot_lq: folder (or LMDB) of the low-resolution sequences.
+        meta_info_file: list of the septuplets, lines ``00001/0001 7 (256,448,3)``.
+        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+        num_frame: frames in a window, odd: 7 reads all, 5 reads im2 to im6.
+        gt_size: side of the GT crop in pixels, a multiple of ``scale``.
+        random_reverse: plays half of the windows backwards.
+        use_hflip: mirrors half of the samples.
+        use_rot: flips half of the samples vertically and transposes half of them.
+        io_backend: how both roots are stored.
+        on_bad_frame: error stops at a damaged or missing frame, skip logs it and takes the next readable draw instead.
+        gt_frames: the frames with ground truth: ``center`` (k = 1), or ``all`` of the window (k = num_frame).
+
+    Raises:
+        FileNotFoundError: a root is missing, or one of a hundred septuplets spread over the list.
+        ValueError: options that contradict each other or the frames.
+    """
+
+    def __init__(
+        self,
+        dataroot_gt: str,
+        dataroot_lq: str,
+        meta_info_file: str,
+        scale: int = 4,
+        num_frame: int = 7,
+        gt_size: int = 256,
+        random_reverse: bool = False,
+        use_hflip: bool = False,
+        use_rot: bool = False,
+        io_backend: IOBackend = DISK,
+        on_bad_frame: OnBadFrame = "error",
+        gt_frames: GtFrames = "center",
+    ) -> None:
+        options = CropOptions(
+            scale, num_frame, gt_size, [1], random_reverse, use_hflip, use_rot, on_bad_frame, gt_frames
+        )
+        if num_frame > 7:
+            raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
+        names = [info.name for info in read_meta_info(meta_info_file)]
+        gt = open_root("dataroot_gt", dataroot_gt, io_backend, VIMEO_HELP)
+        lq = open_lq_root(dataroot_lq, io_backend, names[0], scale, VIMEO_HELP)
+        size = (0, 0)
+        for name in (*names[:: max(1, len(names) // 100)], names[-1]):  # all would be 64,612 look-ups on each side
+            for store in (gt, lq):
+                if not store.has(f"{name}/im4"):
+                    raise FileNotFoundError(
+                        f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists. {VIMEO_HELP}"
+                    )
+            size = check_pair(gt, lq, f"{name}/im4", f"{name}/im4", scale)
+        frames = [f"im{number}" for number in range(1, 8)]
+        items = np.stack([np.arange(len(names)), np.full(len(names), 3)], axis=1)  # im4 of each
+        super().__init__(gt, lq, [TrainingClip(name, frames, size) for name in names], items, options, meta_info_file)
+
+
+def _find_clip(info: ClipInfo, gt: FrameStore, lq: FrameStore | None, options: CropOptions) -> TrainingClip:
+    """Returns a listed clip after checking all that can be checked without decoding its frames."""
+    found, frames = gt.frames(info.name), _reds_names(info.start, info.num_frames)
+    longest = (options.num_frame - 1) * max(options.intervals) + 1
+    if info.num_frames < longest:
+        raise ValueError(
+            f"clip '{info.name}' has {info.num_frames} frames, but num_frame {options.num_frame} at interval "
+            f"{max(options.intervals)} needs {longest}"
+        )
+    if found and not set(frames) & set(found):
+        frames = listed_frames(info, found, gt.root)
+    elif options.on_bad_frame == "error":
+        check_start(info, found, gt.root)
+    _check_frames(gt, found, info.name, frames, options.on_bad_frame)
+    if lq is not None:
+        _check_frames(lq, lq.frames(info.name), info.name, frames, options.on_bad_frame)
+    for frame in frames:
+        key = f"{info.name}/{frame}"
+        try:
+            return TrainingClip(info.name, frames, _frame_size(gt, lq, key, options.scale))
+        except (ValueError, FileNotFoundError):
+            if options.on_bad_frame == "error":
+                raise
+    return TrainingClip(info.name, frames, _frame_size(gt, lq, f"{info.name}/{frames[0]}", options.scale))
+
+
+@cache  # most clips have as many frames
+def _reds_names(start: int, num_frames: int) -> list[str]:
+    return [f"{number:08d}" for number in range(start, start + num_frames)]
+
+
+def _frame_size(gt: FrameStore, lq: FrameStore | None, key: str, scale: int) -> tuple[int, int]:
+    return gt.size(key) if lq is None else check_pair(gt, lq, key, key, scale)
+
+
+def _check_frames(store: FrameStore, found: list[str], clip: str, frames: list[str], on_bad_frame: OnBadFrame) -> None:
+    """Raises ``FileNotFoundError`` if a store lacks frames of a clip; with "skip", warns unless it lacks all."""
+    missing = sorted(set(frames) - set(found))
+    if not missing:
+        return
+    message = (
+        f"'{store.root}' lacks {len(missing)} of the {len(frames)} frames of clip '{clip}' that the meta file lists: "
+        f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''} "
+        f"(it has {f'{found[0]} … {found[-1]}' if found else 'no such clip'})"
+    )
+    if on_bad_frame == "error" or len(missing) == len(frames):
+        raise FileNotFoundError(message)
+    _log.warning("on_bad_frame: skip: %s", message)
+
+
+def _compare_with_list(clips: list[TrainingClip], listed: list[ClipInfo], file: str) -> None:
+    """Warns if the meta file gives frames another size: it may be the list of another set."""
+    for clip, info in zip(clips, listed, strict=True):
+        if info.shape is not None and info.shape[:2] != clip.size:
+            _log.warning(
+                "'%s' gives the frames of clip '%s' as %d x %d, but they are %d x %d: is it the list of this set?",
+                *(file, clip.name, *info.shape[:2], *clip.size),
+            )
+            return
