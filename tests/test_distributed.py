@@ -124,6 +124,16 @@ def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips,
     assert rows(tmp_path, "whole") == rows(tmp_path, "halves")
 
 
+def test_all_ranks_decide_alike_on_a_bad_step(tmp_path, clips, monkeypatch):
+    """A rank with a finite loss took the other's NaN for a loss scale that is too high, and went on alone."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    trainer = {"imports": ["disagreeing_trainer"], "trainer": "DisagreeingTrainer", "train__max_bad_steps": 2}
+    code, text = launch(tmp_path, small_options(clips, datasets__val=None, **trainer), 2)
+    assert code != 0
+    assert text.count("training diverged: 2 steps in a row") == 2, text
+    assert "is deprecated" not in text, "PyTorch's advice, once for each rank"
+
+
 def test_processes_that_see_different_experiments_are_told(tmp_path, clips):
     """As on machines without a common folder."""
     options = small_options(clips, train__total_iter=2, logger__save_checkpoint_freq=2, datasets__val=None)

@@ -53,6 +53,20 @@ def test_states_of_another_version_are_told(tmp_path, clips):
     assert main(["-opt", str(file), *started_anew]) == 0
 
 
+def test_logged_values_are_on_disk_before_the_state_that_continues_them(tmp_path, clips, monkeypatch):
+    """Or a power failure would leave a state without the rows of metrics.csv before it."""
+    order, fsync = [], os.fsync
+
+    def note(descriptor):
+        order.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    main(["-opt", str(write_options(tmp_path, small_options(clips, train__total_iter=1, datasets__val=None)))])
+    state = next(index for index, name in enumerate(order) if "1.state" in name)
+    assert order[state - 1] == "metrics.csv"
+
+
 @pytest.fixture
 def no_room_for(monkeypatch):
     """Makes writing files whose names match impossible."""

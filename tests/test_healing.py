@@ -9,7 +9,7 @@ import pytest
 import torch
 from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
 
-from vsr.engine.guards import OffsetGuard
+from vsr.engine.guards import OffsetGuard, is_out_of_memory
 from vsr.engine.saving.checkpoints import states
 from vsr.engine.variants import ScratchTrainer
 from vsr.evaluation import validation
@@ -82,6 +82,15 @@ def test_running_out_of_memory_saves_a_state_and_tells_the_remedy(tmp_path, clip
             train(small_options(clips))
     train(small_options(clips, train__checkpointing=True), "--auto_resume")
     assert_same_weights(weights(tmp_path, "whole", 6), weights(tmp_path, "small", 6))
+
+
+def test_memory_that_a_kernel_lacks_is_recognised(monkeypatch):
+    """Our kernels pass on that an allocation failed as a RuntimeError; the allocator has counted it."""
+    error, device = RuntimeError("aten::empty failed"), torch.device("cuda")
+    for num_ooms in (0, 1):
+        monkeypatch.setattr(torch.cuda, "memory_stats", lambda device, num=num_ooms: {"num_ooms": num})
+        assert is_out_of_memory(error, device) == bool(num_ooms)
+    assert not is_out_of_memory(error, torch.device("cpu"))
 
 
 def test_running_out_of_memory_at_once_has_saved_nothing(clips, train, monkeypatch):
@@ -201,6 +210,17 @@ def test_rolling_back_goes_further_each_time(tmp_path, clips, train, monkeypatch
     train(small_options(clips, **options))
     assert re.findall(r"rolled back to \S+/(\d+)\.state", log_of(tmp_path)) == ["4", "3", "2", "1"]
     assert "there is no state to roll back to; going on" in log_of(tmp_path)
+
+
+def test_curves_forget_what_was_rolled_back(tmp_path, clips, train, runaway):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = {**OFFSETS, "train__offset_freq": 2, "train__scheduler": None, "logger__use_tb_logger": True}
+    train(small_options(clips, train__offset_guard="rollback", **options))
+    assert "rolled back to experiments/small/training_states/2.state, 2 iterations" in log_of(tmp_path)
+    board = EventAccumulator(str(tmp_path / "experiments/small/tb_logger"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_stop_does_not_lose_a_rollback(tmp_path, clips, train, runaway, monkeypatch):

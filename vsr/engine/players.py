@@ -1,6 +1,7 @@
 """Players: the networks of a training, each with what only its training needs."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,13 @@ from vsr.engine.optim.rules import ParameterRule, check_rules, parameter_groups,
 from vsr.engine.options import TrainOptions
 from vsr.engine.recompute import recompute_blocks
 from vsr.utils.distributed import Place
+
+# PyTorch 2.13 renamed DDP's option
+SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel.__init__).parameters
+)
 
 
 class Turn(NamedTuple):
@@ -97,7 +105,7 @@ class Player:
     def distribute(self, find_unused: bool) -> None:
         """Wraps the model in DistributedDataParallel, which needs to know what is trained."""
         # each step begins with the main process's buffers, since a state holds no others
-        options = {"find_unused_parameters": find_unused, "broadcast_buffers": bool(self.buffers)}
+        options = {"find_unused_parameters": find_unused, SYNC_BUFFERS: bool(self.buffers)}
         self.model = DistributedDataParallel(self.network, **options)
 
     def set_learning_rate(self, rate: Callable[[float], float]) -> None:

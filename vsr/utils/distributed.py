@@ -19,7 +19,7 @@ from vsr.utils.log import logger
 
 LAUNCHER = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what torchrun sets, and the values without it
 UNSET = "torchrun sets these environment variables; unset them to run one process"
-SIGNS_OF_A_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error")
+SIGNS_OF_A_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's
 REMEDIES = {  # by what PyTorch says when processes cannot be connected
     "Duplicate GPU": "two processes share a GPU, which nccl cannot connect: start as many as there are GPUs "
     "(torchrun --nproc_per_node=…), or connect them by dist_params.backend: gloo",
@@ -86,7 +86,8 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
     except UserError as error:
         _leave_alone(error)
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in SIGNS_OF_A_LOST_PEER):
+        is_lost = isinstance(error, dist.DistBackendError) or any(sign in str(error) for sign in SIGNS_OF_A_LOST_PEER)
+        if not is_lost:
             raise
         _leave_alone(UserError(f"rank {rank} stops: another process of this run ended; its message says why"))
     else:
