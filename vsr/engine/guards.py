@@ -1,19 +1,16 @@
 """How a step that goes wrong is recognised, undone and reported."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
-from vsr.engine.buffers import remember
 from vsr.engine.options import TrainOptions
 from vsr.engine.saving import checkpoints
 from vsr.ops import ModulatedDeformConvPack
-from vsr.utils import random_state
 from vsr.utils.distributed import Place, over_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
@@ -98,17 +95,6 @@ class OffsetGuard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads what :meth:`state_dict` returned."""
         self.ok_until = state["ok_until"]
-
-
-def undoing(buffers: list[Tensor], device: torch.device) -> Callable[[], None]:
-    """Returns a function that restores buffers and RNG state: all that a step without an update changes."""
-    restore_random, restore_buffers = random_state.remember(device), remember(buffers)
-
-    def undo() -> None:
-        restore_random()
-        restore_buffers()
-
-    return undo
 
 
 def is_out_of_memory(error: Exception, device: torch.device) -> bool:

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,11 +13,13 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vsr.config.schema import settings_of
-from vsr.engine.buffers import persistent_buffers
+from vsr.engine.buffers import persistent_buffers, remember
 from vsr.engine.optim.rules import ParameterRule, check_rules, parameter_groups, training_of
 from vsr.engine.options import TrainOptions
 from vsr.engine.recompute import recompute_blocks
+from vsr.utils import random_state
 from vsr.utils.distributed import Place
+from vsr.utils.errors import UserError
 
 # PyTorch 2.13 renamed DDP's option
 SYNC_BUFFERS = next(
@@ -90,6 +92,11 @@ class Player:
         """The network that is validated: the average where one is kept."""
         return self.network if self.ema is None else self.ema
 
+    @property
+    def has_unused(self) -> bool:
+        """Whether a trained parameter has no gradient."""
+        return any(p.requires_grad and p.grad is None for p in self.network.parameters())
+
     def freeze(self, rules: Sequence[ParameterRule], iteration: int) -> int:
         """Freezes and unfreezes parameters for an iteration, counted from 1; returns how many numbers are trained."""
         count = 0
@@ -101,12 +108,6 @@ class Player:
                 parameter.grad = None
         self.model = self.network
         return count
-
-    def distribute(self, find_unused: bool) -> None:
-        """Wraps the model in DistributedDataParallel, which needs to know what is trained."""
-        # each step begins with the main process's buffers, since a state holds no others
-        options = {"find_unused_parameters": find_unused, SYNC_BUFFERS: bool(self.buffers)}
-        self.model = DistributedDataParallel(self.network, **options)
 
     def set_learning_rate(self, rate: Callable[[float], float]) -> None:
         """Sets every group's rate to a function of its base rate."""
@@ -173,6 +174,82 @@ class Player:
         else:
             for group, own in zip(self.optimizer.param_groups, options, strict=True):
                 group.update({key: value for key, value in own.items() if key != "params"})
+
+
+class Players(dict[str, Player]):
+    """The networks in training, by name.
+
+    Attributes:
+        phase: the phase whose parameters are trained, see phase_of; None before the first one.
+    """
+
+    phase: int | None = None
+
+    def enter_phase(self, phase: int, rules: Sequence[ParameterRule], iteration: int) -> int:
+        """Freezes and unfreezes the parameters of ``g`` and undoes distribution and compilation.
+
+        Returns:
+            How many numbers of all players are trained.
+
+        Raises:
+            UserError: none are.
+        """
+        self.phase = phase
+        count = sum(player.freeze(rules if name == "g" else [], iteration) for name, player in self.items())
+        if count == 0:
+            raise UserError(f"iteration {iteration}: every parameter is frozen; there is nothing to train")
+        return count
+
+    def distribute(self, has_unused: Mapping[str, bool]) -> None:
+        """Wraps every model in DistributedDataParallel, which needs to know what is trained.
+
+        Args:
+            has_unused: by name, whether some rank's step leaves a trained parameter without gradient.
+        """
+        for name, player in self.items():
+            # each step begins with the main process's buffers, since a state holds no others
+            options = {"find_unused_parameters": has_unused[name], SYNC_BUFFERS: bool(player.buffers)}
+            player.model = DistributedDataParallel(player.network, **options)
+
+    def compile(self) -> None:
+        """Compiles every model anew."""
+        torch.compiler.reset()  # or code compiled for the phase before, with its gradients, is used again
+        for player in self.values():
+            player.model = torch.compile(player.model)
+
+    def release(self) -> None:
+        """Releases the models: DDP has to go before the processes part."""
+        self.phase = None
+        for player in self.values():
+            player.model = None
+
+    def start_step(self) -> None:
+        """Switches the models to training and forgets the gradients."""
+        for player in self.values():
+            player.model.train()
+            player.optimizer.zero_grad(set_to_none=True)
+
+    def undoing(self, device: torch.device) -> Callable[[], None]:
+        """Returns a function that undoes a step without an update: gradients, buffers and RNG state."""
+        restore_random = random_state.remember(device)
+        restore_buffers = remember([buffer for player in self.values() for buffer in player.buffers])
+
+        def undo() -> None:
+            restore_random()
+            restore_buffers()
+            for player in self.values():
+                player.optimizer.zero_grad(set_to_none=True)
+
+        return undo
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the states of all players by name."""
+        return {name: player.state_dict() for name, player in self.items()}
+
+    def load_state_dict(self, state: dict[str, Any], keep_rates: bool = True) -> None:
+        """Loads what :meth:`state_dict` returned; see Player."""
+        for name, player in self.items():
+            player.load_state_dict(state[name], keep_rates)
 
 
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:

@@ -1,18 +1,14 @@
 """The training loop. A trainer of one's own overrides ``losses``; with several networks, also ``make_players``."""
 
-import json
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import vsr
-from vsr.config.options import GeneralOptions
 from vsr.config.schema import settings_of
 from vsr.data.stream.loader import Batch, to_device
 from vsr.data.stream.prefetch import grouped
@@ -21,12 +17,13 @@ from vsr.engine.buffers import share_buffers
 from vsr.engine.optim.rules import ParameterRule, phase_of
 from vsr.engine.optim.schedules import learning_rate
 from vsr.engine.options import TrainOptions
-from vsr.engine.players import Player, Turn
+from vsr.engine.players import Player, Players, Turn
 from vsr.engine.precision import autocast_type, set_switches
 from vsr.engine.record import Recorder
 from vsr.engine.run import Progress, Run, Validation
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.resume import same_validation
+from vsr.engine.saving.weights import metadata
 from vsr.losses.build import build_losses
 from vsr.utils import random_state
 from vsr.utils.allocator import peak_memory
@@ -73,11 +70,10 @@ class Trainer:
         self.progress = Progress(sorted(run.loaded), run.weight_files)
         set_switches(train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
-        self.players = self.make_players(network)
+        self.players = Players(self.make_players(network))
         self.guard = guards.OffsetGuard(self.players["g"].network, train, run.place)
         self.criteria = build_losses(train.losses, run.place.device)
         self.sums = {name for name, loss in train.losses.items() if settings_of(loss).get("reduction") == "sum"}
-        self.phase: int | None = None  # see phase_of; None before the first step
 
     def make_players(self, network: nn.Module) -> dict[str, Player]:
         """Returns the networks in training; ``g`` comes first."""
@@ -150,8 +146,8 @@ class Trainer:
             if progress.iteration >= total:
                 text = "nothing to train: this is iteration %d, train.total_iter is %d"
                 logger.info(text, progress.iteration, total)
-                if place.is_main and not self.weights_file().exists():  # a stop came between the state and them
-                    self.save_weights()
+                if place.is_main and not checkpoints.weights_file(self.run.folder, total).exists():
+                    self.save_weights()  # a stop came between the state and them
             clock, stream = Clock(), self.batches()
             try:
                 while progress.iteration < total:
@@ -180,13 +176,14 @@ class Trainer:
                     if saving_is_due or stopped:
                         self.save(may_fail=progress.iteration < total and not stopped)
                     if stopped:
-                        self.release_models()
+                        self.players.release()
                         stop.end_program(progress.iteration)
                     if progress.iteration == total:
-                        logger.info("finished: %d iterations, weights in %s", total, self.weights_file())
+                        file = checkpoints.weights_file(self.run.folder, total)
+                        logger.info("finished: %d iterations, weights in %s", total, file)
             finally:  # an error's traceback would keep it, and Python, at its end, wait for its workers
                 stream.close()
-        self.release_models()
+        self.players.release()
 
     def batches(self) -> Generator[list[Batch]]:
         """Yields the batches of each step from here on."""
@@ -224,70 +221,39 @@ class Trainer:
     def enter_phase(self, batch: Batch) -> None:
         """Freezes and unfreezes parameters where the phase changes; it follows from the iteration alone."""
         iteration, place, rules = self.progress.iteration, self.run.place, self.rules()
-        if self.phase == phase_of(rules, iteration):
+        phase = phase_of(rules, iteration)
+        if phase == self.players.phase:
             return
-        self.phase = phase_of(rules, iteration)
-        count = sum(player.freeze(rules if name == "g" else [], iteration) for name, player in self.players.items())
-        if count == 0:
-            raise UserError(f"iteration {iteration}: every parameter is frozen; there is nothing to train")
+        count = self.players.enter_phase(phase, rules, iteration)
         logger.info("from iteration %d on, %s parameters are trained", iteration, f"{count:,}")
         if place.world_size > 1:
-            unused = {name: any_rank(flag, place) for name, flag in self.try_step(batch).items()}
-            for name, player in self.players.items():
-                player.distribute(find_unused=unused[name])
-            if not all(unused.values()):
-                self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
+            self.players.distribute({name: any_rank(flag, place) for name, flag in self.try_step(batch).items()})
+            self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
         if self.train.compile:
             logger.info("compiling: the first steps take minutes")
-            torch.compiler.reset()  # or code compiled for the phase before, with its gradients, is used again
-            for player in self.players.values():
-                player.model = torch.compile(player.model)
+            self.players.compile()
 
     def try_step(self, batch: Batch) -> dict[str, bool]:
         """Makes a step that changes nothing; returns whether it left a player's trained parameters without gradient."""
-        undo = self.undoing()
-        self.start_step()
+        undo = self.players.undoing(self.run.place.device)
+        self.players.start_step()
         self.backward([batch])
-        unused = {
-            name: any(p.requires_grad and p.grad is None for p in player.network.parameters())
-            for name, player in self.players.items()
-        }
+        unused = {name: player.has_unused for name, player in self.players.items()}
         undo()
         return unused
 
-    def start_step(self) -> None:
-        """Switches the models to training and forgets the gradients."""
-        for player in self.players.values():
-            player.model.train()
-            player.optimizer.zero_grad(set_to_none=True)
-
-    def undoing(self) -> Callable[[], None]:
-        """Returns a function that restores everything that a step without an update changes."""
-        buffers = [buffer for player in self.players.values() for buffer in player.buffers]
-        restore = guards.undoing(buffers, self.run.place.device)
-
-        def undo() -> None:
-            restore()
-            for player in self.players.values():
-                player.optimizer.zero_grad(set_to_none=True)
-
-        return undo
-
     def set_learning_rate(self) -> None:
         """Sets every group's rate for this iteration."""
+        iteration, schedule, warmup_iter = self.progress.iteration - 1, self.train.scheduler, self.train.warmup_iter
         for player in self.players.values():
-            player.set_learning_rate(
-                lambda rate: learning_rate(
-                    self.progress.iteration - 1, rate, self.train.scheduler, self.train.warmup_iter
-                )
-            )
+            player.set_learning_rate(lambda rate: learning_rate(iteration, rate, schedule, warmup_iter))
 
     def step(self, batches: list[Batch], stop: StopSignals) -> Step:
         """Makes one optimiser step of every player; skips it where a loss, gradient or offset is out of range."""
         progress = self.progress
-        self.start_step()
+        self.players.start_step()
         self.guard.watch(progress.iteration)
-        undo = self.undoing()
+        undo = self.players.undoing(self.run.place.device)
 
         def go_back() -> None:
             undo()
@@ -305,7 +271,9 @@ class Trainer:
         if is_bad or answer != "ok":
             undo()
         else:
-            self.update(losses, norms)
+            for name, player in self.players.items():
+                player.update(norms[name], self.train.clip_grad_norm)
+            progress.add(losses)
         for player in self.players.values():
             player.scaler.update()
         return Step(output, batch, answer, stopped)
@@ -353,15 +321,6 @@ class Trainer:
                 return
             yield turn
 
-    def update(self, losses: dict[str, Tensor], norms: dict[str, Tensor]) -> None:
-        """Updates every player and adds the losses to those of the log."""
-        for name, player in self.players.items():
-            player.update(norms[name], self.train.clip_grad_norm)
-        progress = self.progress
-        progress.bad_steps = 0
-        progress.losses = {name: progress.losses.get(name, 0) + value for name, value in losses.items()}
-        progress.loss_steps += 1
-
     def count_bad_step(self, batches: list[Batch], loss: float, norm: float, loss_is_bad: bool) -> None:
         """Warns of a step whose loss or gradient is not finite; too many in a row end the training.
 
@@ -374,7 +333,7 @@ class Trainer:
         Raises:
             UserError: that was one too many. Batches and weights are saved for inspection.
         """
-        progress, network = self.progress, self.players["g"].network
+        progress = self.progress
         progress.bad_steps += 1
         keys = ", ".join(str(key) for batch in batches for key in batch.get("key", []))
         text = "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)"
@@ -382,7 +341,7 @@ class Trainer:
         is_scaling = not loss_is_bad and any(guards.still_scaling(player.scaler) for player in self.players.values())
         if progress.bad_steps >= self.train.max_bad_steps and not is_scaling:
             file = self.run.folder / f"bad_batch_{progress.iteration}_rank{self.run.place.rank}.pth"
-            checkpoints.save(file, {"batches": batches, "network": network.state_dict()})
+            checkpoints.save(file, {"batches": batches, "network": self.players["g"].network.state_dict()})
             raise UserError(guards.DIVERGED.format(steps=progress.bad_steps, file=file))
 
     def roll_back(self) -> bool:
@@ -479,10 +438,6 @@ class Trainer:
         with self.saved_on_mistake(validating=True):
             return self.validate(record, stop)
 
-    def weights_file(self, player: str = "g") -> Path:
-        """Returns the file of a player's weights of this iteration."""
-        return self.run.folder / "models" / f"net_{player}_{self.progress.iteration}.pth"
-
     def save(self, may_fail: bool = False) -> None:
         """Writes the state to resume from, then the weights; deletes those that are too old to be kept."""
         self.progress.losses = self.mean_losses()  # the main process saves for all
@@ -500,36 +455,17 @@ class Trainer:
     def save_weights(self) -> None:
         """Writes every player's weights: its average alone as ``.safetensors``, then both as ``.pth``."""
         for name, player in self.players.items():
-            file, weights = self.weights_file(name), player.evaluated.state_dict()
-            checkpoints.save_safetensors(file.with_suffix(".safetensors"), weights, self.metadata(name))
+            file = checkpoints.weights_file(self.run.folder, self.progress.iteration, name)
+            about = metadata(self.run.settings if name == "g" else {}, self.progress.iteration)
+            checkpoints.save_safetensors(file.with_suffix(".safetensors"), player.evaluated.state_dict(), about)
             checkpoints.save(file, player.weights())
-
-    def metadata(self, player: str) -> dict[str, str]:
-        """Returns what a ``.safetensors`` file says of a player's weights; of ``g`` also how to build the network."""
-        about = {"vsr.version": vsr.__version__, "vsr.iteration": str(self.progress.iteration)}
-        if player != "g":
-            return about
-        settings = self.run.settings
-        degradation = settings.get("datasets", {}).get("train", {}).get("degradation")
-        return {
-            **about,
-            "vsr.network": json.dumps(settings.get("network_g")),
-            "vsr.scale": str(settings.get("scale", GeneralOptions.scale)),
-            **({} if degradation is None else {"vsr.degradation": json.dumps(degradation)}),
-        }
-
-    def release_models(self) -> None:
-        """Releases compiled and distributed models: DDP has to go before the processes part."""
-        for player in self.players.values():
-            player.model = None
-        self.phase = None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next step depends on: tensors and plain values."""
         return {
             "format": checkpoints.STATE_FORMAT,
             "progress": dict(vars(self.progress)),
-            "players": {name: player.state_dict() for name, player in self.players.items()},
+            "players": self.players.state_dict(),
             "guard": self.guard.state_dict(),
             "random": random_state.get_state(self.run.place.device),
             "effective_batch": self.run.effective_batch,
@@ -549,8 +485,7 @@ class Trainer:
         """
         device = self.run.place.device
         try:
-            for name, player in self.players.items():
-                player.load_state_dict(state["players"][name], keep_rates)
+            self.players.load_state_dict(state["players"], keep_rates)
             vars(self.progress).update(state["progress"])
             self.guard.load_state_dict(state["guard"])
             random_state.set_state(state["random"], device)

@@ -104,6 +104,11 @@ def last_iteration(folder: Path) -> int:
     return max((iteration_of(file) for file in (*states(folder), *_weight_files(folder))), default=0)
 
 
+def weights_file(folder: Path, iteration: int, player: str = "g") -> Path:
+    """Returns the file of a player's weights of an iteration."""
+    return folder / "models" / f"net_{player}_{iteration}.pth"
+
+
 def newest_weights(folder: Path) -> Path | None:
     """Returns the weights of ``g`` of an experiment's highest iteration, None if there are none."""
     return next((file for file in _weight_files(folder) if file.match("net_g_*.pth")), None)

@@ -1,13 +1,15 @@
 """Weights that a training starts from, loaded into a network by the prefix of their names."""
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from vsr.config.options import PathOptions
+import vsr
+from vsr.config.options import GeneralOptions, PathOptions
 from vsr.engine.saving.checkpoints import Found
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
@@ -121,6 +123,22 @@ def load_weights(
     network.load_state_dict(fitting, strict=False)
     logger.info("loaded %s into %s: %s%s", file, name_of_it, match, _left_out(match, weights, own))
     return match
+
+
+def metadata(settings: Mapping[str, Any], iteration: int) -> dict[str, str]:
+    """Returns the metadata of a ``.safetensors`` file: how to build the network, and from which training it is.
+
+    Args:
+        settings: the resolved options; empty for a network that they do not describe.
+        iteration: the training's.
+    """
+    about = {"vsr.version": vsr.__version__, "vsr.iteration": str(iteration)}
+    if "network_g" in settings:
+        about["vsr.network"] = json.dumps(settings["network_g"])
+        about["vsr.scale"] = str(settings.get("scale", GeneralOptions.scale))
+        degradation = settings["datasets"]["train"].get("degradation")
+        about |= {} if degradation is None else {"vsr.degradation": json.dumps(degradation)}
+    return about
 
 
 def _left_out(match: Match, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
