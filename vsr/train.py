@@ -10,6 +10,7 @@ import yaml
 from vsr import config
 from vsr.config.command_line import options_parser
 from vsr.config.options import Options
+from vsr.engine.loop import fit
 from vsr.engine.saving.start import RESUME_MODES, effective_batch, find_state, make_trainer
 from vsr.evaluation.results_folder import results_folder
 from vsr.evaluation.validation import prediction_validation, restoration_validation
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = folder / "Results" / results_folder(options) if predicts else None
         trainer = make_trainer(options, place, folder, found, args.resume_mode, validate, results)
         del found  # of three to four times the network's size
-        trainer.fit()
+        fit(trainer)
     return 0
 
 

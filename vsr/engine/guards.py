@@ -22,6 +22,8 @@ DIVERGED = """training diverged: {steps} steps in a row without a finite loss an
 new_schedule) with a lower train.optim_g.lr, or clip with train.clip_grad_norm"""
 SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
 
+Answer = Literal["ok", "skip", "rollback"]
+
 
 class LayerOffset(NamedTuple):
     """Mean and maximum absolute offset of a deformable convolution, in pixels."""
@@ -70,7 +72,7 @@ class OffsetGuard:
         values = over_ranks(magnitudes, self.place, "max").tolist()
         return [LayerOffset(name, *value) for name, value in zip(self.layers, values, strict=True)]
 
-    def answer(self, iteration: int) -> Literal["ok", "skip", "rollback"]:
+    def answer(self, iteration: int) -> Answer:
         """Returns what to do with an iteration's step, and warns of a layer above the limit. NaN is above it."""
         if not self.is_due(iteration):
             return "ok"

@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vsr.config.schema import settings_of
-from vsr.engine.buffers import persistent_buffers, remember
 from vsr.engine.optim.rules import ParameterRule, check_rules, parameter_groups, training_of
 from vsr.engine.options import TrainOptions
 from vsr.engine.recompute import recompute_blocks
 from vsr.utils import random_state
+from vsr.utils.buffers import persistent_buffers, remember
 from vsr.utils.distributed import Place
 from vsr.utils.errors import UserError
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from vsr.engine.buffers import persistent_buffers, remember
+from vsr.utils.buffers import persistent_buffers, remember
 
 
 def recompute_blocks(network: nn.Module) -> None:

@@ -1,9 +1,12 @@
-"""The training loop. A trainer of one's own overrides ``losses``; with several networks, also ``make_players``."""
+"""A training: its networks, losses and steps; the loop is loop.py.
+
+A trainer of one's own overrides ``losses``; with several networks, also ``make_players``.
+"""
 
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +14,8 @@ from torch import Tensor, nn
 
 from vsr.config.schema import settings_of
 from vsr.data.stream.loader import Batch, to_device
-from vsr.data.stream.prefetch import grouped
 from vsr.engine import guards
-from vsr.engine.buffers import share_buffers
+from vsr.engine.guards import Answer
 from vsr.engine.optim.rules import ParameterRule, phase_of
 from vsr.engine.optim.schedules import learning_rate
 from vsr.engine.options import TrainOptions
@@ -26,8 +28,7 @@ from vsr.engine.saving.resume import same_validation
 from vsr.engine.saving.weights import metadata
 from vsr.losses.build import build_losses
 from vsr.utils import random_state
-from vsr.utils.allocator import peak_memory
-from vsr.utils.clock import Clock
+from vsr.utils.buffers import share_buffers
 from vsr.utils.distributed import any_rank, over_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told, sync
@@ -35,24 +36,8 @@ from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
 
 
-class Step(NamedTuple):
-    """What the loop needs to know of a step.
-
-    Args:
-        output: the network's output for the last batch.
-        batch: the last batch, on its device.
-        answer: the guard's: ok, skip or rollback.
-        stopped: whether some rank was asked to stop.
-    """
-
-    output: Tensor
-    batch: Batch
-    answer: str
-    stopped: bool
-
-
 class Trainer:
-    """Trains a network; :meth:`fit` is the loop.
+    """Trains a network, step by step.
 
     Args:
         network: the network, holding the weights to start from.
@@ -125,70 +110,12 @@ class Trainer:
             )
         yield Turn("g", {name: loss(sr, gt) for name, loss in self.criteria.items()}, sr)
 
+    def check_start(self) -> None:
+        """Raises a UserError where the training cannot start; called once, also after resuming."""
+
     def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the frames that an output stands for and the true ones, for the PSNR in the log."""
         return output, ground_truth(batch, output)
-
-    def fit(self) -> None:
-        """Trains from the current iteration to ``total_iter``: steps, logs, validates and saves.
-
-        Raises:
-            UserError: training diverged, memory ran out, or a frame cannot be read.
-            SystemExit: stopped by Ctrl-C (code 130), or by another of ``STOPPING`` (code 0), after saving a state.
-        """
-        total, logs, place, progress = self.train.total_iter, self.run.logger, self.run.place, self.progress
-        with StopSignals() as stop, Recorder(self.run.folder, progress.iteration, total, logs, place.is_main) as record:
-            if self.validation_is_due():  # the state was saved between a step and its validation
-                record.rewind(progress.iteration, validation=True)
-                if self.validate_or_save(record, stop) is None:
-                    stop.end_program(progress.iteration)
-                self.save(may_fail=progress.iteration < total)
-            if progress.iteration >= total:
-                text = "nothing to train: this is iteration %d, train.total_iter is %d"
-                logger.info(text, progress.iteration, total)
-                if place.is_main and not checkpoints.weights_file(self.run.folder, total).exists():
-                    self.save_weights()  # a stop came between the state and them
-            clock, stream = Clock(), self.batches()
-            try:
-                while progress.iteration < total:
-                    batches = clock.wait_for(stream)
-                    progress.iteration += 1
-                    progress.samples += self.run.effective_batch
-                    with self.saved_on_mistake(can_save=False):  # it may end within an update
-                        self.enter_phase(batches[0])
-                        self.set_learning_rate()
-                        output, last, answer, stopped = self.step(batches, stop)
-                    record.bar.update(progress.iteration - record.bar.n)
-                    if answer == "rollback" and self.roll_back():
-                        record.rewind(progress.iteration)
-                        stream.close()
-                        stream = self.batches()
-                        continue
-                    if progress.iteration % logs.print_freq == 0:
-                        self.log(record, output, last, clock)
-                    saving_is_due = progress.iteration % logs.save_checkpoint_freq == 0 or progress.iteration == total
-                    if self.validation_is_due() and not stopped:
-                        if saving_is_due:
-                            self.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
-                        self.validate_or_save(record, stop)
-                        stopped = any_rank(bool(stop), place)
-                        clock.start()
-                    if saving_is_due or stopped:
-                        self.save(may_fail=progress.iteration < total and not stopped)
-                    if stopped:
-                        self.players.release()
-                        stop.end_program(progress.iteration)
-                    if progress.iteration == total:
-                        file = checkpoints.weights_file(self.run.folder, total)
-                        logger.info("finished: %d iterations, weights in %s", total, file)
-            finally:  # an error's traceback would keep it, and Python, at its end, wait for its workers
-                stream.close()
-        self.players.release()
-
-    def batches(self) -> Generator[list[Batch]]:
-        """Yields the batches of each step from here on."""
-        with self.saved_on_mistake():
-            yield from grouped(self.run.batches(self.progress.samples), self.train.accumulate)
 
     @contextmanager
     def saved_on_mistake(
@@ -248,8 +175,13 @@ class Trainer:
         for player in self.players.values():
             player.set_learning_rate(lambda rate: learning_rate(iteration, rate, schedule, warmup_iter))
 
-    def step(self, batches: list[Batch], stop: StopSignals) -> Step:
-        """Makes one optimiser step of every player; skips it where a loss, gradient or offset is out of range."""
+    def step(self, batches: list[Batch], stop: StopSignals) -> tuple[Tensor, Batch, Answer, bool]:
+        """Makes one optimiser step of every player; skips it where a loss, gradient or offset is out of range.
+
+        Returns:
+            The network's output for the last batch; that batch on its device; the offset guard's answer; and whether
+            some rank was asked to stop.
+        """
         progress = self.progress
         self.players.start_step()
         self.guard.watch(progress.iteration)
@@ -276,7 +208,7 @@ class Trainer:
             progress.add(losses)
         for player in self.players.values():
             player.scaler.update()
-        return Step(output, batch, answer, stopped)
+        return output, batch, answer, stopped
 
     def flags(self, flags: Tensor, stop: StopSignals) -> list[bool]:
         """Returns flags, and whether to stop, as true where some rank's are; the step's one wait and one collective."""
@@ -378,39 +310,6 @@ class Trainer:
             return {}
         return dict(zip(losses, over_ranks(torch.stack(list(losses.values())), self.run.place, "mean"), strict=True))
 
-    def log(self, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
-        """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
-        place, progress, player = self.run.place, self.progress, self.players["g"]
-        losses = {name: value.item() / progress.loss_steps for name, value in self.mean_losses().items()}
-        loss = losses.pop("", math.nan)
-        progress.losses, progress.loss_steps = {}, 0
-        frame, truth = self.frames(output.float(), batch)
-        error = over_ranks((frame.clamp(0, 1) - truth).square().mean(), place, "mean").item()
-        num_values = output.numel() * place.world_size * self.train.accumulate if self.sums else 1
-        values = {
-            "loss": loss,
-            "loss_per_value": loss / num_values,
-            "psnr": -10 * math.log10(max(error, 1e-12)),
-            "lr": player.optimizer.param_groups[0]["lr"],
-        }
-        record.scalars(progress.iteration, {f"train/{name}": value for name, value in values.items()})
-        if len(losses) > 1:
-            record.curves(progress.iteration, {f"train/loss/{name}": value for name, value in losses.items()})
-        if self.guard.is_due(progress.iteration):
-            for layer, mean, maximum in self.guard.offsets():
-                record.curves(progress.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
-        speed, wait = clock.speed_and_wait()
-        memory = peak_memory(place.device)
-        record.line(progress.iteration, self.train.total_iter, values, speed, wait, memory, losses)
-
-    def validation_is_due(self) -> bool:
-        """Returns whether this iteration is to be validated and has not been yet."""
-        iteration = self.progress.iteration
-        if self.run.validate is None or iteration == self.progress.last_validation:
-            return False
-        at_freq = self.run.val_freq is not None and iteration % self.run.val_freq == 0
-        return at_freq or iteration == self.train.total_iter
-
     def validate(self, record: Recorder, stop: StopSignals) -> Validation | None:
         """Measures the network (its average, where one is kept) and notes the best values so far.
 
@@ -432,11 +331,6 @@ class Trainer:
         record.scalars(progress.iteration, {f"val/{name}": value for name, value in result.values.items()})
         record.images(progress.iteration, result.example)
         return result
-
-    def validate_or_save(self, record: Recorder, stop: StopSignals) -> Validation | None:
-        """Validates; where a frame cannot be read, or memory runs out, saves a state and names the remedy."""
-        with self.saved_on_mistake(validating=True):
-            return self.validate(record, stop)
 
     def save(self, may_fail: bool = False) -> None:
         """Writes the state to resume from, then the weights; deletes those that are too old to be kept."""

@@ -54,8 +54,8 @@ class FreezeTrainer(Trainer):
         freeze = ParameterRule(match, from_iter=tsa_iter) if tsa_iter > 0 else ParameterRule(match, frozen=True)
         return [freeze, *self.train.parameters]
 
-    def fit(self) -> None:
-        """Trains; see Trainer. Checked here because a resumed state supplies the list of loaded weights."""
+    def check_start(self) -> None:
+        """Checks what is frozen; only now, because a resumed state supplies the list of loaded weights."""
         loaded = set(self.progress.loaded)
         if not loaded:
             raise UserError(
@@ -67,4 +67,3 @@ class FreezeTrainer(Trainer):
                 "FreezeTrainer freezes what path.pretrain_network_g loads, which is everything: nothing is left to "
                 "train; use ScratchTrainer, or a network with a part that the weights do not have"
             )
-        super().fit()

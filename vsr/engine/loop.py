@@ -1,0 +1,123 @@
+"""The training loop."""
+
+import math
+from collections.abc import Generator
+
+from torch import Tensor
+
+from vsr.data.stream.loader import Batch
+from vsr.data.stream.prefetch import grouped
+from vsr.engine.record import Recorder
+from vsr.engine.run import Validation
+from vsr.engine.saving import checkpoints
+from vsr.engine.trainer import Trainer
+from vsr.utils.allocator import peak_memory
+from vsr.utils.clock import Clock
+from vsr.utils.distributed import any_rank, over_ranks
+from vsr.utils.log import logger
+from vsr.utils.signals import StopSignals
+
+
+def fit(trainer: Trainer) -> None:
+    """Trains from the current iteration to ``total_iter``: steps, logs, validates and saves.
+
+    Raises:
+        UserError: training diverged, memory ran out, or a frame cannot be read.
+        SystemExit: stopped by Ctrl-C (code 130), or by another of ``STOPPING`` (code 0), after saving a state.
+    """
+    trainer.check_start()
+    total, logs, place, progress = trainer.train.total_iter, trainer.run.logger, trainer.run.place, trainer.progress
+    with StopSignals() as stop, Recorder(trainer.run.folder, progress.iteration, total, logs, place.is_main) as record:
+        if validation_is_due(trainer):  # the state was saved between a step and its validation
+            record.rewind(progress.iteration, validation=True)
+            if validate(trainer, record, stop) is None:
+                stop.end_program(progress.iteration)
+            trainer.save(may_fail=progress.iteration < total)
+        if progress.iteration >= total:
+            text = "nothing to train: this is iteration %d, train.total_iter is %d"
+            logger.info(text, progress.iteration, total)
+            if place.is_main and not checkpoints.weights_file(trainer.run.folder, progress.iteration).exists():
+                trainer.save_weights()  # a stop came between the state and them
+        clock, stream = Clock(), step_batches(trainer)
+        try:
+            while progress.iteration < total:
+                batches = clock.wait_for(stream)
+                progress.iteration += 1
+                progress.samples += trainer.run.effective_batch
+                with trainer.saved_on_mistake(can_save=False):  # it may end within an update
+                    trainer.enter_phase(batches[0])
+                    trainer.set_learning_rate()
+                    output, last, answer, stopped = trainer.step(batches, stop)
+                record.bar.update(progress.iteration - record.bar.n)
+                if answer == "rollback" and trainer.roll_back():
+                    record.rewind(progress.iteration)
+                    stream.close()
+                    stream = step_batches(trainer)
+                    continue
+                if progress.iteration % logs.print_freq == 0:
+                    log(trainer, record, output, last, clock)
+                saving_is_due = progress.iteration % logs.save_checkpoint_freq == 0 or progress.iteration == total
+                if validation_is_due(trainer) and not stopped:
+                    if saving_is_due:
+                        trainer.save(may_fail=True)  # whole frames need more memory than crops: validation may fail
+                    validate(trainer, record, stop)
+                    stopped = any_rank(bool(stop), place)
+                    clock.start()
+                if saving_is_due or stopped:
+                    trainer.save(may_fail=progress.iteration < total and not stopped)
+                if stopped:
+                    trainer.players.release()
+                    stop.end_program(progress.iteration)
+                if progress.iteration == total:
+                    file = checkpoints.weights_file(trainer.run.folder, total)
+                    logger.info("finished: %d iterations, weights in %s", total, file)
+        finally:  # an error's traceback would keep it, and Python, at its end, wait for its workers
+            stream.close()
+    trainer.players.release()
+
+
+def step_batches(trainer: Trainer) -> Generator[list[Batch]]:
+    """Yields the batches of each step from here on."""
+    with trainer.saved_on_mistake():
+        yield from grouped(trainer.run.batches(trainer.progress.samples), trainer.train.accumulate)
+
+
+def validate(trainer: Trainer, record: Recorder, stop: StopSignals) -> Validation | None:
+    """Validates; where a frame cannot be read, or memory runs out, saves a state and names the remedy."""
+    with trainer.saved_on_mistake(validating=True):
+        return trainer.validate(record, stop)
+
+
+def validation_is_due(trainer: Trainer) -> bool:
+    """Returns whether this iteration is to be validated and has not been yet."""
+    iteration = trainer.progress.iteration
+    if trainer.run.validate is None or iteration == trainer.progress.last_validation:
+        return False
+    at_freq = trainer.run.val_freq is not None and iteration % trainer.run.val_freq == 0
+    return at_freq or iteration == trainer.train.total_iter
+
+
+def log(trainer: Trainer, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
+    """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
+    place, progress, player = trainer.run.place, trainer.progress, trainer.players["g"]
+    losses = {name: value.item() / progress.loss_steps for name, value in trainer.mean_losses().items()}
+    loss = losses.pop("", math.nan)
+    progress.losses, progress.loss_steps = {}, 0
+    frame, truth = trainer.frames(output.float(), batch)
+    error = over_ranks((frame.clamp(0, 1) - truth).square().mean(), place, "mean").item()
+    num_values = output.numel() * place.world_size * trainer.train.accumulate if trainer.sums else 1
+    values = {
+        "loss": loss,
+        "loss_per_value": loss / num_values,
+        "psnr": -10 * math.log10(max(error, 1e-12)),
+        "lr": player.optimizer.param_groups[0]["lr"],
+    }
+    record.scalars(progress.iteration, {f"train/{name}": value for name, value in values.items()})
+    if len(losses) > 1:
+        record.curves(progress.iteration, {f"train/loss/{name}": value for name, value in losses.items()})
+    if trainer.guard.is_due(progress.iteration):
+        for layer, mean, maximum in trainer.guard.offsets():
+            record.curves(progress.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
+    speed, wait = clock.speed_and_wait()
+    memory = peak_memory(place.device)
+    record.line(progress.iteration, trainer.train.total_iter, values, speed, wait, memory, losses)
