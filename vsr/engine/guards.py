@@ -20,6 +20,7 @@ TO_VALIDATE = "smaller frames, or no validation (datasets.val: ~) and python -m 
 DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
 {file}. Go on from an earlier state under another name (--set path.resume_state=FILE --set name=NEW --resume_mode
 new_schedule) with a lower train.optim_g.lr, or clip with train.clip_grad_norm"""
+CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, of allocations outside PyTorch's allocator
 SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
 
 Answer = Literal["ok", "skip", "rollback"]
@@ -105,6 +106,8 @@ def is_out_of_memory(error: Exception, device: torch.device) -> bool:
     Extensions such as our kernels pass on an allocation's failure as a RuntimeError; PyTorch's allocator counts them.
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) == CUDA_OUT_OF_MEMORY:
         return True
     return device.type == "cuda" and torch.cuda.memory_stats(device).get("num_ooms", 0) > 0
 
