@@ -111,14 +111,26 @@ def test_accumulated_sums_equal_one_large_sum(tmp_path, clips, train):
         assert float(small[2]) == pytest.approx(float(large[2]), rel=1e-5)  # loss, loss_per_value
 
 
+OPERATORS = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,
+    torch.backends.cudnn.rnn,
+    torch.backends.mkldnn.conv,
+    torch.backends.mkldnn.matmul,
+)
+
+
 @pytest.fixture
 def global_switches(monkeypatch):
     """Puts back what a training sets for its whole process."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    matmul, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    precisions = {operator: operator.fp32_precision for operator in OPERATORS}
+    products = torch.get_float32_matmul_precision()
     yield
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolutions
+    torch.set_float32_matmul_precision(products)
+    for operator, precision in precisions.items():
+        operator.fp32_precision = precision
     torch.use_deterministic_algorithms(False)
 
 
@@ -156,9 +168,12 @@ def test_switches_that_change_only_rounding(tmp_path, clips, train, switch):
 
 @pytest.mark.usefixtures("global_switches")
 def test_tf32_is_switched_where_it_is_given(clips, train):
-    for tf32 in (True, False, None):
+    for tf32 in (True, False, None):  # the last keeps what was set
         train(small_options(clips, name=f"tf32_{tf32}", train__total_iter=1, datasets__val=None, train__tf32=tf32))
-        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == bool(tf32)
+        on_gpu = [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]
+        assert on_gpu == ["tf32" if tf32 else "ieee"] * 2
+        assert torch.backends.mkldnn.matmul.fp32_precision == "none", "CPUs are not asked"
+        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest"), "torch.compile reads it"
 
 
 def test_fused_adam_is_adam(tmp_path, clips, train):

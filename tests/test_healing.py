@@ -103,11 +103,11 @@ def test_running_out_of_memory_at_once_has_saved_nothing(clips, train, monkeypat
 def test_a_validation_that_runs_out_of_memory_loses_no_iteration(tmp_path, clips, train, monkeypatch):
     train(small_options(clips, name="whole", val__val_freq=4))
 
-    def restore_all(*_):
+    def restore(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(validation, "restore_all", restore_all)
+        patch.setattr(validation, "restore", restore)
         with pytest.raises(UserError, match=r"while validating after iteration 4\..*datasets\.val.*4\.state is saved"):
             train(small_options(clips, val__val_freq=4))
         with pytest.raises(UserError, match="validating after iteration 4"):
@@ -120,10 +120,10 @@ def test_a_validation_that_runs_out_of_memory_loses_no_iteration(tmp_path, clips
 def test_a_state_is_saved_before_a_validation_that_may_fail(clips, train, monkeypatch):
     """Also where nothing is known of the failure."""
 
-    def restore_all(*_):
+    def restore(*_):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(validation, "restore_all", restore_all)
+    monkeypatch.setattr(validation, "restore", restore)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         train(small_options(clips, val__val_freq=4, logger__save_checkpoint_freq=4))
     assert [int(file.stem) for file in states(Path("experiments/small"))] == [4]

@@ -9,17 +9,17 @@ from training import small_options, write_options
 
 from vsr import test, train
 from vsr.archs import EDVR, EDVRMemory
-from vsr.config.options import DatasetOptions, LoaderOptions
 from vsr.data import VideoTestDataset
 from vsr.evaluation.draw.memory import (
     MARK,
     PANEL,
     memory_pictures,
     position_maps,
-    save_weight_pictures,
     weight_bars,
     weight_maps,
+    with_weight_pictures,
 )
+from vsr.evaluation.restore import restore, steps_of
 from vsr.memory import PixSentence, PixSim, PixWise
 from vsr.utils.errors import UserError
 
@@ -106,15 +106,19 @@ def test_forgotten_frames_have_no_share(memory, memory_size, monkeypatch):
 
 def test_pictures_of_a_test_set_are_written_per_clip_and_frame(tmp_path):
     clips = make_clips(tmp_path, num_clips=1, num_frames=3, gt_size=(40, 56))  # LQ 10×14: padded to 12×16
-    build = partial(VideoTestDataset, dataroot_lq=str(clips.lq), dataroot_gt=str(clips.gt), num_frame=3)
-    entry = DatasetOptions("test", "clips", build, LoaderOptions(num_worker_per_gpu=0))
+    dataset = VideoTestDataset(clips.lq, clips.gt, num_frame=3)
     sizes = {"num_feat": 8, "num_frame": 3, "num_extract_block": 1, "num_reconstruct_block": 1, "deformable_groups": 2}
-    network = EDVRMemory(PixSentence, map_size=(10, 14), **sizes)
-    save_weight_pictures(network, entry, tmp_path / "weights", torch.device("cpu"))
+
+    def draw(network, folder):
+        frames = restore(network.eval(), steps_of(network.spec, dataset), torch.device("cpu"))
+        return list(with_weight_pictures(frames, network, folder))
+
+    drawn = draw(EDVRMemory(PixSentence, map_size=(10, 14), **sizes), tmp_path / "weights")
+    assert [frame.index for frame in drawn] == [0, 1, 2]
     written = sorted(str(file.relative_to(tmp_path / "weights")) for file in (tmp_path / "weights").rglob("*.png"))
     assert written == [f"000/{i:08d}_{name}.png" for i in range(3) for name in ("maps", "positions")]
     with pytest.raises(UserError, match="EDVR has no memory"):
-        save_weight_pictures(EDVR(**sizes), entry, tmp_path, torch.device("cpu"))
+        draw(EDVR(**sizes), tmp_path)
 
 
 def test_save_weights_on_the_command_line(tmp_path, monkeypatch):

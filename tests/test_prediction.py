@@ -32,7 +32,7 @@ def sample(**changes):
 
 
 def scores(made, frame, output=None, test_type="nextframe"):
-    found = measure(compare(made, frame, frame if output is None else output, [], test_type))
+    found = measure(compare(0, made, frame, frame if output is None else output, [], test_type))
     return {score.method: score.values for score in found}
 
 
@@ -180,7 +180,7 @@ def test_divergence_has_a_gradient_where_a_weight_is_zero():
 def test_pictures_have_a_panel_per_method_and_sentence():
     made = sample()
     shares = [torch.rand(T), torch.rand(T, H // 2, W // 2)]
-    predicted = compare(made, made["query"], made["query"], shares, "nextframe")
+    predicted = compare(0, made, made["query"], made["query"], shares, "nextframe")
     picture = comparison([predicted, predicted])
     assert picture.shape[0] > 2 * H and picture.shape[1] > 5 * W
     pictures = weight_pictures(predicted)

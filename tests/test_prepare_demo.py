@@ -125,7 +125,7 @@ def test_without_network_photographs_stand_in_and_it_says_so(small, tmp_path, ca
     dataset = REDSDataset(root / "train_sharp", root / "train_sharp_bicubic", **options)
     assert dataset[1]["lq"].shape == (3, 3, 8, 8)
     test = VideoTestDataset(root / "train_sharp_bicubic", root / "train_sharp", root / "meta_info_test.txt")
-    assert [clip.name for clip in test.clips] == ["003"]
+    assert [clip.name for clip in test] == ["003"]
 
 
 def test_the_virtual_camera_moves_by_fractions_of_a_pixel(small):

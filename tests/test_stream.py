@@ -14,7 +14,7 @@ import torch
 from samples import sample_of, samples_of
 from synthetic import make_clips, moving_texture
 
-from vsr.data import REDSDataset, TrainSampler, VideoTestDataset, Vimeo90KDataset
+from vsr.data import REDSDataset, TrainSampler, Vimeo90KDataset
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import ClipInfo, write_meta_info
 from vsr.data.stream import loader
@@ -116,7 +116,7 @@ def test_workers_use_no_shared_memory(dataset, clips, monkeypatch, batch_size):
         return reduce(tensor)
 
     monkeypatch.setitem(ForkingPickler._extra_reducers, torch.Tensor, count)
-    source = dataset if batch_size else VideoTestDataset(clips.lq, clips.gt, scale=4)
+    source = dataset if batch_size else [dataset[item] for item in range(4)]
     sampler = TrainSampler(len(dataset)) if batch_size else range(4)
     read = list(islice(loaded_batches(source, sampler, batch_size, num_workers=1), 4))
     assert all(isinstance(sample["lq"], torch.Tensor) for sample in read)

@@ -14,9 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 from synthetic import moving_texture
-from torch.utils.data import DataLoader
 from videos import make_video, noise, write_video
 
 from vsr.data import VideoTestDataset
@@ -78,49 +76,43 @@ def test_a_crop_is_that_part_of_the_frame(roots, films):
         store.read("walk/00000002", Crop(40, 0, 9, 9))
 
 
-def assert_same_sets(videos, folders):
-    assert len(videos) == len(folders)
-    for one, other in zip(videos, folders, strict=True):
-        assert one.keys() == other.keys()
-        assert one["key"] == other["key"]
-        assert all(torch.equal(one[side], other[side]) for side in ("lq", "gt") if side in one)
-
-
-@pytest.mark.parametrize("padding", ["reflection_circle", "replicate", "circle"])
 @pytest.mark.parametrize("sides", [("lq",), ("lq", "gt")])
-def test_a_test_set_of_videos_is_that_of_their_frames(roots, sides, padding):
+def test_a_test_set_of_videos_is_that_of_their_frames(roots, sides):
     videos, folders = (
-        VideoTestDataset(**{f"dataroot_{side}": str(roots / kind / side) for side in sides}, padding=padding)
+        VideoTestDataset(**{f"dataroot_{side}": str(roots / kind / side) for side in sides})
         for kind in ("videos", "folders")
     )
-    assert_same_sets([videos[item] for item in range(10)], [folders[item] for item in range(10)])
-    assert_same_sets([videos[item] for item in (9, 3, 0, 5)], [folders[item] for item in (9, 3, 0, 5)])
+    assert [(clip.name, clip.frames) for clip in videos] == [(clip.name, clip.frames) for clip in folders]
+    for indices in ((0, 1, 2, 3), (2, 0, 1)):
+        for video, folder in zip(videos, folders, strict=True):
+            assert video.in_order and not folder.in_order
+            for index in (index for index in indices if index in video.targets):
+                np.testing.assert_array_equal(video.lq(index), folder.lq(index))
+                if "gt" in sides:
+                    np.testing.assert_array_equal(video.gt(index), folder.gt(index))
 
 
 def test_one_video_and_frames_of_other_names_are_a_set(roots, films, tmp_path):
     write_frames(tmp_path / "gt" / "walk", films["walk"], "im{}")
-    dataset = VideoTestDataset(str(roots / "videos" / "lq" / "walk.avi"), str(tmp_path / "gt"), num_frame=3)
-    assert len(dataset) == 7
-    assert dataset[6]["key"] == "walk/00000006"
-    np.testing.assert_array_equal(
-        np.rint(dataset[6]["gt"].numpy() * 255), films["walk"][6][..., ::-1].transpose(2, 0, 1)
-    )
+    (clip,) = VideoTestDataset(str(roots / "videos" / "lq" / "walk.avi"), str(tmp_path / "gt"), num_frame=3)
+    assert len(clip.targets) == 7 and clip.frames[6] == "00000006"
+    np.testing.assert_array_equal(clip.gt(6), films["walk"][6][..., ::-1])
 
 
 def test_a_meta_file_takes_the_first_frames(roots, tmp_path):
     (tmp_path / "meta.txt").write_text("walk 4 (48,64,3)\n")
-    dataset = VideoTestDataset(str(roots / "videos" / "lq"), meta_info_file=str(tmp_path / "meta.txt"))
-    assert [sample["key"][-1] for sample in map(dataset.__getitem__, range(len(dataset)))] == ["0", "1", "2", "3"]
+    (clip,) = VideoTestDataset(str(roots / "videos" / "lq"), meta_info_file=str(tmp_path / "meta.txt"))
+    assert [name[-1] for name in clip.frames] == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_what_this_process_reads_even_if_it_read_before(roots, method):
-    dataset = VideoTestDataset(str(roots / "videos" / "lq"), num_frame=3)
-    alone = [dataset[item]["lq"].sum().item() for item in range(10)]
-    context = multiprocessing.get_context(method)
-    loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=context)
-    assert [sample["lq"].sum().item() for sample in loader] == alone
-    assert [dataset[item]["lq"].sum().item() for item in range(10)] == alone
+    store = VideoStore(roots / "videos" / "lq")
+    keys = [f"{clip}/{name}" for clip in store.clips() for name in store.frames(clip)]
+    alone = [int(store.read(key).sum()) for key in keys]
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert [int(pixels.sum()) for pixels in pool.map(store.read, keys)] == alone
+    assert [int(store.read(key).sum()) for key in keys] == alone
 
 
 COLLECT_IN_A_FORK = """

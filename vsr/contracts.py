@@ -66,6 +66,7 @@ class DataSpec(NamedTuple):
         has_lq: whether there are LQ frames; else a degradation has to make them.
         test_type: of next-frame data, what the target is.
         frame_size: of next-frame data, height and width.
+        degradation: how the LQ frames were made, "BD x4", where it is known.
         files: lists that say what the set consists of; a change of their content is a change of the set.
     """
 
@@ -79,6 +80,7 @@ class DataSpec(NamedTuple):
     has_lq: bool = True
     test_type: TestType | None = None
     frame_size: tuple[int, int] | None = None
+    degradation: str | None = None
     files: tuple[str, ...] = ()
 
 
@@ -150,11 +152,12 @@ class Clip(NamedTuple):
     Args:
         name: "000".
         frames: the names of its LQ frames, in order, "00000014".
-        lq: returns a frame by its index, (h, w, 3) uint8 RGB. May be called from several threads.
+        lq: returns a frame by its index, (h, w, 3) uint8 RGB. Several threads call it at a time, unless ``in_order``.
         gt: returns a frame's ground truth, (scale·h, scale·w, 3) uint8 RGB, by the index of the LQ frame; None where
             there is none.
         targets: the indices of the frames that are restored and measured.
         padding: which frames stand in for those before the first and after the last, for a network of windows.
+        in_order: frames are read one at a time, in ascending order as far as possible; a video decodes fastest so.
     """
 
     name: str
@@ -162,7 +165,8 @@ class Clip(NamedTuple):
     lq: Callable[[int], np.ndarray]
     gt: Callable[[int], np.ndarray] | None
     targets: range
-    padding: Padding
+    padding: Padding = "reflection_circle"
+    in_order: bool = False
 
 
 class ClipSet(Protocol):

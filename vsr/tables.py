@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
+from torch import nn
 
 from vsr import config, test, train
 from vsr.config.options import Options
+from vsr.engine.precision import full_float32
 from vsr.engine.saving.resume import differences
 from vsr.engine.saving.weights import load_weights
-from vsr.evaluation.draw.images import to_image, write_image
-from vsr.evaluation.restore import full_float32, middle_sample, network_restorer, padded
+from vsr.evaluation.draw.images import to_bgr, write_image
+from vsr.evaluation.restore import Step, clips_of, middle_target, restore, spec_for, steps_of
 from vsr.evaluation.tables import Row, write_table
 from vsr.tools.costs import num_macs, num_parameters
 from vsr.utils.distributed import take_place
@@ -200,21 +202,32 @@ def carry_out(run: TableRun, options: Options) -> None:
 
 def measure(run: TableRun, options: Options, weights: Path) -> None:
     """Writes the network's costs, and what it makes of the middle frame of the test set, ``example.png``."""
-    lq = middle_sample(next(reversed(options.test_sets.values())).open())["lq"]
     network = options.network_g()
     load_weights(network, read_weights(weights, prefer="params_ema"), weights)
+    step = example_step(network, options)
+    pixels = {index: step.clip.lq(index) for index in step.reads}
+    steps = [step._replace(clip=step.clip._replace(lq=pixels.__getitem__))]  # frames in memory: reading is not timed
     with take_place(options.num_gpu) as place, full_float32():
-        restore = network_restorer(network.to(place.device).eval(), options.scale, place.device)
-        write_image(run.results / "example.png", to_image(restore(lq)))
-        macs = num_macs(options.network_g, (1, *padded(lq, network.size_multiple).shape))
+        network.to(place.device).eval()
+        frame = next(restore(network, steps, place.device))
+        write_image(run.results / "example.png", to_bgr(frame.sr))
         report = {
             "parameters": num_parameters(network),
-            "macs": macs,
-            "milliseconds": milliseconds(lambda: restore(lq), place.device),
+            "macs": num_macs(options.network_g, (1, *frame.inputs.shape)) // len(step.gives),
+            "milliseconds": milliseconds(lambda: list(restore(network, steps, place.device)), place.device)
+            / len(step.gives),
             "device": device_name(place.device),
             "options": options.tree.to_dict(),
         }
     write_text_atomically(run.costs, json.dumps(report) + "\n")
+
+
+def example_step(network: nn.Module, options: Options) -> Step:
+    """Returns the step that restores the middle frame of the last test set."""
+    entry = next(reversed(options.test_sets.values()))
+    dataset = entry.open()
+    clip, middle = middle_target(clips_of(dataset, entry.name))
+    return next(step for step in steps_of(spec_for(network, dataset), [clip]) if middle in step.gives)
 
 
 def milliseconds(run: Callable[[], object], device: torch.device) -> float:

@@ -9,16 +9,18 @@ from typing import Any
 from torch import nn
 
 from vsr import config
+from vsr.archs.build import spec_of
 from vsr.config.command_line import options_parser
 from vsr.config.options import DatasetOptions, Options
+from vsr.contracts import data_spec
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.weights import load_weights
-from vsr.evaluation import next_frame
 from vsr.evaluation.draw.comparison import comparison
 from vsr.evaluation.draw.images import write_image
-from vsr.evaluation.draw.memory import save_weight_pictures
+from vsr.evaluation.draw.memory import with_weight_pictures
 from vsr.evaluation.draw.next_frame import comparison as prediction_comparison
 from vsr.evaluation.draw.next_frame import write_pictures
+from vsr.evaluation.next_frame import PROTOCOL, Predicted, beats_memory, predict_all, standing
 from vsr.evaluation.report import (
     describe_protocols,
     keep_former_results,
@@ -31,20 +33,13 @@ from vsr.evaluation.report import (
     warn_of_other_frames,
     write_results,
 )
-from vsr.evaluation.restore import (
-    Restored,
-    baselines,
-    full_float32,
-    measure_all,
-    network_restorer,
-    restore_all,
-)
-from vsr.evaluation.scores import FrameScore, average
+from vsr.evaluation.restore import clips_of, middle_target, restore, spec_for, steps_of
+from vsr.evaluation.scores import FrameScore, Restored, average, collect, measure_all, overall
 from vsr.ops.backend import announce
-from vsr.registry import task_of
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.distributed import Place, from_all_ranks, take_place
 from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.locks import sole_use
 from vsr.utils.log import counted, logger, start_log
 from vsr.utils.weight_files import read_weights
 
@@ -61,34 +56,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"{args.opt} has no test set: add datasets.test with `type: VideoTestDataset`")
 
     keep_freed_memory()
+    folder = Path("results") / options.name
     where = take_place(options.num_gpu, options.dist_params.backend, options.dist_params.port)
-    with where as place, full_float32():
+    with where as place:
         file, key = find_weights(options, args.weights)
-        folder = Path("results") / options.name
-        start_log(folder / "test.log", place.is_main)
-        for note in options.notes:
-            logger.info("note: %s", note)
-
-        announce(place.device.type)
-        network = options.network_g()
-        weights = read_weights(file, key, prefer="params_ema")
-        load_weights(network, weights, file)  # all of them, or the numbers would be another network's
-        network.to(place.device).eval()
-        test = test_prediction if task_of(network) == "next-frame" else test_restoration
-
-        report: dict[str, Any] = {"name": options.name, "weights": str(file), "weights_sha256": sha256(file)}
-        report |= {"versions": versions(), "device": str(place.device), "datasets": {}}
-        scores: list[tuple[str, FrameScore]] = []
-        for entry in options.test_sets.values():
-            own, summary = test(network, entry, options, folder, place, args.save_weights)
-            scores += [(entry.name, score) for score in own]
-            report["datasets"][entry.name] = summary
-            if place.is_main:  # after each set, in case the next one cannot be read
-                if len(report["datasets"]) == 1:
-                    keep_former_results(folder)
-                write_results(folder, report, scores)
+        with sole_use(folder, place.is_main):
+            start_log(folder / "test.log", place.is_main)
+            for note in options.notes:
+                logger.info("note: %s", note)
+            announce(place.device.type)
+            network = options.network_g()
+            load_weights(network, read_weights(file, key, prefer="params_ema"), file)  # all, or it raises
+            report = {"name": options.name, "weights": str(file), "weights_sha256": sha256(file)}
+            report |= {"versions": versions(), "device": str(place.device)}
+            test_all(network.to(place.device).eval(), options, folder, place, args.save_weights, report)
         logger.info("results: %s", folder / "metrics.json")
     return 0
+
+
+def test_all(
+    network: nn.Module, options: Options, folder: Path, place: Place, save_weights: bool, report: dict[str, Any]
+) -> None:
+    """Tests a network on each test set and writes the results after each, in case the next one cannot be read.
+
+    Args:
+        network: in evaluation mode.
+        options: name the test sets.
+        folder: receives the results.
+        place: this process's rank.
+        save_weights: also draws what the network's memory reads.
+        report: the head of ``metrics.json``.
+    """
+    test = test_prediction if spec_of(network).task == "next-frame" else test_restoration
+    scores: list[tuple[str, FrameScore]] = []
+    datasets: dict[str, Any] = {}
+    for entry in options.test_sets.values():
+        own, datasets[entry.name] = test(network, entry, options, folder, place, save_weights)
+        scores += [(entry.name, score) for score in own]
+        if place.is_main:
+            if len(datasets) == 1:
+                keep_former_results(folder)
+            write_results(folder, report | {"datasets": datasets}, scores)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -125,36 +133,37 @@ def test_restoration(
     network: nn.Module, entry: DatasetOptions, options: Options, folder: Path, place: Place, save_weights: bool
 ) -> tuple[list[FrameScore], dict[str, Any]]:
     """Restores and measures one test set; returns the scores, and their means with the protocol of each metric."""
-    if save_weights and place.is_main:
-        save_weight_pictures(network, entry, folder / "weights" / entry.name, place.device)
-    methods = {**baselines(options.scale), "network": network_restorer(network, options.scale, place.device)}
-    dataset = entry.open()
-    has_gt = getattr(dataset, "gt", dataset) is not None
-    shown = len(dataset) // 2
-    scores: list[FrameScore] = []
-    saved: list[Path] = []
     started = time.perf_counter()
-    title = entry.name if options.val.pbar and place.is_main else None
-    frames = restore_all(methods, dataset, entry.loader.num_worker_per_gpu, title, place)
-    measured = measure_all(frames, options.val.metrics)
-    for number, (restored, own) in zip(place.share(len(dataset)), measured, strict=True):
-        scores += own
-        if options.val.save_img or not has_gt:
+    dataset, num_threads = entry.open(), entry.loader.num_worker_per_gpu
+    clips, spec = clips_of(dataset, entry.name), spec_for(network, dataset)
+    middle_clip, middle = middle_target(clips)
+    shown = middle_clip.name, middle_clip.frames[middle]
+    steps = place.part(steps_of(spec, clips))
+    saved: list[Path] = []
+
+    def keep(restored: Restored) -> None:
+        if options.val.save_img or restored.gt is None:
             saved.append(save_frame(folder, entry.name, restored, options.val.suffix))
-        if number == shown:
-            write_image(picture_file(folder, entry.name), comparison(restored, options.scale))
-    scores, saved = from_all_ranks(scores, place), from_all_ranks(saved, place)
-    seconds = time.perf_counter() - started
-    if save_weights and place.is_main:
+        if (restored.clip, restored.frame) == shown:
+            write_image(picture_file(folder, entry.name), comparison(restored, spec.scale))
+
+    frames = restore(network, steps, place.device, num_threads)
+    if save_weights:
+        frames = with_weight_pictures(frames, network, folder / "weights" / entry.name)
+    measured = measure_all(frames, steps, options.val.metrics, num_threads, spec.scale)
+    count = sum(len(step.gives) for step in steps)
+    scores = collect(measured, count, entry.name if options.val.pbar else None, place, keep) or []
+    saved = from_all_ranks(saved, place)
+    seconds, total = time.perf_counter() - started, sum(len(clip.targets) for clip in clips)
+    logger.info("%s: %s in %.0f s (%.2f s per frame)", entry.name, counted(total, "frame"), seconds, seconds / total)
+    if save_weights:
         logger.info("%s: pictures of the memory's weights in %s", entry.name, folder / "weights" / entry.name)
-    done = counted(len(dataset), "frame")
-    logger.info("%s: %s in %.0f s (%.2f s per frame)", entry.name, done, seconds, seconds / len(dataset))
     if saved and place.is_main:
-        tell_of_other_frames(folder / "visualization" / entry.name, saved)
-    if not has_gt:
+        warn_of_other_files(folder / "visualization" / entry.name, saved)
+    if not scores:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, folder / "visualization")
         return scores, {"protocols": {}, "scores": {}}
-    protocols = describe_protocols(dataset, entry.name, options)
+    protocols = describe_protocols(entry.name, clips, spec, options.val.metrics, data_spec(dataset).degradation)
     show_table(scores, f"protocols: {protocol_names(protocols)}", folder, entry.name, place)
     means = average(scores)
     if place.is_main:
@@ -168,32 +177,32 @@ def test_prediction(
 ) -> tuple[list[FrameScore], dict[str, Any]]:
     """Predicts and measures one test set; returns the scores, and their means by clip, action and camera."""
     dataset = entry.open()
-    shown = {round((row + 0.5) * len(dataset) / SHOWN_SAMPLES - 0.5) for row in range(SHOWN_SAMPLES)}
-    examples: list[next_frame.Predicted] = []
-    scores: list[FrameScore] = []
-    title = entry.name if options.val.pbar and place.is_main else None
-    num_weights = len(dataset) if save_weights else 0
-    num_workers = entry.loader.num_worker_per_gpu
-    for number, predicted in next_frame.predict_all(network, dataset, num_workers, title, place, num_weights):
-        scores += next_frame.measure(predicted)
+    total = len(dataset)
+    shown = {round((row + 0.5) * total / SHOWN_SAMPLES - 0.5) for row in range(SHOWN_SAMPLES)}
+    examples: list[Predicted] = []
+
+    def keep(predicted: Predicted) -> None:
         if options.val.save_img or save_weights:
-            write_pictures(folder / "visualization" / entry.name, number, predicted)
-        if number in shown:
+            write_pictures(folder / "visualization" / entry.name, predicted)
+        if predicted.number in shown:
             examples.append(predicted)
-    scores, examples = from_all_ranks(scores, place), from_all_ranks(examples, place)
+
+    predictions = predict_all(network, dataset, entry.loader.num_worker_per_gpu, place, total if save_weights else 0)
+    title = entry.name if options.val.pbar else None
+    scores = collect(predictions, len(place.share(total)), title, place, keep) or []
+    examples = from_all_ranks(examples, place)
     if examples and place.is_main:
         write_image(picture_file(folder, entry.name), prediction_comparison(examples))
-    show_table(scores, f"{len(dataset)} samples, {dataset.test_type}", folder, entry.name, place)
+    show_table(scores, f"{total} samples, {spec_of(network).test_type}", folder, entry.name, place)
     means = {by: average(scores, by) for by in ("clip", "action", "camera")}
-    overall = {method: clips["mean"] for method, clips in means["clip"].items()}
-    if place.is_main and not next_frame.beats_memory(overall):
-        logger.warning("%s: %s", entry.name, next_frame.standing(overall))
+    if place.is_main and not beats_memory(overall(means["clip"])):
+        logger.warning("%s: %s", entry.name, standing(overall(means["clip"])))
     labels = {f"scores_by_{by}": means[by] for by in ("action", "camera")}
-    return scores, {"protocol": next_frame.PROTOCOL, "scores": means["clip"], **labels}
+    return scores, {"protocol": PROTOCOL, "scores": means["clip"], **labels}
 
 
-def tell_of_other_frames(folder: Path, saved: list[Path]) -> None:
-    """Warns of frames that were not restored now: they would pass for this network's."""
+def warn_of_other_files(folder: Path, saved: list[Path]) -> None:
+    """Warns of frames of earlier tests, which could be taken for this network's."""
     others = sorted(set(folder.rglob("*.png")) - set(saved))
     if others:
         logger.warning(

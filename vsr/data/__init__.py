@@ -1,12 +1,11 @@
 """Data sets, frame stores, the sample stream and MATLAB's imresize."""
 
-from vsr.contracts import SampleKey
+from vsr.contracts import Clip, SampleKey
 from vsr.data.degrade.imresize import imresize
 from vsr.data.sets.charades import CharadesDataset
 from vsr.data.sets.clips import REDSDataset, Vimeo90KDataset
 from vsr.data.sets.humaneva import HumanEvaDataset
-from vsr.data.sets.test_clips import Clip, VideoTestDataset, generate_frame_indices
-from vsr.data.sets.vimeo import VideoTestVimeo90KDataset
+from vsr.data.sets.test_clips import VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
 from vsr.data.sources.stores import FrameStore, IOBackend, open_store
 from vsr.data.stream.sampler import TrainSampler
 

@@ -1,6 +1,8 @@
 """PyTorch's switches of speed and precision."""
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -34,9 +36,39 @@ def autocast_type(amp: Literal["auto", "bf16", "fp16", "off"], device: torch.dev
 def set_switches(train: TrainOptions, device: torch.device) -> None:
     """Sets PyTorch's global switches: TF32, cuDNN's benchmark mode, deterministic algorithms."""
     if train.tf32 is not None:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = train.tf32
+        allow_tf32(train.tf32)
     torch.backends.cudnn.benchmark = device.type == "cuda" and not train.deterministic
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch warns of every matrix product
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only finds mistakes
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Lets GPUs round the factors of float32 products and convolutions to TF32, or not; CPUs compute as before."""
+    on_cpu = torch.backends.mkldnn.matmul.fp32_precision
+    torch.set_float32_matmul_precision("high" if allowed else "highest")  # torch.compile reads this setting
+    torch.backends.mkldnn.matmul.fp32_precision = on_cpu
+    for operator in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        operator.fp32_precision = "tf32" if allowed else "ieee"
+
+
+@contextmanager
+def full_float32() -> Generator[None]:
+    """Computes float32 products and convolutions in full float32 while entered, on GPUs and CPUs."""
+    backends = torch.backends
+    operators = (
+        backends.cuda.matmul,
+        backends.cudnn.conv,
+        backends.cudnn.rnn,
+        backends.mkldnn.conv,
+        backends.mkldnn.matmul,
+    )
+    former = [operator.fp32_precision for operator in operators]
+    try:
+        for operator in operators:
+            operator.fp32_precision = "ieee"
+        yield
+    finally:
+        for operator, precision in zip(operators, former, strict=True):
+            operator.fp32_precision = precision

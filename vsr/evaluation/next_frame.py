@@ -4,13 +4,14 @@ Beside the network stand what needs no training: ``copy-last``, the current fram
 frames; ``best memory frame``, the past frame nearest to the true one, which takes knowing it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from vsr.archs.build import spec_of
+from vsr.contracts import TestType
 from vsr.data.stream.loader import batches, to_device
 from vsr.evaluation.scores import FrameScore
 from vsr.metrics import calculate_psnr, calculate_ssim
@@ -36,6 +37,7 @@ PROTOCOL = {
 class Predicted(NamedTuple):
     """A sample and what was made of it; frames are (3, h, w), RGB in [0, 1], on the CPU."""
 
+    number: int  # of the sample in the data set
     sample: dict[str, Any]
     by_method: dict[str, Tensor]
     output: Tensor  # the network's, as test_type says
@@ -45,36 +47,42 @@ class Predicted(NamedTuple):
 
 @torch.inference_mode()
 def predict_all(
-    network: nn.Module, dataset: Any, num_workers: int, title: str | None, place: Place, num_weights: int = 0
-) -> Iterator[tuple[int, Predicted]]:
-    """Yields every sample of a rank's share, predicted, with its number in the data set.
+    network: nn.Module, dataset: Any, num_workers: int, place: Place, num_weights: int = 0
+) -> Generator[tuple[Predicted, list[FrameScore]]]:
+    """Yields every sample of a rank's share, predicted, with its scores.
 
     Args:
         network: a FramePredictor in evaluation mode.
         dataset: HumanEvaDataset or CharadesDataset.
         num_workers: processes that read frames ahead.
-        title: of the progress bar; None shows none.
         place: each rank takes one run of neighbouring samples; none is taken twice.
         num_weights: samples of the data set, from the first on, that bring their memories' weights.
     """
+    test_type = spec_of(network).test_type
     share = place.share(len(dataset))
     index = share.start
-    with tqdm(total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False) as bar:
-        for batch in batches(dataset, share, BATCH_SIZE, num_workers):
-            batch = to_device(batch, torch.device("cpu"))
-            query, sentences = batch["query"].to(place.device), batch["sentences"].to(place.device)
-            output, weights = network(query, sentences, index < num_weights)
-            frames = network.frame_of(output, query).float().cpu()  # type: ignore[operator]  # a method
-            output, weights = output.float().cpu(), [level.float().cpu() for level in weights or []]
-            for number in range(len(output)):
-                sample = {name: value[number] for name, value in batch.items()}
-                shares = [level[number] for level in weights] if index < num_weights else []
-                yield index, compare(sample, frames[number], output[number], shares, dataset.test_type)
-                index += 1
-            bar.update(len(output))
+    for batch in batches(dataset, share, BATCH_SIZE, num_workers):
+        batch = to_device(batch, torch.device("cpu"))
+        query, sentences = batch["query"].to(place.device), batch["sentences"].to(place.device)
+        output, weights = network(query, sentences, index < num_weights)
+        frames = network.frame_of(output, query).float().cpu()  # type: ignore[operator]  # a method
+        output, weights = output.float().cpu(), [level.float().cpu() for level in weights or []]
+        for number in range(len(output)):
+            sample = {name: value[number] for name, value in batch.items()}
+            shares = [level[number] for level in weights] if index < num_weights else []
+            predicted = compare(index, sample, frames[number], output[number], shares, test_type)
+            yield predicted, measure(predicted)
+            index += 1
 
 
-def compare(sample: dict[str, Any], frame: Tensor, output: Tensor, weights: list[Tensor], test_type: str) -> Predicted:
+def compare(
+    number: int,
+    sample: dict[str, Any],
+    frame: Tensor,
+    output: Tensor,
+    weights: list[Tensor],
+    test_type: TestType | None,
+) -> Predicted:
     """Returns the network's frame beside what needs no training."""
     sentences, query, truth = sample["sentences"], sample["query"], sample["next"]
     nearest = (sentences - truth).abs().flatten(1).mean(1).argmin()
@@ -83,7 +91,7 @@ def compare(sample: dict[str, Any], frame: Tensor, output: Tensor, weights: list
     flows = {}
     if test_type == "opticalflow":
         flows = {"copy-last": torch.zeros_like(output), "network": output}
-    return Predicted(sample, frames, output, flows, weights)
+    return Predicted(number, sample, frames, output, flows, weights)
 
 
 def measure(predicted: Predicted) -> list[FrameScore]:

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 import vsr
-from vsr.config.options import Options
-from vsr.data.lists.meta_info import read_text
-from vsr.data.sources.stores import DEGRADATION_FILE
-from vsr.evaluation.scores import FrameScore, average
+from vsr.contracts import Clip, Spec
+from vsr.evaluation.restore import padding_of
+from vsr.evaluation.scores import FrameScore, average, overall
 from vsr.metrics import protocol_for
 from vsr.utils.distributed import Place
 from vsr.utils.files import write_text_atomically
@@ -34,7 +33,7 @@ def show_table(scores: list[FrameScore], caption: str, folder: Path, name: str, 
 
 def table(scores: list[FrameScore]) -> str:
     """Returns the means as a table: a row per method, a column per metric."""
-    means = {method: clips["mean"] for method, clips in average(scores).items()}
+    means = overall(average(scores))
     width = max(len(method) for method in means) + 2
     columns = list(dict.fromkeys(name for row in means.values() for name in row))
     lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
@@ -49,16 +48,24 @@ def picture_file(folder: Path, dataset: str) -> Path:
     return folder / "visualization" / f"{dataset}_comparison.png"
 
 
-def describe_protocols(dataset: Any, name: str, options: Options) -> dict[str, Any]:
-    """Returns how each metric was measured, by the metric's name, and what bicubic is published to give."""
-    frames = [clip.num_frames for clip in dataset.clips]
-    lq = getattr(dataset, "lq", None)  # a data set of one's own may have none
-    stamp = lq.root / DEGRADATION_FILE if lq is not None else None
-    is_bd = stamp is not None and stamp.is_file() and read_text(stamp).startswith("BD")
+def describe_protocols(
+    name: str, clips: list[Clip], spec: Spec, metrics: dict[str, Any], degradation: str | None
+) -> dict[str, Any]:
+    """Returns how each metric was measured, by the metric's name, and what bicubic is published to give.
+
+    Args:
+        name: of the test set.
+        clips: of it.
+        spec: of the network.
+        metrics: by name, each a partial of a registered metric.
+        degradation: of the LQ frames; see DataSpec.
+    """
+    frames, padding = [len(clip.targets) for clip in clips], {padding_of(clip, spec.num_frames) for clip in clips}
+    is_bd = degradation is not None and degradation.startswith("BD")
     described = {}
-    for metric, call in options.val.metrics.items():
+    for metric, call in metrics.items():
         settings = {key: call.keywords[key] for key in ("crop_border", "test_y_channel") if key in call.keywords}
-        protocol = protocol_for(name, frames, dataset.padding, options.scale, **settings, is_bd=is_bd)
+        protocol = protocol_for(name, frames, "+".join(sorted(padding)), spec.scale, **settings, is_bd=is_bd)
         published = protocol.bicubic.get(call.func.__name__.removeprefix("calculate_"))
         described[metric] = protocol._asdict() | {"bicubic": published}
     return described

@@ -1,181 +1,248 @@
-"""Restores every frame of a test set and measures it; training validates with the same code."""
+"""Restores clips: the one loop that validation, tests, tables and the pictures of memories walk.
+
+``steps_of`` lists the calls of the network. ``restore`` reads each frame once, ahead of its call, copies it to the
+network's device once, as uint8, makes the calls and yields frames.
+"""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from typing import Any, NamedTuple, Protocol
+from contextlib import closing
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from vsr.data.degrade.imresize import imresize
-from vsr.data.stream.loader import batches
-from vsr.evaluation.draw.images import to_image
-from vsr.evaluation.scores import FrameScore
-from vsr.utils.distributed import Place
+from vsr.archs.build import spec_of
+from vsr.contracts import Clip, ClipSet, Padding, Spec, data_spec
+from vsr.data.sets.test_clips import generate_frame_indices
+from vsr.data.stream.augment import to_planes, to_unit_range
 from vsr.utils.errors import UserError
 
-Restore = Callable[[Tensor], Tensor]  # window (t, 3, h, w) in [0, 1] → frame (3, s·h, s·w)
-Metrics = dict[str, Callable[..., float]]
-MOST_THREADS = 8  # that measure: each holds several copies of a frame in float64
+T = TypeVar("T")
 
 
-class TestSet(Protocol):
-    """A map-style data set whose samples are frames: ``lq``, ``clip``, ``frame`` and, where there is one, ``gt``."""
+class Step(NamedTuple):
+    """One call of a network.
 
-    def __len__(self) -> int: ...
-    def __getitem__(self, item: int) -> dict[str, Any]: ...
+    Args:
+        clip: whose frames it reads.
+        reads: indices of the input's frames, in order.
+        gives: indices of the frames that are kept of the output.
+    """
+
+    clip: Clip
+    reads: Sequence[int]
+    gives: range
 
 
-class Restored(NamedTuple):
-    """A frame and what the methods made of it, all (h, w, 3) uint8 BGR; ``gt`` is None where there is none."""
+class Frame(NamedTuple):
+    """A restored frame.
 
-    clip: str
-    frame: str
+    Args:
+        clip: where it belongs.
+        index: of the frame in the clip.
+        lq: (h, w, 3) uint8 RGB.
+        sr: (scale·h, scale·w, 3) uint8 RGB.
+        inputs: what the network was given, (t, 3, h, w) in [0, 1], padded, on its device.
+    """
+
+    clip: Clip
+    index: int
     lq: np.ndarray
-    gt: np.ndarray | None
-    by_method: dict[str, np.ndarray]
+    sr: np.ndarray
+    inputs: Tensor
 
 
-@contextmanager
-def full_float32() -> Generator[None]:
-    """Keeps GPUs from rounding factors to TF32 while entered, which convolutions do by default."""
-    former = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = former
-
-
-def network_restorer(network: nn.Module, scale: int, device: torch.device) -> Restore:
-    """Returns a function that restores a window with a network; sizes it cannot take are padded, then cropped.
-
-    Args:
-        network: takes (1, t, 3, h, w); ``size_multiple``, if it has one, is what h and w have to be multiples of.
-        scale: of the output.
-        device: the network's.
-    """
-    multiple = getattr(network, "size_multiple", 1)
-
-    @torch.inference_mode()
-    def restore(lq: Tensor) -> Tensor:
-        h, w = lq.shape[-2:]
-        window = padded(lq.to(device), multiple)
-        return network(window.unsqueeze(0))[0, :, : h * scale, : w * scale].float().cpu()
-
-    return restore
-
-
-def padded(frames: Tensor, multiple: int) -> Tensor:
-    """Returns frames (t, 3, h, w) continued on the right and below by their last pixels, to multiples of a size."""
-    h, w = frames.shape[-2:]
-    padding = (0, -w % multiple, 0, -h % multiple)
-    return F.pad(frames, padding, mode="replicate") if any(padding) else frames
-
-
-def baselines(scale: int) -> dict[str, Restore]:
-    """Returns what every network is compared with: MATLAB's bicubic, and bilinear, which is EDVR's own base.
-
-    At scale 1 it is the input itself.
-    """
-    if scale == 1:
-        return {"input": lambda lq: lq[len(lq) // 2]}
-
-    def bilinear(lq: Tensor) -> Tensor:
-        center = lq[len(lq) // 2].unsqueeze(0)
-        return F.interpolate(center, scale_factor=scale, mode="bilinear", align_corners=False)[0]
-
-    return {"bicubic": lambda lq: imresize(lq[len(lq) // 2], scale), "bilinear": bilinear}
-
-
-def restore_all(
-    methods: dict[str, Restore], dataset: TestSet, num_workers: int, title: str | None, place: Place
-) -> Generator[Restored]:
-    """Yields this process's share of a test set's frames, as each method restores them.
-
-    Args:
-        methods: by name.
-        dataset: a test set; see VideoTestDataset.
-        num_workers: processes that read frames ahead.
-        title: of the progress bar; None shows none.
-        place: each rank takes one run of neighbouring frames; none is taken twice.
-    """
-    share = place.share(len(dataset))
-    with (
-        closing(batches(dataset, share, num_workers=num_workers)) as samples,
-        tqdm(total=len(share), unit="frame", desc=title, disable=None if title else True, leave=False) as bar,
-    ):
-        for sample in samples:
-            lq, gt = sample["lq"], sample.get("gt")
-            frames = {name: restore(lq) for name, restore in methods.items()}
-            for name, frame in frames.items():
-                if not frame.isfinite().all():
-                    raise UserError(
-                        f"{sample['clip']}/{sample['frame']}: {name} gives numbers that are not finite; its weights "
-                        "are damaged, or have diverged"
-                    )
-            by_method = {name: to_image(frame) for name, frame in frames.items()}
-            center, truth = to_image(lq[len(lq) // 2]), None if gt is None else to_image(gt)
-            yield Restored(sample["clip"], sample["frame"], center, truth, by_method)
-            bar.update()
-
-
-def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
-    """Returns a frame's scores, one entry per method; none without ground truth.
+def clips_of(dataset: ClipSet, name: str) -> list[Clip]:
+    """Returns the clips of a test set.
 
     Raises:
-        UserError: a method's frame and the ground truth differ in size, or are too small to be measured.
+        UserError: an item is no Clip.
     """
-    if restored.gt is None:
-        return []
-    scores = []
-    for method, image in restored.by_method.items():
-        if image.shape != restored.gt.shape:
+    clips = [dataset[index] for index in range(len(dataset))]
+    for clip in clips:
+        if not isinstance(clip, Clip):
             raise UserError(
-                f"{restored.clip}/{restored.frame}: {method} restored {image.shape[0]}×{image.shape[1]} pixels, "
-                f"the ground truth has {restored.gt.shape[0]}×{restored.gt.shape[1]}: check `scale` and the folders"
+                f"test set {name}: {type(dataset).__name__} returned {type(clip).__name__}, expected "
+                "vsr.contracts.Clip; a test set consists of clips, see docs/testing.md"
             )
-        try:
-            values = {name: metric(image, restored.gt) for name, metric in metrics.items()}
-        except ValueError as error:
-            raise UserError(f"{restored.clip}/{restored.frame} cannot be measured: {error}") from error
-        scores.append(FrameScore(method, restored.clip, restored.frame, values))
-    return scores
+    return clips
 
 
-def measure_all(frames: Generator[Restored], metrics: Metrics) -> Iterator[tuple[Restored, list[FrameScore]]]:
-    """Yields each frame with its scores, in order.
+def middle_target(clips: Sequence[Clip]) -> tuple[Clip, int]:
+    """Returns the clip and the index of the frame in the middle of a test set, the one to look at."""
+    targets = [(clip, index) for clip in clips for index in clip.targets]
+    return targets[len(targets) // 2]
 
-    Threads measure while the next frames are restored: a GPU would wait for PSNR and SSIM.
+
+def spec_for(network: nn.Module, dataset: ClipSet) -> Spec:
+    """Returns the Spec of a network; the test set says the window of one that reads windows of any length."""
+    spec = spec_of(network)
+    return spec._replace(num_frames=spec.num_frames or data_spec(dataset).num_frames)
+
+
+def steps_of(
+    spec: Spec, clips: Iterable[Clip], chunk: int | None = None, warm_up: int = 0, look_ahead: int = 0
+) -> list[Step]:
+    """Returns the steps that restore clips: a window for each frame, or chunks of each clip.
 
     Args:
-        frames: as ``restore_all`` yields them; closed in the end, also after a mistake, or its workers would stay.
-        metrics: by name; several threads call them at a time.
+        spec: of the network.
+        clips: what is restored.
+        chunk: of a network of clips, the frames that a call gives; None restores a whole clip in one call.
+        warm_up: frames before a chunk that a call reads besides.
+        look_ahead: frames after it, likewise.
+    """
+    steps = []
+    for clip in clips:
+        length, targets = len(clip.frames), clip.targets
+        if spec.reads == "window":
+            t = spec.num_frames or 1
+            windows = ((index, generate_frame_indices(index, length, t, padding_of(clip, t))) for index in targets)
+            steps += [Step(clip, window, range(index, index + 1)) for index, window in windows]
+        elif chunk is None:
+            steps.append(Step(clip, range(length), targets))
+        else:
+            for part in (targets[start : start + chunk] for start in range(0, len(targets), chunk)):
+                reads = range(max(part.start - warm_up, 0), min(part.stop + look_ahead, length))
+                steps.append(Step(clip, reads, part))
+    return steps
+
+
+def padding_of(clip: Clip, num_frames: int | None) -> Padding:
+    """Returns the padding of a clip's windows: replicate if the clip is shorter than the window."""
+    return clip.padding if len(clip.frames) >= (num_frames or 1) else "replicate"
+
+
+def restore(network: nn.Module, steps: Sequence[Step], device: torch.device, num_threads: int = 0) -> Generator[Frame]:
+    """Yields the frames that the steps give, in order.
+
+    Args:
+        network: in evaluation mode.
+        steps: see steps_of.
+        device: the network's.
+        num_threads: threads that read frames ahead; 0 reads them in this one.
 
     Raises:
-        UserError: see measure.
+        UserError: a frame cannot be read or has another size than its clip, or the network's output has another shape
+            than its spec says, or is not finite.
     """
-    num_threads = min(torch.get_num_threads(), MOST_THREADS)
-    measured: deque[tuple[Restored, Future[list[FrameScore]]]] = deque()
-    with closing(frames), ThreadPoolExecutor(num_threads) as pool:
-        for restored in frames:
-            measured.append((restored, pool.submit(measure, restored, metrics)))
-            if len(measured) > num_threads:
-                first, scores = measured.popleft()
-                yield first, scores.result()
-        for restored, scores in measured:
-            yield restored, scores.result()
+    spec = spec_of(network)
+    new = [sorted(set(step.reads) - set(known)) for step, known in zip(steps, _kept(steps), strict=True)]
+    reads = [partial(_read, step.clip, index) for step, indices in zip(steps, new, strict=True) for index in indices]
+    held: dict[int, tuple[np.ndarray, Tensor]] = {}  # of the step before: pixels, and what the network reads
+    with closing(in_order(reads, reading_threads(steps, num_threads))) as frames:
+        for step, indices in zip(steps, new, strict=True):
+            held |= {
+                index: (pixels, prepared(pixels, spec, device)) for index, pixels in zip(indices, frames, strict=False)
+            }
+            held = {index: held[index] for index in step.reads}
+            _check_one_size(step.clip, {index: pixels for index, (pixels, _) in held.items()})
+            inputs = torch.stack([held[index][1] for index in step.reads])
+            output = run(network, inputs)
+            for index in step.gives:
+                lq, sr = held[index][0], output[step.reads.index(index) if spec.reads == "clip" else 0]
+                sr = sr[:, : lq.shape[0] * spec.scale, : lq.shape[1] * spec.scale]
+                if not sr.isfinite().all():
+                    raise UserError(
+                        f"{step.clip.name}/{step.clip.frames[index]}: network gives numbers that are not finite; its "
+                        "weights are damaged, or have diverged"
+                    )
+                yield Frame(step.clip, index, lq, to_pixels(sr), inputs)
 
 
-def middle_sample(dataset: TestSet) -> dict[str, Any]:
-    """Returns the sample in the middle of a test set, the one to look at.
+def run(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Returns what a network makes of (t, 3, h, w): (1, 3, scale·h, scale·w) of a window, (t, 3, …) of a clip.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the output has another shape.
     """
-    return next(iter(batches(dataset, [len(dataset) // 2], num_workers=0)))
+    spec = spec_of(network)
+    with torch.inference_mode():
+        output = network(inputs.unsqueeze(0))
+    t, c, h, w = inputs.shape
+    expected = (1, *((t,) if spec.reads == "clip" else ()), c, h * spec.scale, w * spec.scale)
+    got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if got != expected:
+        raise UserError(
+            f"{type(network).__name__} returned {got} for an input of {(1, t, c, h, w)}, expected {expected} as its "
+            f"spec says (reads: {spec.reads}, scale: {spec.scale})"
+        )
+    return output[0] if spec.reads == "clip" else output
+
+
+def prepared(pixels: np.ndarray, spec: Spec, device: torch.device) -> Tensor:
+    """Returns a frame (h, w, 3) uint8 as (3, h, w) in [0, 1] on the device, padded as the network needs it.
+
+    Its last pixels are repeated on the right and below.
+    """
+    frame = to_unit_range(to_planes(pixels).to(device))
+    padding = [-(-max(size, spec.min_size) // spec.multiple) * spec.multiple - size for size in frame.shape[1:]]
+    return F.pad(frame, (0, padding[1], 0, padding[0]), mode="replicate") if any(padding) else frame
+
+
+def to_pixels(frame: Tensor) -> np.ndarray:
+    """Returns a frame (3, h, w) in [0, 1] as (h, w, 3) uint8, clamped and rounded."""
+    pixels = (frame.float().clamp(0, 1) * 255).round().byte()
+    return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def in_order(tasks: Iterable[Callable[[], T]], num_threads: int) -> Generator[T]:
+    """Yields the tasks' results in order; threads work ahead of the consumer, without threads each task runs in turn.
+
+    Args:
+        tasks: taken while results are consumed, at most 2 · ``num_threads`` ahead.
+        num_threads: threads that work.
+    """
+    if num_threads == 0:
+        yield from (task() for task in tasks)
+        return
+    ahead: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        try:
+            for task in tasks:
+                ahead.append(pool.submit(task))
+                if len(ahead) > 2 * num_threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def reading_threads(steps: Sequence[Step], num_threads: int) -> int:
+    """Returns how many threads may read the frames of these steps: one, where a clip is read in order."""
+    return min(num_threads, 1) if any(step.clip.in_order for step in steps) else num_threads
+
+
+def _kept(steps: Sequence[Step]) -> Iterator[Sequence[int]]:
+    """Yields the frames of the step before, of each step; none at the start of a clip."""
+    yield from [()] * min(len(steps), 1)
+    yield from (before.reads if before.clip is step.clip else () for before, step in pairwise(steps))
+
+
+def _read(clip: Clip, index: int) -> np.ndarray:
+    try:
+        pixels = clip.lq(index)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        text = f"{pixels.dtype} {pixels.shape}, expected uint8 (h, w, 3)"
+        raise UserError(f"{clip.name}/{clip.frames[index]}: lq({index}) returned {text}")
+    return pixels
+
+
+def _check_one_size(clip: Clip, frames: dict[int, np.ndarray]) -> None:
+    first = min(frames)
+    for index, pixels in frames.items():
+        if pixels.shape != frames[first].shape:
+            (h, w, _), (first_h, first_w, _) = pixels.shape, frames[first].shape
+            raise UserError(
+                f"LQ frame '{clip.name}/{clip.frames[index]}' is {h} x {w}, but '{clip.name}/{clip.frames[first]}' is "
+                f"{first_h} x {first_w}; all frames of a clip must have one size"
+            )

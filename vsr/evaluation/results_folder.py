@@ -5,6 +5,7 @@ from typing import Any
 
 from vsr.config.options import Options
 from vsr.config.schema import settings_of
+from vsr.engine.next_frame import NextFrameOptions
 from vsr.engine.optim.rules import training_of
 
 DATASETS = {"HumanEvaDataset": "Humaneva", "CharadesDataset": "Charades_v1_480"}
@@ -42,7 +43,7 @@ def _memory(tree: Any, network: dict[str, Any], train: Any) -> str:
     name += f"_crop{memory['crop']}" if memory.get("crop", 0) > 1 else ""
     name += f"_{memory['normalize']}" if memory.get("normalize", "none") != "none" else ""
     name += f"_{memory['tying']}" if memory.get("tying", "adjacent") != "adjacent" else ""
-    name += f"_ws{train.wsupervised:g}" if train.wsupervised else ""
+    name += f"_ws{train.wsupervised:g}" if isinstance(train, NextFrameOptions) and train.wsupervised else ""
     return f"{name}_QSsep" if network["query_sentence_separate"] else name
 
 

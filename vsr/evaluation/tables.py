@@ -14,9 +14,10 @@ from scipy.stats import t as student_t
 
 from vsr.config.options import Options
 from vsr.evaluation.draw.comparison import comparison
-from vsr.evaluation.draw.images import to_image, write_image
+from vsr.evaluation.draw.images import to_bgr, write_image
 from vsr.evaluation.report import protocol_names
-from vsr.evaluation.restore import Restored, baselines, middle_sample
+from vsr.evaluation.restore import clips_of, middle_target
+from vsr.evaluation.scores import Restored
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger
@@ -175,14 +176,12 @@ def provenance(rows: list[Row], options: Options, command: str) -> list[str]:
 
 def strip(rows: list[Row], options: Options) -> np.ndarray:
     """Returns one crop from every model, of the first seed, beside LQ, bicubic and ground truth."""
-    sample = middle_sample(next(reversed(options.test_sets.values())).open())
-    lq, gt = sample["lq"], sample.get("gt")
-    images = {"bicubic": to_image(baselines(options.scale)["bicubic"](lq))}
-    images |= {row.title: _read_example(row.results[0]) for row in rows}
-    truth = None if gt is None else to_image(gt)
-    return comparison(
-        Restored(sample["clip"], sample["frame"], to_image(lq[len(lq) // 2]), truth, images), options.scale
-    )
+    entry = next(reversed(options.test_sets.values()))
+    clip, index = middle_target(clips_of(entry.open(), entry.name))
+    images = {row.title: _read_example(row.results[0]) for row in rows}
+    truth = None if clip.gt is None else to_bgr(clip.gt(index))
+    restored = Restored(clip.name, clip.frames[index], to_bgr(clip.lq(index)), truth, images)
+    return comparison(restored, options.scale)
 
 
 def _read_example(folder: Path) -> np.ndarray:

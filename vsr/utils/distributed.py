@@ -5,10 +5,10 @@
 
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from torch import Tensor
 from vsr.utils.errors import UserError, tell
 from vsr.utils.log import logger
 
+T = TypeVar("T")
 LAUNCHER = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what torchrun sets, and the values without it
 UNSET = "torchrun sets these environment variables; unset them to run one process"
 SIGNS_OF_A_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's
@@ -44,6 +45,11 @@ class Place(NamedTuple):
     def share(self, length: int) -> range:
         """Returns this rank's part of a sequence: neighbouring items; no item is two ranks'."""
         return range(length * self.rank // self.world_size, length * (self.rank + 1) // self.world_size)
+
+    def part(self, items: Sequence[T]) -> Sequence[T]:
+        """Returns this rank's share of the items."""
+        share = self.share(len(items))
+        return items[share.start : share.stop]
 
 
 @contextmanager

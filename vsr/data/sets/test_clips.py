@@ -1,43 +1,33 @@
-"""Test sets: every frame of every clip with its neighbours, and its ground truth where there is one."""
+"""Test sets: clips with names at once and frames when they are asked for, with ground truth where there is one."""
 
 import logging
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from vsr.data.lists.meta_info import ClipInfo, listed_frames, read_meta_info
+from vsr.contracts import Clip, DataSpec, Padding
+from vsr.data.lists.meta_info import ClipInfo, listed_frames, read_meta_info, read_text
+from vsr.data.sets.clips import VIMEO_HELP
 from vsr.data.sets.roots import check_num_frame, check_pair, open_lq_root, open_root
-from vsr.data.sources.stores import DISK, FrameStore, IOBackend
-from vsr.data.stream.augment import to_planes, to_unit_range
+from vsr.data.sources.stores import DEGRADATION_FILE, DISK, FrameStore, IOBackend
+from vsr.data.sources.video import VideoStore
 from vsr.registry import register
 from vsr.utils.log import counted
 
-Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
-PADDINGS = ("replicate", "reflection", "reflection_circle", "circle")
+_SEPTUPLET = tuple(f"im{number}" for number in range(1, 8))  # Vimeo-90K's frames
 _REMEDY = "Give the folder that holds one folder of frames or one video per clip; docs/data.md says how to get REDS"
+_Cache = dict[str, np.ndarray]  # frames by "ROOT/000/00000014"
 
 _log = logging.getLogger(__name__)
 
 
-class Clip(NamedTuple):
-    """One clip of a test set. Frames are named by their file's stem."""
-
-    name: str
-    num_frames: int  # frames that are restored and measured
-    lq_frames: tuple[str, ...]
-    gt_frames: tuple[str, ...]  # empty without ground truth
-
-
 @register("dataset")
-class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
+class VideoTestDataset:
     """Every frame of a folder of clips, in order: ROOT/CLIP/FRAME.png; any names and sizes, with or without GT.
 
-    Instead of clips there may be videos: ROOT/CLIP.mp4, or a root that is a video file itself.
-
-    A sample is a dict: ``lq`` (num_frame, 3, h, w) and, if there is GT, ``gt`` (3, scale * h, scale * w), RGB in
-    [0, 1]; ``clip`` "000", ``frame`` "00000014", ``key`` "000/00000014".
+    Instead of clips there may be videos: ROOT/CLIP.mp4, or a root that is a video file itself. Its items are
+    :class:`vsr.contracts.Clip`.
 
     Args:
         dataroot_lq: folder (or LMDB) of the low-resolution clips. A sub-folder X4 that holds them is found.
@@ -47,17 +37,13 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``: the second column is the number of frames
             that are used. They are the clip's first, or begin with the one whose name ends in the number of a fourth
             column. ~ takes every frame of every clip.
-        num_frame: frames in a window, odd.
+        num_frame: frames in the network's window, odd.
         padding: frames that stand in for those before the first and after the last; for frame 0 of a window of 5:
             replicate 0 0 0 1 2, reflection 2 1 0 1 2, reflection_circle 4 3 0 1 2, circle 3 4 0 1 2. A clip shorter
             than the window uses replicate.
-        cache_data: keeps every decoded frame in memory, from one validation to the next. Validation then reads without
-            workers.
+        cache_data: keeps every decoded frame in memory, from one validation to the next.
         io_backend: how both roots are stored.
         scale: GT size / LQ size; the options' top level ``scale`` is filled in.
-
-    Attributes:
-        padding: for the protocol's name: ``padding``, with "replicate" where some clips are shorter than the window.
 
     Raises:
         FileNotFoundError: a root or a clip is missing.
@@ -78,78 +64,96 @@ class VideoTestDataset(Dataset[dict[str, Tensor | str]]):
         scale: int = 4,
     ) -> None:
         check_window(num_frame, padding)
-        self.num_frame, self.scale, self.cache_data = num_frame, scale, cache_data
-        self._padding: Padding = padding
         listed = {clip.name: clip for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         clip = next(iter(listed), "*")
-        self.lq = open_lq_root(dataroot_lq, io_backend, clip, scale, _REMEDY, videos=True)
-        self.gt = (
-            open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY, videos=True) if dataroot_gt is not None else None
-        )
-        names = listed or self.lq.clips()
+        lq = open_lq_root(dataroot_lq, io_backend, clip, scale, _REMEDY, videos=True)
+        gt = None if dataroot_gt is None else open_root("dataroot_gt", dataroot_gt, io_backend, _REMEDY, videos=True)
+        names = listed or lq.clips()
         if not names:
-            raise ValueError(f"dataroot_lq: '{self.lq.root}' holds no clips. {_REMEDY}")
+            raise ValueError(f"dataroot_lq: '{lq.root}' holds no clips. {_REMEDY}")
         if "mean" in names:
             raise ValueError("a clip is called 'mean', as the mean over all is in the results: rename it")
-        self.clips = [self._find_clip(name, listed.get(name)) for name in names]
-        left_out = sorted(set(self.gt.clips()) - set(names)) if self.gt is not None and not listed else []
-        if self.gt is not None and left_out:
+        cache: _Cache | None = {} if cache_data else None
+        self._clips = [_open_clip(lq, gt, name, listed.get(name), padding, scale, cache) for name in names]
+        left_out = sorted(set(gt.clips()) - set(names)) if gt is not None and not listed else []
+        if gt is not None and left_out:
             _log.warning(
                 "%d clips of dataroot_gt '%s' are not in dataroot_lq '%s', such as '%s': they are not tested",
                 len(left_out),
-                self.gt.root,
-                self.lq.root,
+                gt.root,
+                lq.root,
                 left_out[0],
             )
-        self.padding = "+".join(sorted({self._padding_of(clip) for clip in self.clips}))
-        self._first_item = np.cumsum([0, *(clip.num_frames for clip in self.clips)])  # of each clip
-        # Neighbouring samples share all frames but one, so the last window is kept even without cache_data.
-        self._read_lq = RecentFrames(self.lq, None if cache_data else num_frame)
-        self._read_gt = RecentFrames(self.gt, None if cache_data else 1) if self.gt else None
-        clips, frames = counted(len(self.clips), "clip"), counted(len(self), "frame")
-        _log.info("VideoTestDataset: %s, %s, from '%s'", clips, frames, self.lq.root)
+        self.spec = _spec(lq, num_frame, scale, gt is not None, meta_info_file)
+        frames = sum(len(clip.targets) for clip in self._clips)
+        _log.info("VideoTestDataset: %s, %s, from '%s'", counted(len(self), "clip"), counted(frames, "frame"), lq.root)
 
     def __len__(self) -> int:
-        """Returns the number of frames of all clips."""
-        return int(self._first_item[-1])
+        """Returns the number of clips."""
+        return len(self._clips)
 
-    def __getitem__(self, item: int) -> dict[str, Tensor | str]:
-        """Returns the sample of one frame."""
-        if not 0 <= item < len(self):
-            raise IndexError(f"frame {item} of a test set of {len(self)}")
-        clip_index = int(np.searchsorted(self._first_item, item, side="right")) - 1
-        clip, centre = self.clips[clip_index], item - int(self._first_item[clip_index])
-        window = generate_frame_indices(centre, clip.num_frames, self.num_frame, self._padding_of(clip))
-        lq = read_window(self._read_lq, [f"{clip.name}/{clip.lq_frames[index]}" for index in window])
-        frame = clip.lq_frames[centre]
-        sample: dict[str, Tensor | str] = {"clip": clip.name, "frame": frame, "key": f"{clip.name}/{frame}"}
-        sample["lq"] = to_unit_range(to_planes(lq))
-        if self._read_gt:
-            gt = self._read_gt(f"{clip.name}/{clip.gt_frames[centre]}")
-            check_sizes(gt, lq[0], self.scale, f"{clip.name}/{frame}")
-            sample["gt"] = to_unit_range(to_planes(gt))
-        return sample
+    def __getitem__(self, index: int) -> Clip:
+        """Returns a clip."""
+        return self._clips[index]
 
-    def _padding_of(self, clip: Clip) -> Padding:
-        return self._padding if clip.num_frames >= self.num_frame else "replicate"
 
-    def _find_clip(self, name: str, listed: ClipInfo | None) -> Clip:
-        """Returns a clip of the stores, its listed frames or all."""
-        lq_frames = _clip_frames(self.lq, name, listed)
-        if self.gt is None:
-            return Clip(name, len(lq_frames), lq_frames, ())
-        gt_frames = _clip_frames(self.gt, name, listed)
-        # Two naming schemes pair by order; one scheme with different frames missing must not. Plain numbers are one.
-        unpaired = set(gt_frames) ^ set(lq_frames)
-        numbered = all(frame.isdecimal() for frame in (*gt_frames, *lq_frames))
-        one_scheme = numbered and set(map(int, gt_frames)) != set(map(int, lq_frames))
-        if len(gt_frames) != len(lq_frames) or 0 < len(unpaired) < 2 * len(gt_frames) or one_scheme:
-            raise ValueError(
-                f"clip '{name}' has {len(gt_frames)} GT frames in '{self.gt.root}' and {len(lq_frames)} LQ frames in "
-                f"'{self.lq.root}' that do not match; only one side has {', '.join(sorted(unpaired)[:3])}"
-            )
-        check_pair(self.gt, self.lq, f"{name}/{gt_frames[0]}", f"{name}/{lq_frames[0]}", self.scale)
-        return Clip(name, len(lq_frames), lq_frames, gt_frames)
+@register("dataset")
+class VideoTestVimeo90KDataset:
+    """The centre frames of Vimeo-90K's septuplets: ROOT/00001/0001/im1.png to im7.png, im4 is restored.
+
+    Its items are :class:`vsr.contracts.Clip`; a clip is a septuplet, "00001/0001".
+
+    Args:
+        dataroot_gt: folder (or LMDB) of the ground truth sequences.
+        dataroot_lq: folder (or LMDB) of the low-resolution sequences.
+        meta_info_file: list of the septuplets, lines ``00001/0001 7 (256,448,3)``.
+        num_frame: frames in the network's window, odd: 7 reads all, 5 reads im2 to im6.
+        padding: no effect, the window never leaves the septuplet; BasicSR's files hold the key.
+        cache_data: keeps every decoded frame in memory, from one validation to the next.
+        io_backend: how both roots are stored.
+        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+
+    Raises:
+        FileNotFoundError: a root or a septuplet is missing.
+        ValueError: options that contradict each other or the frames.
+    """
+
+    phases = ("test",)
+
+    def __init__(
+        self,
+        dataroot_gt: str,
+        dataroot_lq: str,
+        meta_info_file: str,
+        num_frame: int = 7,
+        padding: Padding = "reflection_circle",
+        cache_data: bool = False,
+        io_backend: IOBackend = DISK,
+        scale: int = 4,
+    ) -> None:
+        check_window(num_frame, padding)
+        if num_frame > len(_SEPTUPLET):
+            raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
+        self._names = [clip.name for clip in read_meta_info(meta_info_file)]
+        self._lq = open_lq_root(dataroot_lq, io_backend, self._names[0], scale, VIMEO_HELP)
+        self._gt = open_root("dataroot_gt", dataroot_gt, io_backend, VIMEO_HELP)
+        for name in self._names:
+            for store in (self._gt, self._lq):
+                if not store.has(f"{name}/im4"):
+                    raise FileNotFoundError(f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists")
+        check_pair(self._gt, self._lq, f"{self._names[0]}/im4", f"{self._names[0]}/im4", scale)
+        self._cache: _Cache | None = {} if cache_data else None
+        self.spec = _spec(self._lq, num_frame, scale, True, meta_info_file)
+
+    def __len__(self) -> int:
+        """Returns the number of septuplets."""
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Clip:
+        """Returns a septuplet, of which im4 is restored."""
+        name = self._names[index]
+        lq, gt = (_reader(store, name, _SEPTUPLET, self._cache) for store in (self._lq, self._gt))
+        return Clip(name, _SEPTUPLET, lq, gt, targets=range(3, 4))
 
 
 def generate_frame_indices(
@@ -185,62 +189,76 @@ def generate_frame_indices(
     return [replacement(index) for index in range(crt_idx - reach, crt_idx + reach + 1)]
 
 
-class RecentFrames:
-    """Reads frames of a store and keeps those used last.
-
-    Args:
-        store: where they come from.
-        limit: how many are kept; None keeps all.
-    """
-
-    def __init__(self, store: FrameStore, limit: int | None) -> None:
-        self.store = store
-        self.limit = limit
-        self.frames: dict[str, np.ndarray] = {}  # the one used longest ago comes first
-
-    def __call__(self, key: str) -> np.ndarray:
-        """Returns a frame, (h, w, 3) uint8 RGB; not to be written to."""
-        if key not in self.frames and self.limit is not None and len(self.frames) >= self.limit:
-            del self.frames[next(iter(self.frames))]
-        self.frames[key] = self.frames.pop(key) if key in self.frames else self.store.read(key)
-        return self.frames[key]
+def check_window(num_frame: int, padding: str) -> None:
+    """Raises ``ValueError`` if a window is even or its padding unknown."""
+    check_num_frame(num_frame)
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding '{padding}' is unknown; known: {', '.join(get_args(Padding))}")
 
 
-def read_window(read: RecentFrames, keys: list[str]) -> np.ndarray:
-    """Returns frames of one clip, (t, h, w, 3) uint8 RGB.
+def _open_clip(
+    lq: FrameStore,
+    gt: FrameStore | None,
+    name: str,
+    listed: ClipInfo | None,
+    padding: Padding,
+    scale: int,
+    cache: _Cache | None,
+) -> Clip:
+    """Returns a clip of the stores: its listed frames, or all.
 
     Raises:
-        FileNotFoundError: a frame is missing.
-        ValueError: a frame cannot be decoded, or has another size than the first.
+        ValueError: LQ and GT frames do not match.
     """
-    frames = [read(key) for key in keys]
-    h, w, _ = frames[0].shape
-    for key, frame in zip(keys, frames, strict=True):
-        if frame.shape != frames[0].shape:
-            raise ValueError(
-                f"LQ frame '{key}' in '{read.store.root}' is {frame.shape[0]} x {frame.shape[1]}, but '{keys[0]}' is "
-                f"{h} x {w}; all frames of a clip must have one size"
-            )
-    return np.stack(frames)
+    lq_frames, gt_frames = _frames(lq, name, listed), () if gt is None else _frames(gt, name, listed)
+    targets, in_order = range(len(lq_frames)), isinstance(lq, VideoStore) or isinstance(gt, VideoStore)
+    read_lq = _reader(lq, name, lq_frames, cache)
+    if gt is None:
+        return Clip(name, lq_frames, read_lq, None, targets, padding, in_order)
+    # Two naming schemes pair by order; one scheme with different frames missing must not. Plain numbers are one.
+    unpaired = set(gt_frames) ^ set(lq_frames)
+    numbered = all(frame.isdecimal() for frame in (*gt_frames, *lq_frames))
+    one_scheme = numbered and set(map(int, gt_frames)) != set(map(int, lq_frames))
+    if len(gt_frames) != len(lq_frames) or 0 < len(unpaired) < 2 * len(gt_frames) or one_scheme:
+        raise ValueError(
+            f"clip '{name}' has {len(gt_frames)} GT frames in '{gt.root}' and {len(lq_frames)} LQ frames in "
+            f"'{lq.root}' that do not match; only one side has {', '.join(sorted(unpaired)[:3])}"
+        )
+    check_pair(gt, lq, f"{name}/{gt_frames[0]}", f"{name}/{lq_frames[0]}", scale)
+    return Clip(name, lq_frames, read_lq, _reader(gt, name, gt_frames, cache), targets, padding, in_order)
 
 
-def _clip_frames(store: FrameStore, clip: str, listed: ClipInfo | None) -> tuple[str, ...]:
-    """Returns the listed frames of a clip, or all."""
+def _frames(store: FrameStore, clip: str, listed: ClipInfo | None) -> tuple[str, ...]:
+    """Returns the names of a clip's listed frames, or of all."""
     frames = store.frames(clip)
     if not frames:
         raise FileNotFoundError(f"clip '{clip}' has no frames in '{store.root}'. {_REMEDY}")
     return tuple(listed_frames(listed, frames, store.root) if listed else frames)
 
 
-def check_window(num_frame: int, padding: str) -> None:
-    """Raises ``ValueError`` if a window is even or its padding unknown."""
-    check_num_frame(num_frame)
-    if padding not in PADDINGS:
-        raise ValueError(f"padding '{padding}' is unknown; known: {', '.join(PADDINGS)}")
+def _reader(store: FrameStore, clip: str, frames: tuple[str, ...], cache: _Cache | None) -> Callable[[int], np.ndarray]:
+    """Returns the function that reads a clip's frame by its index, (h, w, 3) uint8 RGB; not to be written to."""
+
+    def read(index: int) -> np.ndarray:
+        key = f"{clip}/{frames[index]}"
+        if cache is None:
+            return store.read(key)
+        place = f"{store.root}/{key}"
+        if place not in cache:
+            cache[place] = store.read(key)
+        return cache[place]
+
+    return read
 
 
-def check_sizes(gt: np.ndarray, lq: np.ndarray, scale: int, key: str) -> None:
-    """Raises ``ValueError`` if a GT frame is not ``scale`` times as large as its LQ frame."""
-    (gt_h, gt_w, _), (lq_h, lq_w, _) = gt.shape, lq.shape
-    if (gt_h, gt_w) != (lq_h * scale, lq_w * scale):
-        raise ValueError(f"GT is not {scale} x LQ in frame '{key}': {gt_h} x {gt_w} and {lq_h} x {lq_w}")
+def _spec(lq: FrameStore, num_frame: int, scale: int, has_gt: bool, meta_info_file: str | None) -> DataSpec:
+    """Returns the DataSpec of a test set."""
+    stamp = lq.root / DEGRADATION_FILE
+    return DataSpec(
+        phases=("test",),
+        num_frames=num_frame,
+        scale=scale,
+        has_gt=has_gt,
+        degradation=read_text(stamp).strip() if stamp.is_file() else None,
+        files=() if meta_info_file is None else (str(meta_info_file),),
+    )

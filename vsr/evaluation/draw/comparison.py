@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vsr.evaluation.restore import Restored
+from vsr.evaluation.scores import Restored, baselines
 
 HEIGHT = 320  # of a panel, in pixels of the output
 DIFFERENCE = 4  # factor of an error, to be seen
@@ -20,7 +20,7 @@ def comparison(restored: Restored, scale: int) -> np.ndarray:
     top, left = (position // scale * scale for position in most_detailed_square(reference, size))
     lq = restored.lq[top // scale : (top + size) // scale, left // scale : (left + size) // scale]
     panels = {"LQ": cv2.resize(lq, (size, size), interpolation=cv2.INTER_NEAREST)}
-    for method, image in restored.by_method.items():
+    for method, image in (baselines(restored.lq, scale) | restored.by_method).items():
         if method != "bilinear":
             panels[method] = image[top : top + size, left : left + size]
     if restored.gt is not None:

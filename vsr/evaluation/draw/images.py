@@ -6,13 +6,18 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from vsr.evaluation.restore import to_pixels
 from vsr.utils.files import write_atomically
 
 
 def to_image(frame: Tensor) -> np.ndarray:
     """Returns a frame (3, h, w), RGB in [0, 1], as (h, w, 3) uint8 BGR, clamped and rounded."""
-    image = (frame.float().clamp(0, 1) * 255).round().byte()
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
+    return to_bgr(to_pixels(frame))
+
+
+def to_bgr(pixels: np.ndarray) -> np.ndarray:
+    """Returns an image (h, w, 3) with its channels in reverse order: BGR of RGB, as OpenCV and the metrics read it."""
+    return np.ascontiguousarray(pixels[..., ::-1])
 
 
 def write_image(file: Path, image: np.ndarray) -> None:

@@ -4,20 +4,18 @@ All are (h, w, 3) uint8, BGR. Frames stand side by side, oldest first, under a t
 yellow, and the scale on the right says what the brightest is worth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from vsr.archs import EDVRMemory
-from vsr.config.options import DatasetOptions
-from vsr.data.stream.loader import batches
 from vsr.evaluation.draw.images import to_image, write_image
-from vsr.evaluation.restore import padded
+from vsr.evaluation.restore import Frame
 from vsr.memory import Memory, PixSentence
 from vsr.memory.hops import num_kept
 from vsr.utils.errors import UserError
@@ -29,32 +27,30 @@ WHITE, BLACK, GRAY = (255, 255, 255), (0, 0, 0), (150, 150, 150)
 BAR, MARK = (60, 110, 220), (80, 255, 80)
 
 
-def save_weight_pictures(network: nn.Module, entry: DatasetOptions, folder: Path, device: torch.device) -> None:
-    """Writes ``folder/CLIP/FRAME_NAME.png`` for every frame of a test set; see ``memory_pictures`` for the names.
+def with_weight_pictures(frames: Generator[Frame], network: nn.Module, folder: Path) -> Generator[Frame]:
+    """Yields the frames and writes ``folder/CLIP/FRAME_NAME.png`` of each; see ``memory_pictures`` for the names.
 
     Args:
+        frames: as this network restores them.
         network: an EDVRMemory.
-        entry: the test set.
         folder: receives the pictures.
-        device: the network's.
 
     Raises:
         UserError: the network has no memory.
     """
     if not isinstance(network, EDVRMemory):
         raise UserError(f"--save_weights draws a memory's weights, but {type(network).__name__} has no memory")
-    center = network.center_frame_idx
+    center, memory = network.center_frame_idx, network.memory_fusion.memory
     labels = [f"{index - center:+d}" if index != center else "0" for index in range(network.num_frame)]
-    dataset = entry.open()
-    samples = batches(dataset, num_workers=entry.loader.num_worker_per_gpu)
-    for sample in tqdm(samples, total=len(dataset), unit="frame", desc="weights", leave=False):
-        window = padded(sample["lq"], network.size_multiple)
-        with torch.inference_mode():
-            aligned = network.align(window.unsqueeze(0).to(device))
-            memory = network.memory_fusion.memory
-            pictures = memory_pictures(memory, aligned[:, center], aligned, window, labels, center)
-        for name, picture in pictures.items():
-            write_image(folder / sample["clip"] / f"{sample['frame']}_{name}.png", picture)
+    reads: list[tuple[Tensor, Tensor]] = []  # query and sentences
+    with closing(frames), memory.register_forward_pre_hook(lambda _, inputs: reads.append(inputs[:2])):
+        for frame in frames:
+            query, sentences = reads[0]
+            pictures = memory_pictures(memory, query, sentences, frame.inputs.cpu(), labels, center)
+            for name, picture in pictures.items():
+                write_image(folder / frame.clip.name / f"{frame.clip.frames[frame.index]}_{name}.png", picture)
+            reads.clear()  # drawing reads the memory again
+            yield frame
 
 
 def memory_pictures(

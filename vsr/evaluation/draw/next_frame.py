@@ -12,13 +12,13 @@ from vsr.evaluation.draw.memory import weight_bars, weight_maps
 from vsr.evaluation.next_frame import COMPARED, Predicted
 
 
-def write_pictures(folder: Path, number: int, predicted: Predicted) -> None:
+def write_pictures(folder: Path, predicted: Predicted) -> None:
     """Writes ``out_image/NUMBER/*.jpg`` and ``weight_image/NUMBER/level_1.jpg``, … (1 is the largest).
 
     The frames are sentence_00 (the oldest), …, query, target, prediction and, as test_type has it, difference (grey is
     none) or flow and flow_target (colour is direction, brightness length).
     """
-    sample = predicted.sample
+    number, sample = str(predicted.number), predicted.sample
     frames = {f"sentence_{index:02d}": to_image(frame) for index, frame in enumerate(sample["sentences"])}
     frames |= {"query": to_image(sample["query"]), "target": to_image(sample["next"])}
     frames |= {"prediction": to_image(predicted.by_method["network"])}
@@ -28,9 +28,9 @@ def write_pictures(folder: Path, number: int, predicted: Predicted) -> None:
     elif sample["target"].min() < 0:
         frames["difference"] = to_image((predicted.output + 1) / 2)
     for name, image in frames.items():
-        write_image(folder / "out_image" / str(number) / f"{name}.jpg", image)
+        write_image(folder / "out_image" / number / f"{name}.jpg", image)
     for level, picture in weight_pictures(predicted).items():
-        write_image(folder / "weight_image" / str(number) / f"{level}.jpg", picture)
+        write_image(folder / "weight_image" / number / f"{level}.jpg", picture)
 
 
 def weight_pictures(predicted: Predicted) -> dict[str, np.ndarray]:
