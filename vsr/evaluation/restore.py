@@ -238,8 +238,9 @@ def _read(clip: Clip, index: int) -> np.ndarray:
 
 
 def _check_one_size(clip: Clip, frames: dict[int, np.ndarray]) -> None:
-    first = min(frames)
-    for index, pixels in frames.items():
+    first, *others = sorted(frames)
+    for index in others:
+        pixels = frames[index]
         if pixels.shape != frames[first].shape:
             (h, w, _), (first_h, first_w, _) = pixels.shape, frames[first].shape
             raise UserError(
