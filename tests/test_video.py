@@ -152,7 +152,7 @@ def test_what_counts_as_videos(roots, tmp_path, caplog):
     shutil.copy(roots / "videos" / "lq" / "walk.avi", tmp_path / "mixed")  # beside folders of frames it is no clip
     assert not holds_videos(tmp_path / "mixed")
     assert "holds videos and folders: the 1 videos, such as walk.avi, are ignored" in caplog.text
-    assert [clip.name for clip in VideoTestDataset(str(tmp_path / "mixed")).clips] == ["clip 2", "walk"]
+    assert [clip.name for clip in VideoTestDataset(str(tmp_path / "mixed"))] == ["clip 2", "walk"]
     shutil.copytree(roots / "videos" / "gt", tmp_path / "videos")
     for name in (".hidden", "empty"):
         (tmp_path / "videos" / name).mkdir()
