@@ -1,5 +1,6 @@
 """Components of a user's own, in modules that the options file names."""
 
+import json
 import subprocess
 import sys
 from itertools import islice
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 OWN_NETWORK, OWN_DATA = (
     part.split("```")[0] for part in (ROOT / "docs" / "training.md").read_text().split("```python\n")[1:]
 )
+(OWN_TEST_SET,) = (part.split("```")[0] for part in (ROOT / "docs/testing.md").read_text().split("```python\n")[1:])
 
 
 @pytest.mark.slow
@@ -140,6 +142,25 @@ def test_a_data_set_of_ones_own_is_given_numbers(tmp_path, clips, monkeypatch, w
     sampler = islice(TrainSampler(3, 2), 6)
     read = [sample["key"][0] for sample in batches(config.load(file).datasets["train"].open(), sampler, 1, workers)]
     assert sorted(read) == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_a_test_set_of_ones_own_is_validated_on_and_tested(tmp_path, clips, monkeypatch):
+    """The example of docs/testing.md: its protocol follows from its clips."""
+    (tmp_path / "my_clips.py").write_text(OWN_TEST_SET)
+    gt = np.random.default_rng(0).integers(0, 256, (4, 40, 56, 3), np.uint8)
+    np.savez(tmp_path / "walk.npz", lq=gt[:, ::4, ::4], gt=gt)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = small_options(clips, imports=["my_clips"], train__total_iter=1)
+    options["datasets"]["val"] = {"type": "MyClips", "folder": str(tmp_path), "name": "mine"}
+    file = tmp_path / "options.yml"
+    file.write_text(yaml.safe_dump(options))
+    assert train(["-opt", str(file)]) == 0
+    assert [row[1] for row in rows(tmp_path, "small") if row[1].startswith("val/")] == ["val/mine/psnr"]
+    assert tester.main(["-opt", str(file)]) == 0
+    report = json.loads(Path("results/small/metrics.json").read_text())["datasets"]["mine"]
+    assert report["protocols"]["psnr"]["name"] == "mine-rgb" and report["protocols"]["psnr"]["frames"] == 4
+    assert report["scores"]["network"]["walk"].keys() == {"psnr"}
 
 
 @pytest.mark.parametrize(
@@ -285,3 +306,41 @@ def test_a_next_frame_data_set_of_ones_own_is_trained_and_tested(tmp_path, monke
     assert costs.main(["-opt", str(file)]) == 0
     (results,) = (tmp_path / "experiments" / "small" / "Results").iterdir()
     assert results.name == "Drifting"
+
+
+OWN_TRAINER = """
+from torch import nn
+from vsr.engine.options import TrainOptions
+from vsr.engine.players import Turn
+from vsr.engine.run import Run
+from vsr.engine.trainer import Trainer
+from vsr.registry import register
+
+
+@register("trainer")
+class Plain(Trainer):
+    task = "next-frame"
+
+    def __init__(self, network: nn.Module, run: Run, /, train: TrainOptions) -> None:
+        super().__init__(network, run, train)
+
+    def losses(self, batch):
+        output, _ = self.players["g"].model(batch["query"], batch["sentences"])
+        yield Turn("g", {name: loss(output, batch["target"]) for name, loss in self.criteria.items()}, output)
+
+    def frames(self, output, batch):
+        return output, batch["next"]
+"""
+
+
+def test_a_next_frame_trainer_of_ones_own_needs_no_options_of_ours(tmp_path, monkeypatch):
+    (tmp_path / "my_frames.py").write_text(OWN_NEXT_FRAME_DATA)
+    (tmp_path / "my_trainer.py").write_text(OWN_TRAINER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = predictor_options(tmp_path, imports=["my_frames", "my_trainer"], train__total_iter=1, trainer="Plain")
+    options["datasets"] = {phase: {"type": "Drifting", "num_worker_per_gpu": 0} for phase in ("train", "val")}
+    file = tmp_path / "options.yml"
+    file.write_text(yaml.safe_dump(options))
+    assert train(["-opt", str(file)]) == 0
+    assert "val/val/loss" in [row[1] for row in rows(tmp_path, "small")]

@@ -16,11 +16,13 @@ from synthetic import make_clips
 from training import small_options, write_options
 
 from vsr.data.degrade.imresize import imresize
+from vsr.evaluation import restore, scores
 from vsr.metrics import calculate_psnr
 from vsr.test import main
 from vsr.train import main as train
 from vsr.utils.distributed import take_place
 from vsr.utils.errors import UserError
+from vsr.utils.locks import sole_use
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +114,49 @@ def test_the_former_results_are_kept_once_a_test(trained, tmp_path, capsys):
     assert capsys.readouterr().out.count("the former results are now results/kept/metrics.json.old") == 1
 
 
-def test_without_ground_truth_frames_are_restored_and_saved(trained):
+def test_without_ground_truth_frames_are_restored_and_saved_and_bicubic_only_shown(trained, monkeypatch):
     folder, clips, file = trained
+    computed = []
+    bicubic = scores.imresize
+    monkeypatch.setattr(scores, "imresize", lambda *arguments: computed.append(1) or bicubic(*arguments))
     lq_only = f"{{name: mine, type: VideoTestDataset, dataroot_lq: '{clips.lq}', num_frame: 3}}"
     main(["-opt", str(file), "--set", f"datasets={{test: {lq_only}}}", "--set", "train=~", "--set", "name=mine",
           "--weights", "experiments/small/models/net_g_1.pth"])  # fmt: skip
     assert len(list((folder / "results" / "mine" / "visualization" / "mine").rglob("*.png"))) == 8
     report = json.loads((folder / "results" / "mine" / "metrics.json").read_text())
     assert report["datasets"]["mine"]["scores"] == {}
+    assert len(computed) == 1, "for the picture"
+
+
+def test_a_second_test_of_one_name_is_refused(trained):
+    with sole_use(Path("results/small")), pytest.raises(UserError, match=r"results/small is in use by process \d+"):
+        main(["-opt", str(trained[2])])
+
+
+@pytest.mark.parametrize("entry", ["test", "validation"])
+def test_tests_and_validations_compute_in_full_float32_and_put_the_settings_back(trained, entry, monkeypatch):
+    operators = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
+    operators += [torch.backends.mkldnn.conv, torch.backends.mkldnn.matmul]
+    former = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    settings = [operator.fp32_precision for operator in operators]
+    seen = set()
+    run = restore.run
+
+    def note(*arguments):
+        seen.update(operator.fp32_precision for operator in operators)
+        return run(*arguments)
+
+    monkeypatch.setattr(restore, "run", note)
+    try:
+        if entry == "test":
+            main(["-opt", str(trained[2])])
+        else:
+            train(["-opt", str(trained[2]), "--set", "name=precise"])
+        assert [operator.fp32_precision for operator in operators] == settings
+    finally:
+        torch.set_float32_matmul_precision(former)
+    assert seen == {"ieee"}
 
 
 def test_a_second_test_set_has_its_own_rows(trained):
