@@ -33,10 +33,10 @@ def modernise_training(tree: dict[str, Any]) -> list[str]:
     if not isinstance(train, dict):
         return notes
     if "pixel_opt" in train:
-        loss, losses = train.pop("pixel_opt"), train.setdefault("losses", {})
+        loss, losses = train.pop("pixel_opt"), train.get("losses", {})
         if not isinstance(losses, dict) or losses.get("pixel", loss) != loss:
             raise UserError("train.pixel_opt is read as train.losses.pixel, and both are given")
-        losses["pixel"] = loss
+        train["losses"] = {"pixel": loss, **losses}
     rules: list[dict[str, Any]] = []
     for key, rule_of in RULES.items():
         if key not in train or (key == "tsa_iter" and tree.get("trainer") == "FreezeTrainer"):

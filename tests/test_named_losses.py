@@ -1,0 +1,46 @@
+"""Losses as a named sum, each with its own reduction; pixel_opt is the loss pixel."""
+
+import pytest
+from training import log_of, rows, small_options, write_options
+
+from vsr import config
+from vsr.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+TOTAL = {"type": "L1Loss", "reduction": "sum"}
+MEAN = {"type": "MSELoss", "loss_weight": 100.0}
+
+
+def first_loss(folder, name):
+    return next(float(value) for _, key, value in rows(folder, name)[1:] if key == "train/loss")
+
+
+def test_each_loss_keeps_its_reduction_however_a_batch_is_split(tmp_path, clips, train):
+    losses = {"train__losses": {"absolute": TOTAL, "squared": MEAN}, "train__total_iter": 1, "datasets__val": None}
+    whole = small_options(clips, name="whole", datasets__train__batch_size_per_gpu=4, **losses)
+    parts = small_options(clips, name="parts", train__accumulate=2, **losses)
+    for options in (whole, parts):
+        del options["train"]["pixel_opt"]
+        train(options)
+    assert first_loss(tmp_path, "parts") == pytest.approx(first_loss(tmp_path, "whole"), rel=1e-5)
+    assert "absolute " in log_of(tmp_path, "whole") and "squared " in log_of(tmp_path, "whole")
+
+
+def test_pixel_opt_is_the_loss_pixel(tmp_path, clips):
+    options = small_options(clips, train__pixel_opt=TOTAL, train__losses={"squared": MEAN})
+    loaded = config.load(write_options(tmp_path, options))
+    assert not any("pixel_opt" in note for note in loaded.notes)
+    assert list(loaded.train.losses) == ["pixel", "squared"]
+    options["train"]["losses"]["pixel"] = MEAN
+    with pytest.raises(UserError, match=r"train\.pixel_opt is read as train\.losses\.pixel, and both are given"):
+        config.load(write_options(tmp_path, options))
+
+
+def test_a_training_without_losses_is_told(tmp_path, clips):
+    options = small_options(clips)
+    del options["train"]["pixel_opt"]
+    with pytest.raises(UserError, match=r"train\.losses: missing"):
+        config.load(write_options(tmp_path, options))
+    options["train"]["losses"] = {}
+    with pytest.raises(UserError, match="losses is empty: name one"):
+        config.load(write_options(tmp_path, options))
