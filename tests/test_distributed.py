@@ -134,6 +134,18 @@ def test_all_ranks_decide_alike_on_a_bad_step(tmp_path, clips, monkeypatch):
     assert "is deprecated" not in text, "PyTorch's advice, once for each rank"
 
 
+def test_two_players_train_on_two_processes(tmp_path, clips, monkeypatch):
+    """DDP sees the gradients of each player's own parameters only."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    gan = {"imports": ["gan_trainer"], "trainer": "GANTrainer", "train__optim_d": {"type": "Adam", "lr": 1e-3}}
+    stages = {"train__tsa_iter": 2, "train__accumulate": 2, "train__total_iter": 3}
+    code, text = launch(tmp_path, small_options(clips, datasets__val=None, **gan, **stages), 2)
+    assert code == 0, text
+    losses = [float(row[2]) for row in rows(tmp_path, "small") if row[1] == "train/loss"]
+    assert len(losses) == 3 and all(0 < loss < 10 for loss in losses)
+    assert (tmp_path / "experiments/small/models/net_d_3.pth").is_file()
+
+
 def test_processes_that_see_different_experiments_are_told(tmp_path, clips):
     """As on machines without a common folder."""
     options = small_options(clips, train__total_iter=2, logger__save_checkpoint_freq=2, datasets__val=None)
