@@ -17,11 +17,11 @@ from vsr.archs import EDVR
 from vsr.utils.allocator import keep_freed_memory
 
 
-def measure() -> str:
+def measure(num_feat: int = 32, height: int = 180, width: int = 320) -> str:
     """Returns the processor time and peak memory of the second of two frames."""
     torch.set_num_threads(1)
-    network = EDVR(num_feat=32, num_extract_block=2, num_reconstruct_block=3).eval()
-    lq = torch.rand(1, 5, 3, 180, 320)
+    network = EDVR(num_feat=num_feat, num_extract_block=2, num_reconstruct_block=3).eval()
+    lq = torch.rand(1, 5, 3, height, width)
     with torch.inference_mode():
         network(lq)
         before = resource.getrusage(resource.RUSAGE_SELF)

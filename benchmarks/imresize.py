@@ -21,12 +21,13 @@ import torch
 from vsr.data import imresize
 
 ROUNDS = 11
+SIZE = (720, 1280)
 
 
 def main() -> None:
     """Checks that the results agree, then times both in turns."""
     torch.set_num_threads(1)
-    image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     floats = image.astype(np.float32) / 255
     tensor = torch.from_numpy(floats).permute(2, 0, 1).contiguous()
     candidates: dict[str, Callable[[], object]] = {
@@ -47,7 +48,7 @@ def main() -> None:
             times[name].append(1000 * (time.process_time() - start))
     print(f"\n{date.today()}, {platform.machine()}, 1 of {os.cpu_count()} CPU cores, torch {torch.__version__}; "
           f"median of {ROUNDS} (fastest - slowest)\n")  # fmt: skip
-    print("| 720 x 1280 x 3, x 1/4 | ms of processor time | times as fast |\n|---|---|---|")
+    print(f"| {SIZE[0]} x {SIZE[1]} x 3, x 1/4 | ms of processor time | times as fast |\n|---|---|---|")
     first = statistics.median(next(iter(times.values()))[1:])
     for name, measured in times.items():
         kept = measured[1:]  # the first computes the weights

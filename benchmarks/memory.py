@@ -15,23 +15,22 @@ shifts in plain PyTorch, and the ``fused`` kernels.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from machine import machine
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.append(str(ROOT / "tests"))  # the naive forms
 MIB = 2**20
 
 
@@ -73,7 +72,7 @@ CASES += [
 ]
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Runs every case, or the one given, and writes the table and a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("--note", default="other processes ran on the machine", help="kept with the results")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if options.case is not None:
         print(json.dumps(measured(CASES[options.case], options.device, options.peak)))
         return
@@ -100,7 +99,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     print_speedups(rows, "fastest" if options.clock == "wall" else "cpu_fastest")
     path = options.out / f"{options.read or 'memory'}_{options.device}.json"
-    path.write_text(json.dumps({"machine": machine(options.device, options.note), "rows": rows}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"machine": machine(options.device) | {"shared": options.note}, "rows": rows}, indent=1) + "\n"
+    )
     print(f"\nwritten: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
@@ -278,23 +279,6 @@ def print_speedups(rows: list[dict], clock: str) -> None:
         head = f"{case['size'][0]}×{case['size'][1]} | {case['channels']} | {case['crop']}"
         times = " | ".join(f"{value:.4g}" for value in ms)
         print(f"| {head} | {'f+b' if case['backward'] else 'f'} | {times} | {speedups} | {peaks} |")
-
-
-def machine(device: str, note: str) -> dict[str, str | int]:
-    """Returns what the numbers were made on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return {
-        "date": date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if device != "cpu" else model,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "shared": note,
-    }
 
 
 if __name__ == "__main__":

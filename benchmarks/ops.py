@@ -11,21 +11,19 @@ the rounds.
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from machine import machine
 from torch import Tensor
 from torch.nn import functional as F
 
-import vsr
 from vsr.ops import backend, deform_conv2d
 from vsr.ops.deform_conv import reference as deform_conv_reference
 
@@ -210,28 +208,6 @@ def print_rows(rows: list[Row]) -> None:
         print(line + f"| {row.median:8.2f} | {quartiles:19} | {times:6.1f}x | {row.peak_mib:5.0f} |", flush=True)
 
 
-def machine(device: str) -> dict[str, str | int]:
-    """Returns what the numbers depend on."""
-    found: dict[str, str | int] = {
-        "date": date.today().isoformat(),
-        "vsr": vsr.__version__,
-        "torch": torch.__version__,
-        "torchvision": __import__("torchvision").__version__,
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} {cpu_name()}",
-        "threads": torch.get_num_threads(),
-        "source": backend.built(device).record.get("source", "none"),
-    }
-    return found
-
-
-def cpu_name() -> str:
-    """Returns the processor's name and its vector instructions."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform.startswith("linux") else []
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
 def settings(device: str) -> list[tuple[str, torch.dtype, bool]]:
     """Returns name, dtype of the features, and whether matrix products may use TF32."""
     if device == "cpu":
@@ -239,8 +215,8 @@ def settings(device: str) -> list[tuple[str, torch.dtype, bool]]:
     return [("fp32", torch.float32, False), ("fp32 + TF32", torch.float32, True), ("bf16", torch.bfloat16, True)]
 
 
-def main() -> None:
-    """Prints the table, and keeps it when told to."""
+def main(words: list[str] | None = None) -> None:
+    """Prints the table, and keeps it with ``--save``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--shapes", type=int, help="only the first so many shapes")
@@ -252,7 +228,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="PyTorch's CPU threads (all cores)")
     parser.add_argument("--note", default="", help="kept with the results: who else used the machine")
     parser.add_argument("--save", metavar="NAME", help="write benchmarks/results/ops_NAME.json")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     facts = {**machine(arguments.device), "offset std": arguments.std, "clock": arguments.clock, "note": arguments.note}

@@ -6,9 +6,9 @@
     python benchmarks/training_step.py --save NAME      # keeps benchmarks/results/training_step_NAME.json
 
 A step is forward, Charbonnier loss, backward, Adam. Both networks have the same weights, and their losses are compared
-before anything is timed. Each runs in a process of its own, as it would be trained: ours keeps freed memory, as
-``vsr.train`` does on Linux; with ``--keep_freed_memory`` so does the other. They take turns, so that a busy machine
-slows both.
+before anything is timed; without basicsr, ours is timed alone. Each runs in a process of its own, as it would be
+trained: ours keeps freed memory, as ``vsr.train`` does on Linux; with ``--keep_freed_memory`` so does the other. They
+take turns, so that a busy machine slows both.
 """
 
 import argparse
@@ -20,12 +20,12 @@ import time
 import types
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-import torchvision.transforms.functional as functional
-from ops import RESULTS, machine
+from machine import machine
 from torch import nn
 from tqdm import tqdm
 
@@ -33,18 +33,19 @@ from vsr.archs import EDVR
 from vsr.losses.pixel import charbonnier_loss
 from vsr.utils.allocator import keep_freed_memory
 
+RESULTS = Path(__file__).parent / "results"
 EDVR_M = {"num_feat": 64, "num_extract_block": 5, "num_reconstruct_block": 10}
 
 
 def basicsr_edvr() -> nn.Module:
     """Returns BasicSR's EDVR-M."""
+    from torchvision.transforms import functional
+
     moved = types.ModuleType("torchvision.transforms.functional_tensor")  # basicsr imports a module that is gone
     moved.rgb_to_grayscale = functional.rgb_to_grayscale
     sys.modules[moved.__name__] = moved
-    try:
-        from basicsr.archs import edvr_arch
-    except ModuleNotFoundError as error:
-        sys.exit(f"{error}: pip install --no-deps basicsr")
+    from basicsr.archs import edvr_arch
+
     return edvr_arch.EDVR(**EDVR_M)
 
 
@@ -85,8 +86,8 @@ def serve(connection: Connection, name: str, options: argparse.Namespace) -> Non
             connection.send(((clock() - start) * 1e3, loss))
 
 
-def main() -> None:
-    """Measures, prints a table and keeps it if asked to."""
+def main(words: list[str] | None = None) -> None:
+    """Measures, prints a table, and keeps it with ``--save``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--batch", type=int, default=1, help="windows in a batch")
@@ -96,9 +97,13 @@ def main() -> None:
     parser.add_argument("--keep_freed_memory", action="store_true", help="of the published network, too")
     parser.add_argument("--save", metavar="NAME")
     parser.add_argument("--note", default="", help="kept with the results: who else used the machine")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     precisions = ("fp32", "bf16") if options.device == "cuda" else ("fp32",)
-    names = [f"{network}, {precision}" for precision in precisions for network in ("basicsr + torchvision", "vsr")]
+    networks = ("basicsr + torchvision", "vsr")
+    if find_spec("basicsr") is None:
+        print("basicsr is left out: pip install --no-deps basicsr", file=sys.stderr)
+        networks = ("vsr",)
+    names = [f"{network}, {precision}" for precision in precisions for network in networks]
     times: dict[str, list[float]] = {name: [] for name in names}
     first = {}
     connections = {}
@@ -122,7 +127,7 @@ def main() -> None:
         connection.send(False)
     print("loss of the first step: " + ", ".join(f"{name} {loss:.6f}" for name, loss in first.items()))
 
-    base = statistics.median(times["basicsr + torchvision, fp32"])
+    base = statistics.median(times[names[0]])
     rows = {}
     print("| network | ms per step, median (fastest - slowest) | times as fast |\n|---|---|---|")
     for name, values in times.items():
@@ -133,7 +138,7 @@ def main() -> None:
         shape = f"{options.batch}x5x3x{options.size}x{options.size}"
         how = {"clock": options.clock, "freed_memory_kept_by_both": options.keep_freed_memory, "note": options.note}
         kept = {"machine": {**machine(options.device), **how}, "shape": shape}
-        file = Path(RESULTS) / f"training_step_{options.save}.json"
+        file = RESULTS / f"training_step_{options.save}.json"
         file.write_text(json.dumps({**kept, "first_loss": first, "milliseconds": rows}, indent=1) + "\n")
         print(f"written: {file}")
 

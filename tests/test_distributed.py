@@ -1,19 +1,18 @@
 """Several processes train what one does: same losses, same metrics, and states that pass between them."""
 
 import os
-import socket
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from processes import run_ranks, start_ranks
 from synthetic import make_clips
 from training import BATCH_NORM, assert_same_weights, predictor_options, rows, small_options, weights, write_options
 from videos import make_humaneva
 
-pytestmark = pytest.mark.slow
 BATCH = 6  # over all processes
 
 
@@ -23,20 +22,28 @@ def clips(tmp_path_factory):
     return make_clips(tmp_path_factory.mktemp("clips"), num_clips=1, num_frames=5, gt_size=(48, 64))
 
 
-def launch(folder, options, processes, *arguments, program="vsr.train"):
+def launch(folder, options, processes, *arguments, entry="train"):
     """Trains, or tests, with so many processes, the batch shared among them; returns exit code and output."""
     options["datasets"]["train"]["batch_size_per_gpu"] = BATCH // processes
-    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", program, "-opt", str(write_options(folder, options)), *arguments]
+    return run_ranks(folder, entry, processes, "-opt", write_options(folder, options), *arguments)
+
+
+def torchrun(folder, options, processes):
+    """Does the same with PyTorch's launcher."""
+    options["datasets"]["train"]["batch_size_per_gpu"] = BATCH // processes
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
+    command = [sys.executable, *launcher, "-m", "vsr.train", "-opt", str(write_options(folder, options))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
     return run.returncode, run.stdout + run.stderr
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def undo(folder, name, iteration):
+    """Removes what a run wrote for iterations after ``iteration``, as if it had been stopped there."""
+    for file in (folder / "experiments" / name).rglob("*"):
+        number = file.stem.removeprefix("net_g_")
+        if number.isdigit() and int(number) > iteration:
+            file.unlink()
 
 
 def assert_nearly_equal_rows(first, second):
@@ -56,7 +63,8 @@ def test_losses_and_metrics_equal_one_process(tmp_path, clips, processes, reduct
         "logger__print_freq": 2,
     }
     assert launch(tmp_path, small_options(clips, name="one", **common), 1)[0] == 0
-    code, text = launch(tmp_path, small_options(clips, name="several", **common), processes)
+    run = torchrun if processes == 2 else launch
+    code, text = run(tmp_path, small_options(clips, name="several", **common), processes)
     assert code == 0, text
     assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "several"))
     assert text.count("finished: 5 iterations") == 1, "only one process writes the log"
@@ -72,8 +80,8 @@ def test_two_processes_predict_frames_as_one(tmp_path):
     assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "two"))
     kept = [len(list((tmp_path / "experiments" / name).rglob("prediction.jpg"))) for name in ("one", "two")]
     assert kept == [6, 6]
-    assert launch(tmp_path, predictor_options(root, name="one"), 1, program="vsr.test")[0] == 0
-    code, text = launch(tmp_path, predictor_options(root, name="two"), 2, program="vsr.test")
+    assert launch(tmp_path, predictor_options(root, name="one"), 1, entry="test")[0] == 0
+    code, text = launch(tmp_path, predictor_options(root, name="two"), 2, entry="test")
     assert code == 0, text
     pictures = [tmp_path / f"results/{name}/visualization/held_out_comparison.png" for name in ("one", "two")]
     assert cv2.imread(pictures[0]).shape == cv2.imread(pictures[1]).shape, "rows of both processes"
@@ -85,10 +93,7 @@ def test_a_state_passes_from_two_processes_to_one_to_three(tmp_path, clips):
     for processes, stop in ((2, 2), (1, 4), (3, 6)):
         options = small_options(clips, name="passed", **train)
         assert launch(tmp_path, options, processes, "--auto_resume")[0] == 0
-        for file in (tmp_path / "experiments" / "passed").rglob("*"):  # as if it had been stopped there
-            number = file.stem.removeprefix("net_g_")
-            if number.isdigit() and int(number) > stop:
-                file.unlink()
+        undo(tmp_path, "passed", stop)
     assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "passed"))
     one, passed = weights(tmp_path, "one", 6)["params"], weights(tmp_path, "passed", 6)["params"]
     for name, value in one.items():
@@ -99,20 +104,17 @@ def test_three_processes_resume_exactly(tmp_path, clips):
     """DDP groups gradients, and so orders its sums, by the first step it sees: none that counts may be that."""
     options = {"train__total_iter": 5, "train__tsa_iter": 2, "logger__save_checkpoint_freq": 3, "datasets__val": None}
     assert launch(tmp_path, small_options(clips, name="whole", **options), 3)[0] == 0
-    assert launch(tmp_path, small_options(clips, name="halves", **options), 3)[0] == 0
-    for file in ("training_states/5.state", "models/net_g_5.pth"):
-        (tmp_path / "experiments" / "halves" / file).unlink()
+    shutil.copytree(tmp_path / "experiments" / "whole", tmp_path / "experiments" / "halves")
+    undo(tmp_path, "halves", 3)
     assert launch(tmp_path, small_options(clips, name="halves", **options), 3, "--auto_resume")[0] == 0
     assert_same_weights(weights(tmp_path, "whole", 5), weights(tmp_path, "halves", 5))
 
 
-def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips):
     options = {"train__total_iter": 4, "logger__save_checkpoint_freq": 2, "val__val_freq": 1, **BATCH_NORM}
     assert launch(tmp_path, small_options(clips, name="whole", **options), 2)[0] == 0
-    assert launch(tmp_path, small_options(clips, name="halves", **options), 2)[0] == 0
-    for file in ("training_states/4.state", "models/net_g_4.pth"):
-        (tmp_path / "experiments" / "halves" / file).unlink()
+    shutil.copytree(tmp_path / "experiments" / "whole", tmp_path / "experiments" / "halves")
+    undo(tmp_path, "halves", 2)
     newest = tmp_path / "experiments" / "halves" / "training_states" / "2.state"
     state = torch.load(newest, weights_only=True)
     state["progress"]["last_validation"] = 1
@@ -153,14 +155,10 @@ def test_processes_that_see_different_experiments_are_told(tmp_path, clips):
     options["train"]["total_iter"] = 3
     file = write_options(tmp_path, options)
     (tmp_path / "elsewhere").mkdir()
-    command = [sys.executable, "-m", "vsr.train", "-opt", str(file), "--auto_resume", "--resume_mode", "new_schedule"]
-    here = {"MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    running = []
-    for rank, folder in enumerate((tmp_path, tmp_path / "elsewhere")):
-        environment = {**os.environ, **here, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        running.append(subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in running:
-        assert "from different iterations, [0, 2]: each has to see the same" in process.communicate(timeout=120)[1]
+    folders = (tmp_path, tmp_path / "elsewhere")
+    arguments = ("-opt", file, "--auto_resume", "--resume_mode", "new_schedule")
+    for process in start_ranks(folders, "train", *arguments):
+        assert "from different iterations, [0, 2]: each has to see the same" in process.communicate(timeout=120)[0]
         assert process.returncode == 2
 
 
@@ -180,7 +178,7 @@ def test_a_process_that_dies_ends_the_others_with_one_message(tmp_path):
     frame = broken.gt / "000" / "00000002.png"
     frame.write_bytes(frame.read_bytes()[:100])
     options = small_options(broken, datasets__train__batch_size_per_gpu=1, train__total_iter=50, datasets__val=None)
-    code, text = launch(tmp_path, options, 2)
+    code, text = torchrun(tmp_path, options, 2)
     assert code != 0
     assert "00000002.png is truncated" in text
     assert "vsr/train.py" not in text.replace("vsr.train", ""), "no traceback of ours"

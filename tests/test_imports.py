@@ -1,15 +1,13 @@
 """Components of a user's own, in modules that the options file names."""
 
 import json
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from training import log_of, predictor_options, rows, small_options
+from training import log_of, predictor_options, rows, small_options, start, write_options
 from videos import make_humaneva
 
 from vsr import config
@@ -27,7 +25,6 @@ OWN_NETWORK, OWN_DATA = (
 (OWN_TEST_SET,) = (part.split("```")[0] for part in (ROOT / "docs/testing.md").read_text().split("```python\n")[1:])
 
 
-@pytest.mark.slow
 def test_a_network_of_ones_own_is_trained_and_tested(tmp_path, clips):
     """The example of docs/training.md, from the folder where the commands are given, with a process that reads."""
     (tmp_path / "my_networks.py").write_text(OWN_NETWORK)
@@ -35,10 +32,10 @@ def test_a_network_of_ones_own_is_trained_and_tested(tmp_path, clips):
     options = small_options(clips, imports=["my_networks"], datasets__train__num_worker_per_gpu=1)
     file = tmp_path / "options.yml"
     file.write_text(yaml.safe_dump({**options, "network_g": network}))
-    for program in ("vsr.costs", "vsr.train", "vsr.test"):
-        command = [sys.executable, "-m", program, "-opt", str(file)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    for entry in ("costs", "train", "test"):
+        process = start(tmp_path, file, entry=entry)
+        text, _ = process.communicate()
+        assert process.returncode == 0, text
     assert (tmp_path / "results" / "small" / "metrics.json").exists()
 
 
@@ -277,10 +274,9 @@ def test_a_bug_of_ones_own_does_not_wait_for_the_workers(tmp_path, clips):
     (tmp_path / "my_loss.py").write_text(BROKEN_LOSS)
     options = small_options(clips, imports=["my_loss"], datasets__train__num_worker_per_gpu=2)
     options["train"]["pixel_opt"] = {"type": "Broken"}
-    (tmp_path / "options.yml").write_text(yaml.safe_dump(options))
-    command = [sys.executable, "-m", "vsr.train", "-opt", "options.yml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1 and "a bug of one's own" in done.stderr
+    process = start(tmp_path, write_options(tmp_path, options))
+    text, _ = process.communicate()
+    assert process.returncode == 1 and "a bug of one's own" in text
 
 
 def test_samples_of_different_sizes_make_no_batch():

@@ -4,15 +4,15 @@ import csv
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from processes import run_module
 from scipy.stats import ttest_1samp
 from synthetic import make_clips
+from training import stop_at
 
 from vsr import config, tables, train
 from vsr.evaluation.tables import half_interval, summarise
@@ -104,7 +104,6 @@ def run_table(small, *arguments):
     return tables.main(["table3", "--base", "demo", "--iters", "2", *arguments, *sets(own)])
 
 
-@pytest.mark.slow
 def test_a_table_is_trained_tested_and_written_and_nothing_is_done_twice(small):
     assert run_table(small, "--seeds", "2") == 0
     with Path("results/tables/demo_table3_2it.csv").open(newline="") as stream:
@@ -135,23 +134,17 @@ def result_name(model):
     return {"EDVR": "demo_table_edvr", "pcd": "demo_table2_128_crop5", "nopcd": "demo_table3_nopcd"}[model]
 
 
-@pytest.mark.slow
 def test_a_killed_table_goes_on_where_it_stopped(small, tmp_path):
     own = [*small("tables_demo/edvr.yml"), "logger.save_checkpoint_freq=1"]
-    command = [sys.executable, "-m", "vsr.tables", "table3", "--base", "demo", "--iters", "40", *sets(own)]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    for line in process.stdout:
-        if "iter 3/40" in line:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.communicate()
-    begun = tmp_path / "experiments/demo_table_edvr_seed0_40it"
+    arguments = ["table3", "--base", "demo", "--iters", "6", *sets(own)]
+    assert stop_at(run_module(tmp_path, "tables", *arguments), "iter 3/6", signal.SIGKILL)[0] == -signal.SIGKILL
+    begun = tmp_path / "experiments/demo_table_edvr_seed0_6it"
     assert (begun / "training_states").is_dir() and not (tmp_path / "results/tables").exists()
     with pytest.raises(UserError, match="begun, not finished: continue with --resume"):
-        tables.main(command[3:])
-    assert tables.main([*command[3:], "--resume"]) == 0
+        tables.main(arguments)
+    assert tables.main([*arguments, "--resume"]) == 0
     assert "resumed from" in (begun / "train.log").read_text()
-    assert Path("results/tables/demo_table3_40it.md").is_file()
+    assert Path("results/tables/demo_table3_6it.md").is_file()
 
 
 def test_changed_options_are_not_mixed_into_a_table(small):

@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,7 +11,7 @@ import pytest
 import torch
 import yaml
 from synthetic import make_clips
-from training import small_options, write_options
+from training import small_options, start, write_options
 
 from vsr.data.degrade.imresize import imresize
 from vsr.evaluation import restore, scores
@@ -179,12 +177,12 @@ def test_missing_weights_are_told(trained):
 
 def test_a_metric_that_fails_ends_a_test_with_workers(trained):
     """Which would be waited for as long as anything, such as a traceback, still refers to them."""
-    _, _, file = trained
+    folder, _, file = trained
     crop = ["--set", "val.metrics.psnr.crop_border=40", "--set", "datasets.val.num_worker_per_gpu=1"]
-    command = [sys.executable, "-m", "vsr.test", "-opt", str(file), "--set", "name=fails", *crop]
-    command += ["--weights", "experiments/small/models/net_g_1.pth"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2 and "cannot be measured: crop_border 40 leaves nothing" in done.stderr
+    model = ["--set", "name=fails", "--weights", "experiments/small/models/net_g_1.pth"]
+    process = start(folder, file, *crop, *model, entry="test")
+    text, _ = process.communicate()
+    assert process.returncode == 2 and "cannot be measured: crop_border 40 leaves nothing" in text
 
 
 def test_frames_too_small_to_be_measured_are_told(trained):

@@ -2,8 +2,6 @@
 
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -237,7 +235,7 @@ class Twice(nn.Module):
 def test_a_network_of_another_scale_than_it_says_is_refused(tmp_path, clips):
     (tmp_path / "twice.py").write_text(TWICE)
     file = write_options(tmp_path, small_options(clips, imports=["twice"], network_g={"type": "Twice"}))
-    command = [sys.executable, "-m", "vsr.train", "-opt", str(file)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "network_g: Twice returns (1, 3, 32, 32) for an input of (1, 3, 3, 16, 16), but its spec" in done.stderr
+    process = start(tmp_path, file)
+    text, _ = process.communicate()
+    assert process.returncode == 2, text
+    assert "network_g: Twice returns (1, 3, 32, 32) for an input of (1, 3, 3, 16, 16), but its spec" in text

@@ -4,12 +4,11 @@ import csv
 import os
 import signal
 import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 
 import torch
 import yaml
+from processes import Forked, run_module
 from synthetic import SyntheticSet
 
 # A network with buffers that a step changes; EDVR has none.
@@ -107,24 +106,13 @@ def write_options(folder: Path, options: dict) -> Path:
     return file
 
 
-def start(folder: Path, file: Path, *arguments: str, entry: str = "train") -> subprocess.Popen:
+def start(folder: Path, file: Path, *arguments: str, entry: str = "train") -> Forked | subprocess.Popen:
     """Starts an entry point in a process of its own, one thread, working in ``folder``."""
-    command = [sys.executable, "-m", f"vsr.{entry}", "-opt", str(file), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # where nohup runs the tests
-    )
+    return run_module(folder, entry, "-opt", file, *arguments)
 
 
 def stop_at(
-    process: subprocess.Popen, text: str, number: signal.Signals, *, to_workers: bool = False
+    process: Forked | subprocess.Popen, text: str, number: signal.Signals, *, to_workers: bool = False
 ) -> tuple[int, str]:
     """Sends a signal when the process prints ``text``; returns its exit code and all it printed."""
     seen = ""

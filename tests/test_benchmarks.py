@@ -1,0 +1,83 @@
+"""Every benchmark runs, on tiny inputs and for a moment: no speed is asserted."""
+
+import json
+import multiprocessing
+import sys
+
+import pytest
+import torch
+from load_script import ROOT, load_script
+
+BENCHMARKS = ROOT / "benchmarks"
+sys.path.append(str(BENCHMARKS))  # they import machine.py, as when they are run
+
+
+def test_ops(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
+    ops = load_script("ops", BENCHMARKS)
+    monkeypatch.setattr(ops, "SHAPES", {"cpu": [ops.Shape(1, 16, 4, 5, 2)]})
+    monkeypatch.setattr(ops, "RESULTS", tmp_path)
+    ops.main(["--seconds", "0", "--save", "tiny"])
+    rows = json.loads((tmp_path / "ops_tiny.json").read_text())["rows"]
+    assert {row["step"] for row in rows} == {"forward", "forward+backward"}
+    assert {row["name"] for row in rows} >= {"torchvision", "plain conv2d"} and all(row["median"] > 0 for row in rows)
+    assert f"| {rows[0]['shape']}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("memory", ["pixwise", "pixsim", "pixsentence", "local_window"])
+def test_memory(memory, monkeypatch, tmp_path, capsys):
+    benchmark = load_script("memory", BENCHMARKS)
+    small = {(case.form, case.backward): case for case in benchmark.CASES if case.memory == memory}
+    cases = [case._replace(size=(8, 8), channels=4, repeats=2) for case in small.values()]
+    monkeypatch.setattr(benchmark, "CASES", cases)
+    monkeypatch.setattr("vsr.utils.allocator.keep_freed_memory", lambda: None)  # of the tests' process
+
+    def run_here(number, device):
+        return {
+            key: value
+            for peak in (True, False)
+            for key, value in benchmark.measured(cases[number], device, peak).items()
+        }
+
+    monkeypatch.setattr(benchmark, "run_apart", run_here)
+    benchmark.main(["--device", "cpu", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "memory_cpu.json").read_text())["rows"]
+    assert len(rows) == len(cases) and all(row["fastest"] > 0 and row["features_mib"] > 0 for row in rows)
+    assert f"| {memory} |" in capsys.readouterr().out
+
+
+def test_memory_measures_a_case_in_a_process_of_its_own(monkeypatch):
+    benchmark = load_script("memory", BENCHMARKS)
+    number = next(i for i, case in enumerate(benchmark.CASES) if case.memory == "local_window" and not case.backward)
+    monkeypatch.setattr(benchmark, "available_bytes", lambda _: 2**20)
+    assert benchmark.run_apart(number, "cpu") == {"note": "not run: needs about 0 GiB"}
+
+
+def test_training_step(tmp_path, monkeypatch, capsys):
+    benchmark = load_script("training_step", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmark, "EDVR_M", {"num_feat": 8, "num_extract_block": 1, "num_reconstruct_block": 1})
+    monkeypatch.setattr(benchmark, "find_spec", lambda _: None)
+    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: None)
+
+    fork = multiprocessing.get_context("fork")  # with what is patched, and PyTorch imported
+    monkeypatch.setattr(benchmark.multiprocessing, "get_context", lambda _: fork)
+    benchmark.main(["--size", "16", "--rounds", "2", "--save", "tiny"])
+    kept = json.loads((tmp_path / "training_step_tiny.json").read_text())
+    assert kept["shape"] == "1x5x3x16x16" and kept["milliseconds"].keys() == {"vsr, fp32"}
+    assert "basicsr is left out" in capsys.readouterr().err
+
+
+def test_allocator():
+    threads = torch.get_num_threads()
+    line = load_script("allocator", BENCHMARKS).measure(num_feat=8, height=16, width=20)
+    torch.set_num_threads(threads)
+    assert line.startswith("user ") and "peak" in line
+
+
+def test_imresize(monkeypatch, capsys):
+    benchmark = load_script("imresize", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "ROUNDS", 2)
+    monkeypatch.setattr(benchmark, "SIZE", (24, 40))
+    benchmark.main()
+    assert capsys.readouterr().out.count("| vsr, ") == 3
