@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, start, weights, write_options
+from training import BATCH_NORM, assert_same_weights, kill, log_of, rows, small_options, start, weights, write_options
 
 from vsr.engine.saving.checkpoints import states
 from vsr.engine.saving.resume import differences, same_validation
@@ -163,8 +163,7 @@ def test_killing_at_random_moments_changes_nothing(tmp_path, clips, train, kills
             if "resumed" in line or "from iteration" in line:
                 break
         time.sleep(moments.uniform(0, 0.6))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        kill(process)
         killed += process.returncode == -signal.SIGKILL
     assert killed > kills / 2, "it was not over before"
     process = start(tmp_path, file, "--auto_resume")

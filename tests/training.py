@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -121,11 +122,21 @@ def stop_at(
         if text in line:
             if to_workers:
                 os.killpg(process.pid, number)
+            elif number is signal.SIGKILL:
+                kill(process)
             else:
                 process.send_signal(number)
             break
     seen += process.stdout.read()
     return process.wait(timeout=120), seen
+
+
+def kill(process: Forked | subprocess.Popen) -> None:
+    """Kills a process, and then the workers that it leaves, which notice within 5 s."""
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=120)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def weights(folder: Path, name: str, iteration: int) -> dict:

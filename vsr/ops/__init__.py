@@ -1,4 +1,4 @@
-"""Operators with kernels of their own."""
+"""Custom operators and the layers built on them."""
 
 from vsr.ops.backend import choose_all
 from vsr.ops.deform_conv.op import deform_conv2d

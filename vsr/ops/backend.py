@@ -1,8 +1,8 @@
-"""Decides which kernels run an operator, and keeps the reason for those that cannot.
+"""Selects the back end of each operator and records why the others are unavailable.
 
-``triton`` (CUDA) before ``compiled`` (``csrc``) before ``reference`` (plain PyTorch, everywhere); the environment
-variable ``VSR_OPS`` forces one. Nothing is ever compiled at import, and a missing or broken library never
-stops it.
+Order of preference: ``triton`` (CUDA), ``compiled`` (``csrc``), ``reference`` (plain PyTorch, any device). The
+environment variable ``VSR_OPS`` forces one. Importing this package compiles nothing, and a missing or broken library
+does not make it fail.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from vsr.utils.errors import UserError
 Backend = Literal["triton", "compiled", "reference"]  # in the order of preference
 Operator = Literal["deform_conv2d", "local_window_read"]
 
-# The devices that csrc has kernels of an operator for.
+# Devices for which csrc contains kernels of the operator.
 COMPILED: dict[Operator, tuple[str, ...]] = {"deform_conv2d": ("cpu", "cuda"), "local_window_read": ("cpu",)}
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -40,31 +40,31 @@ logger = logging.getLogger("vsr.ops")
 
 
 class BackendError(UserError, ValueError):
-    """``VSR_OPS`` forces kernels that cannot run here."""
+    """``VSR_OPS`` forces a back end that cannot run on this machine."""
 
 
 class Library(NamedTuple):
-    """A compiled library: ``problem`` is None when it is whole and, once loaded, its kernels are registered."""
+    """A compiled library. ``problem`` says why it cannot be used; None if it can."""
 
     problem: str | None
     record: dict[str, str]
 
 
 class Choice(NamedTuple):
-    """The back end for a device, or None with the reason why the forced one cannot run there."""
+    """The selected back end with the reason, or None with the reason why the forced one cannot run."""
 
     backend: Backend | None
     reason: str
 
 
-# What was decided, by operator and device: at the import, since torch.compile can read a decision, but not make it. A
-# decorator that tells it so would import the compiler, which takes every program another second.
+# Choices by operator and device type, made at import: torch.compile can read a choice but not trace how it is made.
+# torch.compiler.disable would import the compiler and add a second to the start of every program.
 choices: dict[tuple[Operator, str], Choice] = {}
 
 
 @cache
 def built(device_type: str) -> Library:
-    """Returns what is known of the library for ``"cpu"`` or ``"cuda"`` without loading it."""
+    """Inspects the library for ``"cpu"`` or ``"cuda"`` without loading it."""
     path = LIBRARIES.get(device_type)
     if path is None:
         return Library(f"there are no compiled kernels for {device_type}", {})
@@ -73,7 +73,7 @@ def built(device_type: str) -> Library:
     content, mark, line = path.read_bytes().rpartition(_MARK)
     record = _parse(line)
     if not mark or hashlib.sha256(content).hexdigest() != record.get("sha256"):
-        # Checked first, because the dynamic loader dies with SIGBUS on a truncated file.
+        # Checked first: loading a truncated library raises SIGBUS.
         return Library(f"{path.name} is damaged (its checksum is wrong); {HOW_TO_BUILD}", record)
     if "cuda" in record and torch.version.cuda is None:
         return Library(f"{path.name} needs CUDA {record['cuda']}, this PyTorch is a CPU build", record)
@@ -82,9 +82,9 @@ def built(device_type: str) -> Library:
 
 @cache
 def library(device_type: str) -> Library:
-    """Returns the library with the kernels of ``"cpu"`` or ``"cuda"``, loaded at the first call.
+    """Loads the library for ``"cpu"`` or ``"cuda"`` at the first call and returns it.
 
-    Loading registers its kernels, also in the place of Triton's: only a question for them may lead here.
+    Loading registers its kernels and replaces Triton's. Call it only if the compiled kernels are wanted.
     """
     problem, record = built(device_type)
     if problem is not None:
@@ -106,7 +106,7 @@ def _parse(line: bytes) -> dict[str, str]:
 
 
 def is_stale(record: dict[str, str]) -> bool:
-    """Returns whether the library was built from other sources than those of this checkout."""
+    """Returns whether the library was built from sources that differ from this checkout's."""
     if not SOURCES.is_dir():
         return False
     files = sorted(path for path in SOURCES.rglob("*") if path.suffix in {".cpp", ".cu", ".h", ".cuh"})
@@ -115,7 +115,7 @@ def is_stale(record: dict[str, str]) -> bool:
 
 
 def unavailable(backend: Backend, operator: Operator, device_type: str) -> str | None:
-    """Returns why a back end cannot run an operator on a kind of device, None if it can."""
+    """Returns why a back end cannot run an operator on a device type; None if it can."""
     if backend == "compiled":
         return _compiled_problem(operator, device_type)
     if backend == "triton":
@@ -142,7 +142,7 @@ def _compiled_problem(operator: Operator, device_type: str) -> str | None:
 
 
 def choose(operator: Operator, device_type: str) -> Choice:
-    """Returns the back end for ``"cpu"`` or ``"cuda"`` tensors: what ``VSR_OPS`` names, or the first that can run."""
+    """Returns the back end for ``"cpu"`` or ``"cuda"`` tensors: the one in ``VSR_OPS``, or the first available."""
     key = operator, device_type
     if key not in choices:
         choices[key] = _decide(operator, device_type)
@@ -150,7 +150,7 @@ def choose(operator: Operator, device_type: str) -> Choice:
 
 
 def choose_all() -> None:
-    """Chooses for every operator and kind of device; see ``choices``."""
+    """Fills ``choices`` for every operator and device type."""
     device_types = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     for operator, device_type in product(get_args(Operator), device_types):
         choose(operator, device_type)
@@ -174,10 +174,10 @@ def _decide(operator: Operator, device_type: str) -> Choice:
 
 
 def require(operator: Operator, device_type: str) -> Backend:
-    """Returns the back end of an operator for a kind of device.
+    """Returns the back end of an operator for a device type.
 
     Raises:
-        BackendError: ``VSR_OPS`` forces one that cannot run there.
+        BackendError: ``VSR_OPS`` forces a back end that cannot run on it.
     """
     choice = choose(operator, device_type)
     if choice.backend is None:
@@ -186,17 +186,17 @@ def require(operator: Operator, device_type: str) -> Backend:
 
 
 def use_triton(operator: Operator, module: str, library: torch.library.Library) -> None:
-    """Registers an operator's Triton kernels for CUDA, where they are chosen.
+    """Registers an operator's Triton kernels for CUDA if they are the selected back end.
 
     Args:
-        operator: its schema, and that of its ``_backward``, are defined.
-        module: has ``forward`` and ``backward``; the first call imports it and compiles the kernels for its sizes.
-        library: registers them.
+        operator: an operator whose schema and ``_backward`` schema are defined.
+        module: the module with ``forward`` and ``backward``; imported at the first call.
+        library: the library that registers the kernels.
     """
 
     def kernel(name: str) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
-            with torch.cuda.device(arguments[0].device):  # Triton launches on the current one
+            with torch.cuda.device(arguments[0].device):  # Triton launches on the current device
                 return getattr(import_module(module), name)(*arguments)
 
         return run
@@ -207,12 +207,13 @@ def use_triton(operator: Operator, module: str, library: torch.library.Library) 
 
 
 def use_reference(operator: Operator, x: Tensor, sizes: list[int]) -> bool:
-    """Returns whether plain PyTorch has to run the operator: if it was chosen, or if Triton cannot take the tensors.
+    """Returns whether plain PyTorch runs the operator: it is selected, or Triton does not support the tensors.
 
     Args:
         operator: the operator that is called.
-        x: one of its arguments, for its dtype and device.
-        sizes: how many numbers an image of each argument spans. They may be symbolic; only Triton compares them.
+        x: one of its arguments; its dtype and device are used.
+        sizes: the number of elements that one image of each argument spans. They may be symbolic and are compared only
+            if Triton is selected.
     """
     chosen = require(operator, x.device.type)
     problem = triton_problem(x.dtype, sizes) if chosen == "triton" else None
@@ -224,11 +225,11 @@ def use_reference(operator: Operator, x: Tensor, sizes: list[int]) -> bool:
 
 
 def triton_problem(dtype: torch.dtype, sizes: list[int]) -> str | None:
-    """Returns why the Triton kernels, which index an image in 32 bits, cannot take such tensors; None if they can."""
+    """Returns why Triton does not support such tensors; None if it does. Its kernels index an image with 32 bits."""
     if dtype == torch.float64:
         return "float64"
     too_large = [size for size in sizes if size >= 2**31]
-    return f"{too_large[0]} numbers in an image" if too_large else None
+    return f"{too_large[0]} elements in an image" if too_large else None
 
 
 @cache
@@ -238,7 +239,7 @@ def _log_once(line: str) -> None:
 
 @cache
 def announce(device_type: str) -> None:
-    """Logs one line about the back ends of a kind of device, as a warning unless they are the best there are; once."""
+    """Logs the back ends of a device type once, as a warning if a faster one is unavailable."""
     choices = {operator: choose(operator, device_type) for operator in get_args(Operator)}
     chosen = ", ".join(f"{operator} {choice.backend or 'nothing'}" for operator, choice in choices.items())
     best = "triton" if device_type == "cuda" else "compiled"

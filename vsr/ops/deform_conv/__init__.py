@@ -1,1 +1,1 @@
-"""Modulated deformable convolution: schema and rules (op), kernels, and the layer with its own offsets (pack)."""
+"""Modulated deformable convolution: the operator (op), its kernels, and the layer that predicts offsets (pack)."""

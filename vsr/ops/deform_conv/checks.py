@@ -1,4 +1,4 @@
-"""Checks the arguments of a deformable convolution; messages name the argument, what was got and expected."""
+"""Checks the arguments of a deformable convolution. Messages name the argument, its value and the expected one."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,7 @@ Pair = tuple[int, int]
 
 
 class Geometry(NamedTuple):
-    """Sizes that follow from the arguments of a deformable convolution."""
+    """Sizes derived from the arguments of a deformable convolution."""
 
     groups: int
     offset_groups: int
@@ -24,11 +24,11 @@ def pair(name: str, value: int | tuple[int, int] | list[int], smallest: int) -> 
     """Returns ``value`` as (vertical, horizontal).
 
     Raises:
-        ValueError: it is neither a whole number nor a pair of them, or one is below ``smallest``.
+        ValueError: ``value`` is not an integer or a pair of integers, or one is less than ``smallest``.
     """
     both = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(both) != 2 or not all(isinstance(number, int) for number in both) or min(both) < smallest:
-        raise ValueError(f"{name} is {value!r}; expected a whole number or a pair of them, at least {smallest}")
+        raise ValueError(f"{name} is {value!r}; expected an integer or a pair of integers, at least {smallest}")
     return both[0], both[1]
 
 
@@ -38,9 +38,9 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
 
 
 def extents(x: Tensor) -> tuple[int, int]:
-    """Returns how many numbers an image of a batch spans in memory, gaps included, and in a dense copy.
+    """Returns the number of elements that one image spans in memory, including gaps, and in a dense copy.
 
-    Both, since the larger of two symbolic sizes would be a constant, as would ``Size.numel()``.
+    Returns both because ``max()`` and ``Size.numel()`` would turn symbolic sizes into constants.
     """
     spanned = sum((size - 1) * stride for size, stride in zip(x.shape[1:], x.stride()[1:], strict=True)) + 1
     return spanned, math.prod(x.shape[1:])
@@ -59,7 +59,7 @@ def check_arguments(
     """Returns the geometry of ``deform_conv2d``'s arguments.
 
     Raises:
-        ValueError: a rank, size, dtype or device does not fit.
+        ValueError: a rank, size, dtype or device is wrong.
     """
     _check_kinds(input, offset, weight, bias, mask)
     _, channels, height, width = input.shape
@@ -102,10 +102,10 @@ def check_arguments(
 
 
 def check_tensors(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
-    """Checks that the arguments of ``deform_conv2d`` are tensors with as many dimensions as they should have.
+    """Checks that the arguments of ``deform_conv2d`` are tensors of the right rank.
 
     Raises:
-        ValueError: one is not.
+        ValueError: an argument is not.
     """
     for name, tensor in _named(input, offset, weight, bias, mask).items():
         if not isinstance(tensor, Tensor):

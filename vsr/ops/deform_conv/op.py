@@ -1,8 +1,7 @@
-"""Modulated deformable convolution: the operator ``vsr::deform_conv2d``, its rules for PyTorch, the public function.
+"""Modulated deformable convolution: the operator ``vsr::deform_conv2d`` and the public function.
 
-The schemas below are the contract of all kernels. Here are the rules for shapes (fake tensors), gradients and autocast;
-the numbers come from ``csrc/dcn``, ``triton.py`` or ``reference.py``, as ``backend.py``
-decides.
+The schemas below are the contract of all kernels. This file registers the rules for fake tensors, autograd and
+autocast. The kernels are in ``csrc/dcn``, ``triton.py`` and ``reference.py``; ``backend.py`` selects among them.
 """
 
 from contextlib import nullcontext
@@ -23,7 +22,7 @@ _library.define(
     "int[2] stride, int[2] padding, int[2] dilation) -> Tensor",
     tags=_tags,
 )
-# Gradients of input, offset, weight and mask; those not `needed` are empty. The bias's is a plain sum.
+# Returns the gradients of input, offset, weight and mask; those not `needed` are empty. The bias gradient is a sum.
 _library.define(
     "deform_conv2d_backward(Tensor grad_output, Tensor input, Tensor offset, Tensor weight, Tensor? mask, "
     "int[2] stride, int[2] padding, int[2] dilation, bool[4] needed, bool deterministic) "
@@ -42,7 +41,7 @@ def deform_conv2d(
     dilation: int | Pair = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Returns the deformable convolution of ``input``, modulated when there is a mask.
+    """Returns the deformable convolution of ``input``, modulated if ``mask`` is given.
 
     Output (y, x) of channel o is ``bias[o]`` plus the sum over channels c and taps k of
     ``weight[o, c, k] * mask[k] * input[c]`` sampled bilinearly at
@@ -50,20 +49,20 @@ def deform_conv2d(
 
     Args:
         input: (n, c, h, w), float32, float64, float16 or bfloat16.
-        offset: (n, 2·g·kh·kw, ho, wo), pixels; channels are (group, tap, (y, x)). float32 is best beside a
-            half-precision input: coordinates are never computed in less.
-        weight: (co, c / groups, kh, kw), of the input's dtype.
+        offset: (n, 2·g·kh·kw, ho, wo), in pixels; the channels are (group, tap, (y, x)). Prefer float32 with a
+            half-precision input: coordinates are computed in float32 at least.
+        weight: (co, c / groups, kh, kw), same dtype as the input.
         bias: (co,).
-        stride: vertical and horizontal, or one number for both; so are the next two.
-        padding: pixels of 0 around the frame.
-        dilation: distance of the taps.
-        mask: (n, g·kh·kw, ho, wo), a factor for every sample; none is 1.
+        stride: (vertical, horizontal), or one number for both, as for ``padding`` and ``dilation``.
+        padding: zero padding in pixels.
+        dilation: spacing of the taps in pixels.
+        mask: (n, g·kh·kw, ho, wo), the factor of each sample. Default: 1.
 
     Returns:
-        (n, co, ho, wo) in the input's dtype, and in channels_last when the input is.
+        (n, co, ho, wo), same dtype as the input; channels_last if the input is.
 
     Raises:
-        ValueError: a rank, size, dtype or device does not fit, or ``VSR_OPS`` names kernels that cannot run here.
+        ValueError: a rank, size, dtype or device is wrong, or ``VSR_OPS`` forces a back end that cannot run here.
 
     Reference:
         X. Zhu, H. Hu, S. Lin, J. Dai, "Deformable ConvNets v2: More Deformable, Better Results", CVPR 2019, equation 1.
@@ -89,9 +88,9 @@ backend.use_triton("deform_conv2d", "vsr.ops.deform_conv.triton", _library)
 def _autocast(
     input: Tensor, weight: Tensor, bias: Tensor | None, device_type: str
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Returns the tensors in the autocast dtype; float64 stays. Offsets and masks are never among them.
+    """Casts features and weights to the autocast dtype; float64 is left unchanged. Offsets and masks are never cast.
 
-    bfloat16 offsets of 17 pixels cost 4 % of output error, bfloat16 features 0.2 %.
+    With offsets of 17 pixels, bfloat16 offsets cause an output error of 4 %, bfloat16 features one of 0.2 %.
     """
     dtype = torch.get_autocast_dtype(device_type)
 
@@ -102,7 +101,7 @@ def _autocast(
 
 
 def _autocast_rule(device_type: str, key: torch._C.DispatchKey) -> None:
-    """Registers what a direct call of the operator does under autocast."""
+    """Registers the autocast rule of a direct call of the operator."""
 
     def rule(
         input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, *geometry: list[int]
@@ -165,8 +164,8 @@ def _save_for_backward(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    if torch.is_grad_enabled():  # the kernels have no second derivative: it would be missing silently
-        raise RuntimeError("deform_conv2d is differentiable once only; with VSR_OPS=reference any number of times")
+    if torch.is_grad_enabled():  # without this error, second derivatives would silently be missing
+        raise RuntimeError("deform_conv2d is differentiable once; VSR_OPS=reference supports higher derivatives")
     input, offset, weight, mask = ctx.saved_tensors
     for_input, for_offset, for_weight, for_bias, for_mask, *_ = ctx.needs_input_grad
     needed = [for_input, for_offset, for_weight, for_mask]

@@ -1,4 +1,4 @@
-"""A deformable convolution that predicts its own offsets and masks."""
+"""The deformable convolution layer that predicts its offsets and masks."""
 
 import math
 
@@ -10,34 +10,35 @@ from vsr.ops.deform_conv.op import deform_conv2d
 
 
 class ModulatedDeformConvPack(nn.Module):
-    """Modulated deformable convolution whose offsets and masks the convolution ``conv_offset`` predicts from a feature.
+    """Modulated deformable convolution. The convolution ``conv_offset`` predicts its offsets and masks from a feature.
 
-    ``conv_offset`` starts at zero: every tap reads its own pixel with mask 0.5. Its channels are all y and x offsets,
-    then the masks before the sigmoid, in the order of ``deform_conv2d``, as in published DCNv2 and EDVR checkpoints.
+    ``conv_offset`` is initialised to zero: every tap reads its own pixel with mask 0.5. Its output channels are the
+    offsets, then the masks before the sigmoid, in the order of ``deform_conv2d``, as in the published checkpoints of
+    DCNv2 and EDVR.
 
     Args:
-        in_channels: c of the feature that is sampled, and of the one that predicts.
-        out_channels: co.
-        kernel_size: kh and kw.
-        stride: of the output's positions.
-        padding: pixels of 0 around the frame.
-        dilation: distance of the taps.
-        groups: of the weight.
-        deformable_groups: parts of the channels with offsets of their own.
-        bias: adds one number per output channel.
+        in_channels: channels of the sampled feature and of the feature that ``conv_offset`` reads.
+        out_channels: channels of the output.
+        kernel_size: (kh, kw), or one number for both.
+        stride: stride of the convolution.
+        padding: zero padding in pixels.
+        dilation: spacing of the taps in pixels.
+        groups: groups of the weight.
+        deformable_groups: channel groups with their own offsets and masks.
+        bias: whether to add a learnable bias.
 
     Attributes:
-        track_offsets: set it before a forward pass whose offsets are to be measured.
-        offset_magnitude: (2,), mean and maximum of that pass's absolute offsets, in pixels. It stays on the device, so
-            that only reading it waits for the device. A mean above 50 says that training is lost.
+        track_offsets: whether forward passes update ``offset_magnitude``. Default: False.
+        offset_magnitude: (2,), mean and maximum absolute offset of the last tracked pass, in pixels. It is kept on the
+            device, so only reading it synchronises. A mean above 50 pixels means that training has diverged.
 
     Reference:
         X. Zhu et al., "Deformable ConvNets v2: More Deformable, Better Results", CVPR 2019, section 3.2.
         https://arxiv.org/abs/1811.11168
 
     Differs:
-        the published layer prints a warning, which waits for the device in every pass; here see ``offset_magnitude``.
-        Under autocast, ``conv_offset`` stays in float32: half-precision offsets cost more accuracy than all else does.
+        the published layer checks the offsets in every pass, which synchronises; here see ``offset_magnitude``.
+        Under autocast, ``conv_offset`` runs in float32: half-precision offsets cost more accuracy than anything else.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class ModulatedDeformConvPack(nn.Module):
         self.register_buffer("offset_magnitude", torch.zeros(2), persistent=False)
 
     def forward(self, x: Tensor, feature: Tensor) -> Tensor:
-        """Returns x sampled where ``feature`` says and convolved: (n, out_channels, ho, wo).
+        """Samples ``x`` at the offsets predicted from ``feature`` and returns (n, out_channels, ho, wo).
 
         Args:
             x: (n, in_channels, h, w).
@@ -87,7 +88,7 @@ class ModulatedDeformConvPack(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             predicted = self.conv_offset(feature.to(self.conv_offset.weight.dtype))
-        # Two views, no copy: the published code chunks into (offset 1, offset 2, mask) and joins the first two again.
+        # Two views, no copy. The published code chunks into (offset 1, offset 2, mask) and concatenates the first two.
         offset, mask = predicted.split(self.offset_channels, dim=1)
         if self.track_offsets:
             magnitude = offset.detach().abs()

@@ -1,8 +1,8 @@
-"""Deformable convolution in plain PyTorch: the specification of the compiled and Triton kernels, and the last resort.
+"""Deformable convolution in plain PyTorch: the specification of the compiled and Triton kernels, and the fallback.
 
-It samples the input at every tap of every position (the columns), then multiplies the columns by the weight. Any
-device, any floating-point type, differentiable by autograd. It stores the columns, kh * kw times the input, several
-times over.
+It samples the input at every tap of every position (the columns) and multiplies the columns by the weight. It supports
+any device and floating-point dtype and is differentiable by autograd. It stores several copies of the columns, each
+kh · kw times the size of the input.
 """
 
 import torch
@@ -23,9 +23,9 @@ def deform_conv2d(
     padding: Pair,
     dilation: Pair,
 ) -> Tensor:
-    """Returns the modulated deformable convolution, as ``vsr.ops.deform_conv2d`` describes it, unchecked.
+    """Computes ``vsr.ops.deform_conv2d`` without checking its arguments.
 
-    Features in half precision are sampled and summed in float32 and rounded once, like the kernels do.
+    Half-precision features are sampled and accumulated in float32 and rounded once, as in the kernels.
     """
     dtype = accumulator(input.dtype)
     n, c, _, _ = input.shape
@@ -47,14 +47,14 @@ def deform_conv2d(
 
 
 def sampling_points(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[Tensor, Tensor]:
-    """Returns the coordinates every tap reads, y and x, each (n, g, kh·kw, ho, wo) in pixels of the input.
+    """Returns the sampling coordinates y and x, each (n, g, kh·kw, ho, wo), in pixels of the input.
 
     Args:
-        offset: (n, 2·g·kh·kw, ho, wo), pixels; channels are (group, tap, (y, x)).
+        offset: (n, 2·g·kh·kw, ho, wo), in pixels; the channels are (group, tap, (y, x)).
         kernel: (kh, kw).
-        stride: of the output's positions.
-        padding: of the input.
-        dilation: distance of the taps.
+        stride: (vertical, horizontal), as are ``padding`` and ``dilation``.
+        padding: zero padding in pixels.
+        dilation: spacing of the taps in pixels.
     """
     n, channels, ho, wo = offset.shape
     kh, kw = kernel
@@ -69,14 +69,15 @@ def sampling_points(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair, d
 
 
 def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Returns the image between its pixels; what lies outside is 0.
+    """Samples an image bilinearly; it is 0 outside.
 
-    At a coordinate of exactly -1 the value is 0, its derivative the first row's or column's value, as in torchvision.
+    At a coordinate of exactly -1 the value is 0 and the derivative is the value of the first row or column, as in
+    torchvision.
 
     Args:
         image: (n, c, h, w).
-        y: (n, p), pixels.
-        x: (n, p), pixels.
+        y: (n, p), in pixels.
+        x: (n, p), in pixels.
 
     Returns:
         (n, c, p). A NaN coordinate gives NaN.
@@ -88,7 +89,7 @@ def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
     x = torch.where(inside, x, torch.where(is_number, 0.0, x))
     top, left = torch.nan_to_num(y).floor(), torch.nan_to_num(x).floor()
     dy, dx = y - top, x - left
-    padded = F.pad(image.reshape(n, c, h * w), (0, 1))  # the last pixel is 0: what a corner outside the frame reads
+    padded = F.pad(image.reshape(n, c, h * w), (0, 1))  # the appended pixel is 0; corners outside the frame read it
     total = torch.zeros((), dtype=image.dtype, device=image.device)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         row, column = (top + down).long(), (left + right).long()

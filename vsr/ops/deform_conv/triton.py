@@ -1,10 +1,10 @@
 """The deformable convolution in Triton, for CUDA: fused, without columns in memory.
 
-Gradients of offset, mask and weight are written without races. The input's are added atomically, in fixed point where
-they must be deterministic.
+Gradients of offset, mask and weight are written without races. Those of the input are added atomically, in fixed point
+in deterministic mode.
 """
 
-# a kernel's types are its compiler's
+# Triton's compiler defines the types of kernel arguments.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
 from typing import NamedTuple
@@ -19,14 +19,14 @@ from vsr.ops.tensors import layout_of
 
 
 class Launch(NamedTuple):
-    """How the kernels are launched: positions per program, and how many taps' weights are loaded ahead."""
+    """Launch options: positions per program, and pipeline stages (taps whose weights are loaded ahead)."""
 
     block: int
     stages: int
 
 
 class Sizes(NamedTuple):
-    """What the kernels know at compile time."""
+    """Compile-time sizes of the kernels."""
 
     channels: int
     outputs: int
@@ -38,18 +38,18 @@ class Sizes(NamedTuple):
 
     @property
     def padded_channels(self) -> int:
-        """Columns of one tap."""
+        """Number of columns of one tap."""
         return self.padded_groups * self.padded_group_channels
 
     def launch(self, dtype: torch.dtype) -> Launch:
-        """Returns the largest launch of 8 warps that keeps everything in registers when compiled for sm_90."""
+        """Returns the largest launch of 8 warps that spills no register when compiled for sm_90."""
         widest = max(self.padded_channels, self.padded_outputs)
         if dtype == torch.float32:
             return Launch(32, 2) if widest <= 64 else Launch(16, 1)
         return Launch(64, 2) if widest <= 128 else Launch(16, 1)
 
     def constants(self, x: Tensor, mask: Tensor | None) -> dict[str, int | bool | str]:
-        """Returns the compile-time parameters that all kernels have, and their launch."""
+        """Returns the compile-time parameters common to all kernels, and the launch options."""
         block, stages = self.launch(x.dtype)
         return {
             "C": self.channels,
@@ -65,12 +65,12 @@ class Sizes(NamedTuple):
             "PRECISION": _precision(x),
             "num_warps": 8,
             "num_stages": stages,
-            "enable_fp_fusion": True,  # the default until Triton 3.10, which asks to be told
+            "enable_fp_fusion": True,  # the default before Triton 3.10, which requires it
         }
 
 
 def sizes_of(input: Tensor, offset: Tensor, weight: Tensor) -> Sizes:
-    """Returns the sizes, padded to powers of two: a tensor-core product is at least 16 × 16 × 16."""
+    """Returns the sizes, padded to powers of two; a tensor-core product is at least 16 × 16 × 16."""
     channels, (outputs, _, kh, kw) = input.shape[1], weight.shape
     offset_groups = offset.shape[1] // (2 * kh * kw)
     groups = triton.next_power_of_2(offset_groups)
@@ -81,7 +81,7 @@ def sizes_of(input: Tensor, offset: Tensor, weight: Tensor) -> Sizes:
 
 
 def pack_weight(weight: Tensor, sizes: Sizes) -> Tensor:
-    """Returns the weight as (taps, padded channels, padded outputs), zero where a channel or output is padding."""
+    """Returns the weight as (taps, padded channels, padded outputs); the padding is zero."""
     dense = _dense(weight, sizes.channels).permute(2, 3, 1, 0).flatten(0, 1)  # (taps, c, co)
     by_group = dense.unflatten(1, (sizes.offset_groups, -1))
     packed = weight.new_zeros(dense.shape[0], sizes.padded_groups, sizes.padded_group_channels, sizes.padded_outputs)
@@ -90,7 +90,7 @@ def pack_weight(weight: Tensor, sizes: Sizes) -> Tensor:
 
 
 def unpack_weight(packed: Tensor, weight: Tensor, sizes: Sizes) -> Tensor:
-    """Returns a packed gradient in the shape of the weight."""
+    """Returns a packed gradient in the shape of ``weight``."""
     group_channels = sizes.channels // sizes.offset_groups
     by_group = packed.unflatten(1, (sizes.padded_groups, -1))
     dense = by_group[:, : sizes.offset_groups, :group_channels, : sizes.outputs].flatten(1, 2)  # (taps, c, co)
@@ -103,7 +103,7 @@ def unpack_weight(packed: Tensor, weight: Tensor, sizes: Sizes) -> Tensor:
 
 
 def _dense(weight: Tensor, channels: int) -> Tensor:
-    """Returns a grouped weight as (co, c, kh, kw) with zeros between the groups."""
+    """Returns a grouped weight as a block-diagonal one, (co, c, kh, kw)."""
     groups = channels // weight.shape[1]
     if groups == 1:
         return weight
@@ -115,7 +115,7 @@ def _dense(weight: Tensor, channels: int) -> Tensor:
 
 
 def _positions(x: Tensor) -> Tensor:
-    """Returns a tensor whose rows follow one another, so that one stride leads from position to position."""
+    """Returns a tensor whose positions have one common stride; copies only if necessary."""
     return x if x.shape[2] == 1 or x.stride(2) == x.shape[3] * x.stride(3) else x.contiguous()
 
 
@@ -124,8 +124,8 @@ def _strides(x: Tensor | None) -> tuple[int, int, int]:
 
 
 def _precision(x: Tensor) -> str:
-    """Returns how float32 is multiplied: TF32 where PyTorch may use it, otherwise three TF32 products."""
-    # allow_tf32, the older switch, raises where a user has set the newer one; the newer one tells both
+    """Returns the precision of float32 products: TF32 if PyTorch may use it, otherwise three TF32 products."""
+    # Reading allow_tf32 raises after the newer setting was written; fp32_precision reflects both.
     may_round = x.dtype != torch.float32 or torch.backends.cuda.matmul.fp32_precision == "tf32"
     return "tf32" if may_round else "tf32x3"
 
@@ -216,9 +216,9 @@ def backward(
 
 
 def _splits(taps: int, device: torch.device) -> int:
-    """Returns how many programs per tap share the positions of the weight's gradient: as many as run at a time.
+    """Returns the number of programs per tap that compute the weight's gradient: as many as run concurrently.
 
-    A multiprocessor holds two, or one, after which another comes.
+    A multiprocessor runs one or two at a time.
     """
     if device.type != "cuda":
         return 2  # Triton's interpreter
@@ -227,10 +227,10 @@ def _splits(taps: int, device: torch.device) -> int:
 
 
 def _scale(grad_y: Tensor, weight: Tensor, mask: Tensor | None, positions: int) -> Tensor:
-    """Returns the power of two by which no sum of the input's gradients leaves 62 bits, on the device."""
+    """Returns the power of two that keeps every sum of input gradients within 62 bits, as a tensor on the device."""
     terms = weight.shape[0] * weight.shape[2] * weight.shape[3] * positions
     largest = grad_y.abs().amax().double() * weight.abs().amax().double() * terms
     if mask is not None:
         largest = largest * mask.abs().amax().double()
     scale = torch.exp2(torch.floor(60 - torch.log2(largest)))
-    return torch.where(largest == 0, 1.0, scale + 0 * largest)  # 0 · inf and 0 · nan poison the whole gradient
+    return torch.where(largest == 0, 1.0, scale + 0 * largest)  # 0 · inf and 0 · nan make the whole gradient NaN

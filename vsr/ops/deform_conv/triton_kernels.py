@@ -1,8 +1,8 @@
 """The Triton kernels of the deformable convolution; ``triton.py`` launches them.
 
-A program owns a block of BM positions of one image: tap by tap it gathers their columns in registers, all groups at
-once, and multiplies them by the tap's weight on the tensor cores. No columns are stored. Offsets and masks are read
-once per group, with any strides. Features are channels_last.
+A program computes a block of BM positions of one image. For each tap, it gathers the columns of all groups in registers
+and multiplies them by the tap's weight on the tensor cores. No columns are stored. Offsets and masks are read once per
+group and may have any strides. Features are channels_last.
 
 C, CO and DG are channels, outputs and deformable groups; G, GP and OP are groups, channels per group and outputs,
 padded to powers of two, as Triton's shapes must be. P = ho * wo positions. o_*, m_*, go_* and gm_* are strides of
@@ -12,13 +12,13 @@ offset, mask and their gradients, over images, channels and positions.
 import triton
 import triton.language as tl
 
-# ruff: noqa: N803, N806, ANN001, ANN201, ANN202  (compile-time constants are in capitals; Triton has no types for the rest)
+# ruff: noqa: N803, N806, ANN001, ANN201, ANN202  (constants are in capitals; kernel arguments have no types)
 
 
 @triton.jit
 def _points(offset, base, stride_c, stride_p, m, inside_block, row, column, k, H, W, DG: tl.constexpr, KW: tl.constexpr,
             TAPS: tl.constexpr, DIL_H, DIL_W, G: tl.constexpr):  # fmt: skip
-    """Returns the upper left pixel and the fractions that a block of positions reads for one tap: (BM, G) each."""
+    """Returns the upper left pixel and the fractions at which a block of positions reads one tap: (BM, G) each."""
     g = tl.arange(0, G)
     where = inside_block[:, None] & (g < DG)[None, :]
     place = base + ((g * TAPS + k) * 2)[None, :] * stride_c + m[:, None] * stride_p
@@ -27,18 +27,18 @@ def _points(offset, base, stride_c, stride_p, m, inside_block, row, column, k, H
     y = (row + k // KW * DIL_H).to(tl.float32)[:, None] + offset_y
     x = (column + k % KW * DIL_W).to(tl.float32)[:, None] + offset_x
     inside = (y >= -1) & (y < H) & (x >= -1) & (x < W) & where
-    keep = inside | (y != y) | (x != x)  # a coordinate that is not a number shows in the result
+    keep = inside | (y != y) | (x != x)  # a NaN coordinate makes the result NaN
     top, left = tl.floor(y), tl.floor(x)
     dy, dx = tl.where(keep, y - top, 0.0), tl.where(keep, x - left, 0.0)
     safe_top, safe_left = tl.where(inside, top, -2.0), tl.where(inside, left, -2.0)
-    # At exactly -1 the value is 0, not 0 times a pixel that may be no number; the derivative is the pixel's.
+    # At exactly -1 the value is 0 (not 0 times a pixel, which may be NaN); the derivative is the pixel.
     has_value = (y > -1) & (x > -1)
     return safe_top.to(tl.int32), safe_left.to(tl.int32), dy, dx, has_value, where
 
 
 @triton.jit
 def _corner(image, top, left, extra, H, W, C: tl.constexpr, CG: tl.constexpr, G: tl.constexpr, GP: tl.constexpr):
-    """Returns addresses (BM, G, GP) of the pixel at (top, left) in ``image``, and which of them exist."""
+    """Returns the addresses (BM, G, GP) of the pixel at (top, left) in ``image``, and which of them exist."""
     g, c = tl.arange(0, G), tl.arange(0, GP)
     exists = (top >= 0) & (top < H) & (left >= 0) & (left < W) & extra
     place = ((top * W + left) * C)[:, :, None] + (g * CG)[None, :, None] + c[None, None, :]
@@ -159,7 +159,7 @@ def weight_gradient_kernel(grad_y, x, offset, mask, parts, blocks, N, H, W, WO, 
     channel, output = tl.arange(0, G * GP), tl.arange(0, OP)
     total = tl.zeros([G * GP, OP], tl.float32)
     block = split
-    while block < N * blocks:  # not range(split, …): the interpreter cannot
+    while block < N * blocks:  # the interpreter does not support range(split, …)
         n = (block // blocks).to(tl.int64)
         m = block % blocks * BM + tl.arange(0, BM)
         inside_block = m < P

@@ -1,13 +1,13 @@
-"""The read of a spatial window in every frame: the operator ``vsr::local_window_read``, its rules, the public function.
+"""Attention over a spatial window in every frame: the operator ``vsr::local_window_read`` and the public function.
 
-Specification, with candidates n = (frame i, shift δ) numbered as in ``shifts.py``; a candidate is *allowed* at x when
+Specification, with candidates n = (frame i, shift δ) numbered as in ``shifts.py``. A candidate is *allowed* at x if
 x + δ is inside the frame and frame i is valid:
 
     s_n(x) = ⟨q(x), k_i(x + δ)⟩          p(x) = softmax over the allowed n of s(x), 0 for the others
-    o(x)   = Σ_n p_n(x) v_i(x + δ)        (0 where nothing is allowed)
+    o(x)   = Σ_n p_n(x) v_i(x + δ)        (0 where no candidate is allowed)
 
-The kernels come from ``csrc/local_window``, ``triton.py`` or ``reference.py``, as
-``backend.py`` decides. All but the last keep, for the backward pass, log Σ exp(s) instead of the weights.
+The kernels are in ``csrc/local_window``, ``triton.py`` and ``reference.py``; ``backend.py`` selects among them. All but
+the reference save log Σ exp(s) for the backward pass instead of the weights.
 """
 
 import math
@@ -24,13 +24,14 @@ from vsr.ops.tensors import FLOATS, accumulator, layout_of
 
 _library = torch.library.Library("vsr", "FRAGMENT")
 _tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
-# The read, and log_sum = log Σ exp(s) over the allowed candidates: (b, h, w), +∞ where there is none, so that
+# Returns the read and log_sum = log Σ exp(s) over the allowed candidates: (b, h, w), +∞ where there is none, so that
 # exp(s - log_sum) is the weight everywhere.
 _library.define(
     "local_window_read(Tensor query, Tensor keys, Tensor? values, Tensor? valid, int window) -> (Tensor, Tensor)",
     tags=_tags,
 )
-# Gradients of query, keys and values; those not `needed` are empty. delta is ⟨grad_read, read⟩ less log_sum's gradient.
+# Returns the gradients of query, keys and values; those not `needed` are empty. delta is ⟨grad_read, read⟩ minus the
+# gradient of log_sum.
 _library.define(
     "local_window_read_backward(Tensor grad_read, Tensor query, Tensor keys, Tensor? values, Tensor? valid, "
     "Tensor log_sum, Tensor delta, int window, bool[3] needed) -> (Tensor, Tensor, Tensor)",
@@ -39,10 +40,10 @@ _library.define(
 
 
 class WindowRead(NamedTuple):
-    """What ``local_window_read`` returns."""
+    """The result of ``local_window_read``."""
 
     read: Tensor  # (b, e, h, w)
-    weights: Tensor | None  # (b, t·R², h, w), float32 for half-precision features; None unless asked for
+    weights: Tensor | None  # (b, t·R², h, w), float32 for half-precision features; None unless requested
 
 
 def local_window_read(
@@ -53,24 +54,24 @@ def local_window_read(
     valid: Tensor | None = None,
     return_weights: bool = False,
 ) -> WindowRead:
-    """Reads, at every position, the R × R window around it in all frames.
+    """Attends, at every position, to the R × R window around it in all frames.
 
-    Features of different types are promoted to the widest, under autocast, too: it changes nothing else. Half precision
-    is computed in float32.
+    Features of different dtypes are promoted to the widest; autocast has no further effect. Half precision is computed
+    in float32.
 
     Args:
-        query: (b, c, h, w), float32, float64, float16 or bfloat16; the scale of the scores is part of it.
+        query: (b, c, h, w), float32, float64, float16 or bfloat16. It includes the scale of the scores.
         keys: (b, t, c, h, w).
-        values: (b, t, e, h, w); None reads the keys themselves, and needs only one gradient of their size.
-        window: R, odd; 1 compares equal positions only.
-        valid: (b, t), false for frames to leave out, whatever they hold; None uses all.
-        return_weights: also return the weights; only then is anything of their size stored.
+        values: (b, t, e, h, w). Default: the keys, which then need a single gradient.
+        window: R, odd. 1 compares equal positions only.
+        valid: (b, t), False for frames to ignore; their content may be anything. Default: all frames are valid.
+        return_weights: whether to return the weights. Otherwise nothing of their size is stored.
 
     Returns:
-        The read and the weights; both are differentiable once. The read is in channels_last when the query is.
+        The read and the weights; both are differentiable once. The read is channels_last if the query is.
 
     Raises:
-        ValueError: a rank, size, dtype or device does not fit, or ``VSR_OPS`` names kernels that cannot run here.
+        ValueError: a rank, size, dtype or device is wrong, or ``VSR_OPS`` forces a back end that cannot run here.
     """
     _check_arguments(query, keys, values, window, valid)
     dtype = torch.promote_types(query.dtype, keys.dtype)
@@ -85,7 +86,7 @@ def local_window_read(
     read, _ = torch.ops.vsr.local_window_read(query, keys, values, valid, window)
     if not return_weights:
         return WindowRead(read, None)
-    keys = without_invalid(keys, valid).to(accumulator(dtype))  # products are rounded to the type of their factors
+    keys = without_invalid(keys, valid).to(accumulator(dtype))  # products have the dtype of their factors
     scores = window_scores(query, keys, window)
     return WindowRead(read, masked_softmax(scores, allowed_candidates(keys, window, valid)))
 
@@ -149,7 +150,7 @@ def _save_for_backward(ctx: WindowContext, inputs: tuple, output: tuple[Tensor, 
 
 
 def _backward(ctx: WindowContext, grad_read: Tensor, grad_log_sum: Tensor) -> tuple[Tensor | None, ...]:
-    if torch.is_grad_enabled():  # the kernels have no second derivative: it would be missing silently
+    if torch.is_grad_enabled():  # without this error, second derivatives would silently be missing
         raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
     query, keys, values, valid, read, log_sum = ctx.saved_tensors
     delta = (grad_read.to(log_sum.dtype) * read).sum(1) - grad_log_sum

@@ -1,8 +1,8 @@
-"""The local window read in plain PyTorch: the specification of the compiled and Triton kernels, and the last resort.
+"""The local window read in plain PyTorch: the specification of the compiled and Triton kernels, and the fallback.
 
-A loop over the shifts with a gradient rule of its own, which needs a few weight maps (b, t·R², h, w) beside arguments,
-results and gradients, never R² copies of a frame, and one gradient of the keys' size where they are keys and values at
-once. Any device, any floating-point type.
+A loop over the shifts with its own gradient rule. In addition to arguments, results and gradients it stores a few
+weight maps (b, t·R², h, w), but never R² copies of a frame. Keys that are also the values need a single gradient. It
+supports any device and floating-point dtype.
 """
 
 import torch
@@ -15,7 +15,7 @@ from vsr.ops.tensors import layout_of
 def local_window_read(
     query: Tensor, keys: Tensor, values: Tensor | None, window: int, valid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Returns the read and the weights, as ``vsr.ops.local_window_read`` describes them, unchecked."""
+    """Computes ``vsr.ops.local_window_read`` without checking its arguments; always returns the weights."""
     keys = without_invalid(keys, valid)
     values = None if values is None else without_invalid(values, valid)
     read, weights = _LocalWindowRead.apply(query, keys, values, window, valid)
@@ -23,7 +23,7 @@ def local_window_read(
 
 
 def without_invalid(frames: Tensor, valid: Tensor | None) -> Tensor:
-    """Returns the frames with 0 for the invalid ones: they may hold anything, and 0 · NaN is NaN."""
+    """Zeroes the invalid frames: their content may be NaN, and 0 · NaN is NaN."""
     return frames if valid is None else frames.masked_fill(~valid[:, :, None, None, None], 0)
 
 
@@ -44,7 +44,9 @@ class _LocalWindowRead(torch.autograd.Function):
     def backward(
         ctx: WindowContext, grad_read: Tensor | None, grad_weights: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        if torch.is_grad_enabled():  # once_differentiable would only detach here, and a gradient be missing silently
+        if (
+            torch.is_grad_enabled()
+        ):  # once_differentiable would only detach here, and second derivatives would silently be missing
             raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
         query, keys, values, weights = ctx.saved_tensors
         window = ctx.window

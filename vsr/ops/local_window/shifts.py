@@ -1,14 +1,14 @@
-"""Contractions of a map with the shifted frames of a search window, in bounded memory and without unfolding.
+"""Contractions of a map with the shifted frames of a spatial window, in bounded memory and without unfolding.
 
-A *candidate* n = (frame i, row shift, column shift) of a window of R × R shifts is numbered n = (i·R + row)·R + column,
-so the one without shift is in the middle of its frame's R² numbers. For a map q (b, c, h, w), frames f (b, t, c, h, w)
-and weights p (b, t·R², h, w), with δ the shift of n and x + δ running over the positions inside the frame only,
+The *candidate* (frame i, row shift, column shift) of a window of R × R shifts has number n = (i·R + row)·R + column;
+the unshifted one is in the middle of its frame's R² numbers. For a map q (b, c, h, w), frames f (b, t, c, h, w) and weights
+p (b, t·R², h, w), with δ the shift of n, summed over the positions x + δ inside the frame,
 
     T(q, f, p) = Σ_n Σ_x p_n(x) ⟨q(x), f_i(x + δ)⟩
 
-is linear in each argument. The three functions below are its derivatives by p, q and f, hence also each other's
-derivatives: differentiable any number of times, and none holds more than one block of rows beside its result.
-Half precision accumulates in float32; scores are then returned as float32.
+is linear in each argument. The three functions below are its derivatives with respect to p, q and f, and therefore also
+the derivatives of each other: they are differentiable any number of times. Each stores one block of rows in addition to
+its result. Half precision accumulates in float32, and the scores are then float32.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from torch.autograd.function import FunctionCtx
 
 from vsr.ops.tensors import accumulator
 
-# Products held at once. On a CPU 2^20 keeps them in the cache (180×320, 128 channels: 0.59 s instead of 0.86 s for 125
-# candidates); elsewhere the launches cost more than the cache saves.
+# Products stored at once. On a CPU, 2^20 keeps them in the cache (180×320, 128 channels, 125 candidates: 0.59 s instead
+# of 0.86 s); on a GPU, launches would cost more than the cache saves.
 _CPU_BLOCK = 2**20
 _BLOCK = 2**26
 
 
 def window_scores(query: Tensor, frames: Tensor, window: int) -> Tensor:
-    """Returns how alike each position is to each of its candidates: ∂T/∂p.
+    """Returns the similarity of each position to each of its candidates: ∂T/∂p.
 
     Args:
         query: (b, c, h, w).
@@ -55,7 +55,7 @@ def window_sum(weights: Tensor, frames: Tensor, window: int) -> Tensor:
 
 
 def inside_window(height: int, width: int, window: int, device: torch.device) -> Tensor:
-    """Returns (R², h, w), true where the position shifted by δ is inside the frame."""
+    """Returns (R², h, w), True where the position shifted by δ is inside the frame."""
     shifts = torch.arange(window, device=device) - window // 2
     rows = torch.arange(height, device=device) + shifts[:, None]
     columns = torch.arange(width, device=device) + shifts[:, None]
@@ -65,7 +65,7 @@ def inside_window(height: int, width: int, window: int, device: torch.device) ->
 
 
 def allowed_candidates(frames: Tensor, window: int, valid: Tensor | None) -> Tensor:
-    """Returns (b or 1, t·R², h, w), true where the candidate is inside the frame and its frame valid."""
+    """Returns (b or 1, t·R², h, w), True where the candidate is inside the frame and the frame is valid."""
     t, (h, w) = frames.shape[1], frames.shape[-2:]
     inside = inside_window(h, w, window, frames.device)[None, None]  # (1, 1, R², h, w)
     if valid is None:
@@ -78,10 +78,10 @@ def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
 
     Args:
         scores: (b, n, …).
-        allowed: what may have weight, broadcastable to ``scores``.
+        allowed: bool, broadcastable to ``scores``.
 
     Returns:
-        Like ``scores``; 0 where not allowed, also where nothing is.
+        Like ``scores``; 0 where not allowed, including positions where nothing is.
     """
     nothing = ~allowed.any(1, keepdim=True)
     weights = scores.masked_fill(~(allowed | nothing), float("-inf")).softmax(1)
@@ -111,7 +111,7 @@ def gather(weights: Tensor, frames: Tensor, window: int) -> Tensor:
 
 
 def spread_(total: Tensor, weights: Tensor, query: Tensor, window: int) -> Tensor:
-    """Adds ∂T/∂f to ``total`` (b, t, c, h, w) and returns it: y of frame i receives Σ_δ p_n(y − δ) q(y − δ)."""
+    """Adds ∂T/∂f to ``total`` (b, t, c, h, w) in place: position y of frame i receives Σ_δ p_n(y − δ) q(y − δ)."""
     t = total.shape[1]
     weights = weights.unflatten(1, (t, window * window))
     for shift, here, there in _blocks(query, window):
@@ -128,7 +128,7 @@ def _spread(weights: Tensor, query: Tensor, window: int) -> Tensor:
 
 
 def _blocks(like: Tensor, window: int) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
-    """Yields (shift's number, slices at x, slices at x + δ) over blocks of rows; the slices are of (b, c, h, w)."""
+    """Yields (number of the shift, slices at x, slices at x + δ) for blocks of rows; the slices index (b, c, h, w)."""
     b, c, h, w = like.shape
     num_rows = max(1, (_CPU_BLOCK if like.device.type == "cpu" else _BLOCK) // max(1, b * c * w))
     everything = slice(None)
@@ -144,7 +144,7 @@ def _blocks(like: Tensor, window: int) -> Iterator[tuple[int, tuple[slice, ...],
 
 
 class WindowContext(FunctionCtx):
-    """What autograd hands from forward to backward; torch's own class does not declare these."""
+    """The autograd context; ``FunctionCtx`` does not declare these attributes."""
 
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]

@@ -1,10 +1,10 @@
 """The local window read in Triton, for CUDA: forward and backward without atomics, hence deterministic.
 
-The kernels want channels innermost: with 128 bytes of a position side by side they need an eighth of the load
-instructions. Features in another layout are copied first, and gradients last; channels_last networks have no copies.
+The kernels expect the channels innermost: with 128 contiguous bytes per position they need an eighth of the load
+instructions. Features and gradients in another layout are copied; channels_last networks need no copies.
 """
 
-# a kernel's types are its compiler's
+# Triton's compiler defines the types of kernel arguments.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
 import torch
@@ -14,16 +14,16 @@ from torch import Tensor
 from vsr.ops.local_window.triton_kernels import frame_gradients_kernel, query_gradient_kernel, read_kernel
 from vsr.ops.tensors import layout_of
 
-_COLUMNS = 16  # of a tile
+_COLUMNS = 16  # width of a tile
 
 
 def constants(
     keys: Tensor, values: Tensor | None, valid: Tensor | None, window: int, backward: bool
 ) -> dict[str, int | bool]:
-    """Returns the compile-time parameters that all kernels have, and their launch.
+    """Returns the compile-time parameters common to all kernels, and the launch options.
 
-    A tile has as many positions as keep everything in registers when compiled for sm_90; the backward kernels hold
-    about twice as much of each.
+    A tile is as large as fits into registers when compiled for sm_90; the backward kernels hold about twice as much per
+    position.
     """
     t, c = keys.shape[1:3]
     e = c if values is None else values.shape[2]
@@ -41,7 +41,7 @@ def constants(
         "BY": min(max(positions // _COLUMNS, 1), 8),
         "BX": _COLUMNS,
         "num_warps": 4,
-        "enable_fp_fusion": True,  # the default until Triton 3.10, which asks to be told
+        "enable_fp_fusion": True,  # the default before Triton 3.10, which requires it
     }
 
 
@@ -94,19 +94,19 @@ def backward(
 
 
 def _inputs(query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None) -> tuple[Tensor, ...]:
-    """Returns query, keys, values and valid as the kernels read them; what is None is not read."""
+    """Returns query, keys, values and valid in the kernels' layout. An argument that is None is not read."""
     keys = _inner(keys)
     flags = keys if valid is None else valid.to(torch.int8).contiguous()
     return _inner(query), keys, keys if values is None else _inner(values), flags
 
 
 def _inner(x: Tensor) -> Tensor:
-    """Returns (…, c, h, w) as dense (…, h, w, c)."""
+    """Returns (…, c, h, w) as contiguous (…, h, w, c)."""
     return x.movedim(-3, -1).contiguous()
 
 
 def _laid_out(x: Tensor, like: Tensor) -> Tensor:
-    """Returns dense (…, h, w, c) as (…, c, h, w) with the strides of ``like``, as the fake rule promises."""
+    """Returns contiguous (…, h, w, c) as (…, c, h, w) with the strides of ``like``, as the fake rule requires."""
     x, result = x.movedim(-1, -3), torch.empty_like(like)
     return x if x.stride() == result.stride() else result.copy_(x)
 

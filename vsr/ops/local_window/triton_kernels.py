@@ -1,24 +1,24 @@
 """The Triton kernels of the local window read; ``triton.py`` launches them.
 
-A program owns a tile of BY × BX positions of one image, BM in all, and keeps their features in registers in float32. It
-goes through the candidates, whose features neighbouring positions share in the L1 cache, and stores nothing but
-results. A position is a candidate of exactly those in the window around it, so gradients of keys and values are
-gathered, too: no atomics.
+A program computes a tile of BY × BX positions (BM in all) of one image and keeps their features in registers in
+float32. It loops over the candidates, whose features neighbouring positions share in the L1 cache, and stores only
+results. A position is a candidate of exactly the positions in the window around it, so the gradients of keys and values
+are gathered too, without atomics.
 
-All tensors are dense with channels innermost: (b, H, W, C) of a query, (b, T, H, W, C) of keys, E channels of values
-and of the read, (b, H, W) of log_sum and delta. CP and EP are C and E padded to powers of two, as Triton's shapes must
-be.
+All tensors are contiguous with channels innermost: the query is (b, H, W, C), keys are (b, T, H, W, C), values and the
+read have E channels, log_sum and delta are (b, H, W). CP and EP are C and E padded to powers of two, which Triton
+requires.
 """
 
 import triton
 import triton.language as tl
 
-# ruff: noqa: N803, ANN001, ANN201, ANN202  (compile-time constants are in capitals; Triton has no types for the rest)
+# ruff: noqa: N803, ANN001, ANN201, ANN202  (constants are in capitals; kernel arguments have no types)
 
 
 @triton.jit
 def _tile(H, W, BY: tl.constexpr, BX: tl.constexpr):
-    """Returns rows and columns of the program's positions, and whether they are inside the frame."""
+    """Returns the rows and columns of the program's positions, and which of them are inside the frame."""
     m = tl.arange(0, BY * BX)
     across = tl.cdiv(W, BX)
     row, column = tl.program_id(0) // across * BY + m // BX, tl.program_id(0) % across * BX + m % BX
@@ -27,23 +27,23 @@ def _tile(H, W, BY: tl.constexpr, BX: tl.constexpr):
 
 @triton.jit
 def _candidate(row, column, n, H, W, use, WINDOW: tl.constexpr):
-    """Returns where candidate n of a frame is, and whether it is inside of it."""
+    """Returns the place of candidate n in a frame, and whether it is inside."""
     row, column = row + n // WINDOW - WINDOW // 2, column + n % WINDOW - WINDOW // 2
     return row * W + column, use & (row >= 0) & (row < H) & (column >= 0) & (column < W)
 
 
 @triton.jit
 def _usable(inside, row, H, flag):
-    """Returns which positions are inside the frame and may be asked: none where its flag, at an address, is 0.
+    """Returns which positions are inside a valid frame; ``flag`` points to the frame's flag, 0 if it is invalid.
 
-    The flag becomes a number per position before it is compared: Triton 3.9's interpreter cannot spread a single bit.
+    The flag is broadcast before the comparison: Triton 3.9's interpreter cannot broadcast a single bit.
     """
     return inside & (row * 0 + tl.load(flag) != 0)
 
 
 @triton.jit
 def _features(frame, place, inside, C: tl.constexpr, CP: tl.constexpr):
-    """Returns the features at places of a frame: (BM, CP) in float32, 0 where they are not inside."""
+    """Loads the features at places of a frame: (BM, CP) in float32, 0 outside."""
     c = tl.arange(0, CP)
     at = frame + place[:, None] * C + c[None, :]
     return tl.load(at, mask=inside[:, None] & (c < C)[None, :], other=0.0).to(tl.float32)
@@ -65,7 +65,7 @@ def read_kernel(query, keys, values, valid, read, log_sum, H, W, T: tl.constexpr
     row, column, inside = _tile(H, W, BY, BX)
     here = row * W + column
     q = _features(query + b * H * W * C, here, inside, C, CP)
-    largest = tl.full([BY * BX], -3.0e38, tl.float32)  # finite: infinite less infinite is not a number
+    largest = tl.full([BY * BX], -3.0e38, tl.float32)  # finite, because infinity minus infinity is NaN
     total = tl.zeros([BY * BX], tl.float32)
     sums = tl.zeros([BY * BX, EP], tl.float32)
     for t in range(T):
