@@ -1,8 +1,8 @@
 """Contractions of a map with the shifted frames of a spatial window, in bounded memory and without unfolding.
 
 The *candidate* (frame i, row shift, column shift) of a window of R × R shifts has number n = (i·R + row)·R + column;
-the unshifted one is in the middle of its frame's R² numbers. For a map q (b, c, h, w), frames f (b, t, c, h, w) and weights
-p (b, t·R², h, w), with δ the shift of n, summed over the positions x + δ inside the frame,
+the unshifted one is in the middle of its frame's R² numbers. For a map q (b, c, h, w), frames f (b, t, c, h, w) and
+weights p (b, t·R², h, w), with δ the shift of n, summed over the positions x + δ inside the frame,
 
     T(q, f, p) = Σ_n Σ_x p_n(x) ⟨q(x), f_i(x + δ)⟩
 
