@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 
-_context = multiprocessing.get_context("forkserver")  # a fork of this process would lack its threads
-_context.set_forkserver_preload(["pytest", "torch._dynamo", "vsr.train", "vsr.test", "vsr.tables", "vsr.costs"])
+# Processes that inherit nothing of this one, as spawned ones do; a fork would lack its threads.
+fresh = multiprocessing.get_context("forkserver")
+fresh.set_forkserver_preload(["pytest", "torch._dynamo", "vsr.train", "vsr.test", "vsr.tables", "vsr.costs"])
 _default_hangup = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # where nohup runs the tests
 
 
@@ -27,8 +28,8 @@ class Forked:
     """A forked process, with what tests use of ``subprocess.Popen``."""
 
     def __init__(self, folder: Path, entry: str, arguments: list[str], environment: dict[str, str]) -> None:
-        reader, writer = _context.Pipe(duplex=False)
-        self._process = _context.Process(target=_run, args=(str(folder), entry, arguments, environment, writer))
+        reader, writer = fresh.Pipe(duplex=False)
+        self._process = fresh.Process(target=_run, args=(str(folder), entry, arguments, environment, writer))
         self._process.start()
         writer.close()
         self.pid = self._process.pid

@@ -77,10 +77,10 @@ def package(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
 def test_the_cuda_sources_pass_the_tests_of_the_operator(package):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml"]
     command += [ROOT / "tests" / name for name in TESTS]
+    command += ["-k", "not twin and not compiles and not wrong_arguments"]  # which reach no kernel
     for name in CLAIMS_OF_THE_CPU_KERNELS:
         command += ["--deselect", f"tests/{name}"]
     environment = {**os.environ, "PYTHONPATH": str(package), "VSR_OPS": "compiled"}

@@ -6,6 +6,7 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from processes import fresh
 from synthetic import make_clips
 from torch.utils.data import DataLoader, Dataset
 
@@ -101,11 +102,10 @@ def test_forked_workers_read_what_the_parent_reads_even_if_it_read_before(store)
     assert [int(_Frames(store)[item]) for item in range(6)] == alone
 
 
-@pytest.mark.slow
-def test_spawned_workers_read_what_the_parent_reads_even_if_it_read_before(clips, tmp_path):
+def test_fresh_workers_read_what_the_parent_reads_even_if_it_read_before(clips, tmp_path):
     store = make_lmdb(tmp_path / "gt.lmdb", png_bytes(clips))
     alone = [int(_Frames(store)[item]) for item in range(6)]
-    loader = DataLoader(_Frames(store), batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    loader = DataLoader(_Frames(store), batch_size=None, num_workers=1, multiprocessing_context=fresh)
     assert [int(total) for total in loader] == alone
 
 

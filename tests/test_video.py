@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from processes import fresh
 from synthetic import moving_texture
 from videos import make_video, noise, write_video
 
@@ -105,12 +106,12 @@ def test_a_meta_file_takes_the_first_frames(roots, tmp_path):
     assert [name[-1] for name in clip.frames] == ["0", "1", "2", "3"]
 
 
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_workers_read_what_this_process_reads_even_if_it_read_before(roots, method):
+@pytest.mark.parametrize("context", [multiprocessing.get_context("fork"), fresh], ids=["fork", "fresh"])
+def test_workers_read_what_this_process_reads_even_if_it_read_before(roots, context):
     store = VideoStore(roots / "videos" / "lq")
     keys = [f"{clip}/{name}" for clip in store.clips() for name in store.frames(clip)]
     alone = [int(store.read(key).sum()) for key in keys]
-    with multiprocessing.get_context(method).Pool(2) as pool:
+    with context.Pool(2) as pool:
         assert [int(pixels.sum()) for pixels in pool.map(store.read, keys)] == alone
     assert [int(store.read(key).sum()) for key in keys] == alone
 

@@ -1,13 +1,12 @@
-"""What the tests of Triton kernels share: a process with the interpreter, and a compiler for a GPU that is not there.
+"""What the tests of Triton kernels share: marks for the interpreter's process, and a compiler for an absent GPU.
 
-The interpreter has to be chosen before Triton is imported, so the tests of numbers run in a process of their own.
+The interpreter has to be chosen before Triton is imported: tests of numbers run in the process that
+``test_ops_triton.py`` starts.
 """
 
 import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,18 +14,6 @@ triton = pytest.importorskip("triton", reason="the package triton is not install
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the process that test_the_interpreter_agrees starts")
 not_interpreted = pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
-
-
-def assert_the_interpreter_passes(file, *tests):
-    """Runs the tests of a file whose names contain one of ``tests``, in the interpreter; none may be skipped."""
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    options = ["-rs", "-p", "no:cacheprovider", "-k", " or ".join(tests), "--durations=3"]
-    command = [sys.executable, "-m", "pytest", file, *options]
-    done = subprocess.run(
-        command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "SKIPPED" not in done.stdout
 
 
 def spilled_bytes(kernel, pointers, constants):
