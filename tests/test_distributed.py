@@ -1,7 +1,6 @@
 """Several processes train what one does: same losses, same metrics, and states that pass between them."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -10,7 +9,17 @@ import pytest
 import torch
 from processes import run_ranks, start_ranks
 from synthetic import make_clips
-from training import BATCH_NORM, assert_same_weights, predictor_options, rows, small_options, weights, write_options
+from training import (
+    BATCH_NORM,
+    assert_same_weights,
+    copy_until,
+    predictor_options,
+    rows,
+    small_options,
+    undo,
+    weights,
+    write_options,
+)
 from videos import make_humaneva
 
 BATCH = 6  # over all processes
@@ -36,14 +45,6 @@ def torchrun(folder, options, processes):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
     return run.returncode, run.stdout + run.stderr
-
-
-def undo(folder, name, iteration):
-    """Removes what a run wrote for iterations after ``iteration``, as if it had been stopped there."""
-    for file in (folder / "experiments" / name).rglob("*"):
-        number = file.stem.removeprefix("net_g_")
-        if number.isdigit() and int(number) > iteration:
-            file.unlink()
 
 
 def assert_nearly_equal_rows(first, second):
@@ -104,8 +105,7 @@ def test_three_processes_resume_exactly(tmp_path, clips):
     """DDP groups gradients, and so orders its sums, by the first step it sees: none that counts may be that."""
     options = {"train__total_iter": 5, "train__tsa_iter": 2, "logger__save_checkpoint_freq": 3, "datasets__val": None}
     assert launch(tmp_path, small_options(clips, name="whole", **options), 3)[0] == 0
-    shutil.copytree(tmp_path / "experiments" / "whole", tmp_path / "experiments" / "halves")
-    undo(tmp_path, "halves", 3)
+    copy_until(tmp_path, "whole", "halves", 3)
     assert launch(tmp_path, small_options(clips, name="halves", **options), 3, "--auto_resume")[0] == 0
     assert_same_weights(weights(tmp_path, "whole", 5), weights(tmp_path, "halves", 5))
 
@@ -113,8 +113,7 @@ def test_three_processes_resume_exactly(tmp_path, clips):
 def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips):
     options = {"train__total_iter": 4, "logger__save_checkpoint_freq": 2, "val__val_freq": 1, **BATCH_NORM}
     assert launch(tmp_path, small_options(clips, name="whole", **options), 2)[0] == 0
-    shutil.copytree(tmp_path / "experiments" / "whole", tmp_path / "experiments" / "halves")
-    undo(tmp_path, "halves", 2)
+    copy_until(tmp_path, "whole", "halves", 2)
     newest = tmp_path / "experiments" / "halves" / "training_states" / "2.state"
     state = torch.load(newest, weights_only=True)
     state["progress"]["last_validation"] = 1

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
+from training import BATCH_NORM, assert_same_weights, copy_until, log_of, rows, small_options, weights
 
 from vsr.data.sources.stores import FolderStore
 from vsr.engine import players, trainer
@@ -212,9 +212,7 @@ def test_fp16_scales_the_loss_skips_what_overflows_and_resumes_exactly(tmp_path,
     assert state["players"]["g"]["scaler"]["scale"] <= 2.0**20
     losses = [float(row[2]) for row in rows(tmp_path, "whole") if row[1] == "train/loss"]
     assert math.isnan(losses[0]) and losses[-1] < 0.1, "no loss is not a loss of 0"
-    train(small_options(clips, name="halves", **common))
-    for file in ("training_states/14.state", "models/net_g_14.pth"):
-        (tmp_path / "experiments" / "halves" / file).unlink()
+    copy_until(tmp_path, "whole", "halves", 7)
     train(small_options(clips, name="halves", **common), "--auto_resume")
     assert_same_weights(weights(tmp_path, "whole", 14), weights(tmp_path, "halves", 14))
     assert rows(tmp_path, "whole") == rows(tmp_path, "halves")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import fresh
 from torch.utils.data import DataLoader
 from videos import make_clip, make_moving_clip, number_of, warp, write_frame
 
@@ -322,11 +323,10 @@ def test_samples_do_not_depend_on_the_number_of_workers(root, tmp_path, test_typ
             assert_same(batch, expected)
 
 
-@pytest.mark.slow
-def test_spawned_workers_read_too(root, tmp_path):
+def test_fresh_workers_read_too(root, tmp_path):
     dataset = open_set(
         root, frame_cache=str(tmp_path / "cache"), test_type="opticalflow", flow_cache=str(tmp_path / "f")
     )
     first = dataset[0]  # its files are open when it is sent to the worker
-    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=fresh)
     assert_same(next(iter(loader)), first)

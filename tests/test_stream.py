@@ -2,7 +2,6 @@
 
 import multiprocessing
 import shutil
-import subprocess
 import sys
 from itertools import islice
 from multiprocessing.reduction import ForkingPickler
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from processes import fresh
 from samples import sample_of, samples_of
 from synthetic import make_clips, moving_texture
 
@@ -162,33 +162,18 @@ def test_skipped_frames_are_told_and_counted_whoever_met_them(damaged, caplog, w
     assert all(batch.keys() == {"lq", "gt", "key", "keys"} for batch in read)
 
 
-SPAWNED = """
-import sys
-from itertools import islice
-import torch
-from vsr.data import REDSDataset, TrainSampler
-from vsr.data.stream.loader import batches
+@pytest.mark.parametrize("method", [fresh.get_start_method(), pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_that_are_not_forked_give_the_same_batches(dataset, method):
+    def totals(workers):
+        read = batches(dataset, 4, workers)
+        return [(batch["key"], batch["lq"].sum().item(), batch["gt"].sum().item()) for batch in read]
 
-if __name__ == "__main__":
-    torch.multiprocessing.set_start_method(sys.argv[1])
-    gt, lq, meta = sys.argv[2:5]
-    dataset = REDSDataset(gt, lq, meta, gt_size=16, num_frame=3, val_partition="none", use_hflip=True, use_rot=True)
-    totals = []
-    for workers in (0, 2):
-        read = islice(batches(dataset, TrainSampler(len(dataset), seed=5), 3, workers), 4)
-        totals.append([(batch["key"], batch["lq"].sum().item(), batch["gt"].sum().item()) for batch in read])
-    assert totals[0] == totals[1]
-    print("same")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_workers_that_are_not_forked_give_the_same_batches(clips, tmp_path, method):
-    (tmp_path / "read.py").write_text(SPAWNED)
-    command = [sys.executable, str(tmp_path / "read.py"), method, *map(str, (clips.gt, clips.lq, clips.meta))]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.stdout == "same\n", result.stderr
+    alone = totals(0)
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        assert totals(2) == alone
+    finally:
+        multiprocessing.set_start_method(None, force=True)
 
 
 def test_a_set_of_bad_frames_only_is_an_error_even_when_skipping(damaged):

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import suppress
@@ -148,6 +149,20 @@ def rows(folder: Path, name: str) -> list[list[str]]:
     """Returns the rows of a run's metrics.csv."""
     with (folder / "experiments" / name / "metrics.csv").open(newline="") as stream:
         return list(csv.reader(stream))
+
+
+def undo(folder: Path, name: str, iteration: int) -> None:
+    """Removes what a run saved after ``iteration``, as if it had been stopped there."""
+    for file in (folder / "experiments" / name).rglob("*"):
+        number = file.stem.removeprefix("net_g_")
+        if number.isdigit() and int(number) > iteration:
+            file.unlink()
+
+
+def copy_until(folder: Path, name: str, copy: str, iteration: int) -> None:
+    """Makes a run named ``copy`` of what ``name`` had saved by ``iteration``: what training again would give."""
+    shutil.copytree(folder / "experiments" / name, folder / "experiments" / copy)
+    undo(folder, copy, iteration)
 
 
 def log_of(folder: Path, name: str = "small") -> str:
