@@ -125,9 +125,8 @@ def test_what_a_network_keeps_beside_parameters_resumes_exactly(tmp_path, clips)
     assert rows(tmp_path, "whole") == rows(tmp_path, "halves")
 
 
-def test_all_ranks_decide_alike_on_a_bad_step(tmp_path, clips, monkeypatch):
+def test_all_ranks_decide_alike_on_a_bad_step(tmp_path, clips):
     """A rank with a finite loss took the other's NaN for a loss scale that is too high, and went on alone."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     trainer = {"imports": ["disagreeing_trainer"], "trainer": "DisagreeingTrainer", "train__max_bad_steps": 2}
     code, text = launch(tmp_path, small_options(clips, datasets__val=None, **trainer), 2)
     assert code != 0
