@@ -134,9 +134,8 @@ def test_all_ranks_decide_alike_on_a_bad_step(tmp_path, clips):
     assert "is deprecated" not in text, "PyTorch's advice, once for each rank"
 
 
-def test_two_players_train_on_two_processes(tmp_path, clips, monkeypatch):
+def test_two_players_train_on_two_processes(tmp_path, clips):
     """DDP sees the gradients of each player's own parameters only."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     gan = {"imports": ["gan_trainer"], "trainer": "GANTrainer", "train__optim_d": {"type": "Adam", "lr": 1e-3}}
     stages = {"train__tsa_iter": 2, "train__accumulate": 2, "train__total_iter": 3}
     code, text = launch(tmp_path, small_options(clips, datasets__val=None, **gan, **stages), 2)
