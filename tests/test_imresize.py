@@ -128,6 +128,13 @@ def test_any_size_and_scale_gives_a_weighted_mean(h, w, scale):
     assert np.abs(resized - 0.5).max() < 1.1
 
 
+def test_a_uint8_tensor_is_resized_as_an_array():
+    frames = np.random.default_rng(5).integers(0, 256, (2, 24, 36, 3), dtype=np.uint8)
+    resized = imresize(torch.from_numpy(frames.transpose(0, 3, 1, 2)), 0.25)
+    expected = np.stack([imresize(frame, 0.25) for frame in frames])
+    np.testing.assert_array_equal(resized.numpy(), expected.transpose(0, 3, 1, 2))
+
+
 @pytest.mark.parametrize(
     ("image", "scale", "message"),
     [
@@ -136,8 +143,8 @@ def test_any_size_and_scale_gives_a_weighted_mean(h, w, scale):
         (np.zeros((4, 4)), float("nan"), "scale nan is not positive"),
         (np.zeros(4), 0.5, r"got float64 \(4,\)"),
         (np.zeros((4, 4), np.int32), 0.5, "got int32"),
-        (torch.zeros(3, 4, 4, dtype=torch.uint8), 0.5, "floating point"),
-        (torch.zeros(4), 0.5, "floating point"),
+        (torch.zeros(3, 4, 4, dtype=torch.int16), 0.5, "must be uint8 or float"),
+        (torch.zeros(4), 0.5, "must be uint8 or float"),
     ],
 )
 def test_wrong_input_is_named(image, scale, message):

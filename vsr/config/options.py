@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import addict
+from torch import Tensor
 
 from vsr.metrics import calculate_psnr, calculate_ssim
 from vsr.registry import Component
@@ -34,6 +35,8 @@ class LoaderOptions:
         pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
         augment_on_gpu: applies flips and rotations on the network's device; the workers still draw them, and the pixels
             are the same. On a CPU the training process applies them.
+        degradation: makes the LQ frames of the GT frames, on the network's device, for each sample anew; ~ reads them.
+            Needs ``gt_frames: all``.
     """
 
     batch_size_per_gpu: int = 1
@@ -44,6 +47,7 @@ class LoaderOptions:
     num_prefetch_queue: int = 2
     pin_memory: bool = True
     augment_on_gpu: bool = False
+    degradation: Annotated[Callable[..., Tensor], Component("degradation")] | None = None
 
     def __post_init__(self) -> None:
         _at_least(1, batch_size_per_gpu=self.batch_size_per_gpu, dataset_enlarge_ratio=self.dataset_enlarge_ratio)

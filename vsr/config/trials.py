@@ -11,6 +11,8 @@ import torch
 from vsr.archs.build import checked_network
 from vsr.config.options import PathOptions
 from vsr.config.schema import Report, settings_of
+from vsr.contracts import data_spec
+from vsr.data.degrade.apply import degradation_problem
 from vsr.data.stream.loader import augment_problem
 from vsr.data.stream.sampler import TrainSampler
 from vsr.registry import Kind, task_of
@@ -36,6 +38,8 @@ def try_out(options: dict[str, Any], need: str, report: Report) -> list[str]:
                 TrainSampler(len(result), loader.dataset_enlarge_ratio)
                 if loader.augment_on_gpu and (problem := augment_problem(result)) is not None:
                     report.mistake(f"{path}.augment_on_gpu", problem)
+                if (unable := degradation_problem(data_spec(result), loader.degradation is not None)) is not None:
+                    report.mistake(f"{path}.{unable[0]}", unable[1])
         except FileNotFoundError as error:
             absent.append(f"{path}: {error}")
         except ValueError as error:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from vsr.config.options import LoggerOptions
+from vsr.data.degrade.apply import Degradation
 from vsr.data.stream.loader import Batch
 from vsr.utils.distributed import Place
 from vsr.utils.signals import StopSignals
@@ -49,6 +50,7 @@ class Run(NamedTuple):
         loaded: names of the parameters that came from ``path.pretrain_network_g``, or a state's weights.
         results: where next-frame training keeps its best and last pictures and weights.
         weight_files: file and hash of the weights to start from, by the prefix of their names.
+        degradation: makes LQ frames of GT frames; None where the data set delivers them.
     """
 
     place: Place
@@ -63,6 +65,7 @@ class Run(NamedTuple):
     loaded: list[str]
     results: Path | None = None
     weight_files: dict[str, str] = {}  # noqa: RUF012 (read only)
+    degradation: Degradation | None = None
 
 
 @dataclass

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vsr.config.schema import settings_of
+from vsr.data.degrade.apply import degraded
 from vsr.data.stream.loader import Batch, to_device
 from vsr.engine import guards
 from vsr.engine.guards import Answer
@@ -82,15 +83,15 @@ class Trainer:
         """Returns the rules for the parameters of ``g``."""
         return self.train.parameters
 
-    def prepare(self, batch: Batch, keys: Any) -> Batch:
-        """Returns the batch that the losses see; called on the device, before each batch's losses.
+    def prepare(self, batch: Batch, keys: Tensor) -> Batch:
+        """Returns the batch that the losses see: by default with ``lq`` made of ``gt``, if there is a degradation.
 
         Args:
             batch: on its device, pixels as float32 in [0, 1].
-            keys: the samples' keys, which seed random choices, so that they are the same after resuming; None where the
-                data set has none.
+            keys: (b, 3) int64 on the CPU: draw, epoch and seed of each sample. Random choices that follow from them are
+                the same after resuming.
         """
-        return batch
+        return batch if self.run.degradation is None else degraded(batch, keys, self.run.degradation)
 
     def losses(self, batch: Batch) -> Iterator[Turn]:
         """Yields the losses of a batch, a turn for each player; a turn's gradients are computed before the next one.
@@ -228,7 +229,7 @@ class Trainer:
         output = torch.zeros(())
         for number, batch in enumerate(batches, start=1):
             batch = to_device(batch, device)
-            batch = self.prepare(batch, batch.get("keys"))
+            batch = self.prepare(batch, batch["keys"])
             with ExitStack() as stack:
                 if number < len(batches) and self.run.place.world_size > 1:
                     for player in self.players.values():

@@ -37,7 +37,7 @@ def imresize(image: np.ndarray | Tensor, scale: float, antialiasing: bool = True
     MATLAB does. Floats stay floats, are not clipped, and are differentiable if they are tensors.
 
     Args:
-        image: numpy (h, w) or (h, w, c), uint8 or float, of any range; or a float tensor (..., h, w).
+        image: numpy (h, w) or (h, w, c), or a tensor (..., h, w); uint8 or float, of any range.
         scale: output size / input size, for both axes; 0.25 makes the LQ side of a x4 dataset.
         antialiasing: widens the filter when shrinking, MATLAB's default. False samples four pixels per axis.
 
@@ -47,8 +47,8 @@ def imresize(image: np.ndarray | Tensor, scale: float, antialiasing: bool = True
     if not scale > 0:
         raise ValueError(f"imresize: scale {scale} is not positive")
     if isinstance(image, Tensor):
-        if image.ndim < 2 or not image.is_floating_point():
-            raise ValueError(f"imresize: a tensor must be floating point (..., h, w), got {image.dtype} {image.shape}")
+        if image.ndim < 2 or not (image.is_floating_point() or image.dtype == torch.uint8):
+            raise ValueError(f"imresize: a tensor must be uint8 or float (..., h, w), got {image.dtype} {image.shape}")
         rows_done = _resize_rows(image, scale, antialiasing)
         return _resize_rows(rows_done.mT, scale, antialiasing).mT
     if image.ndim not in (2, 3) or image.dtype not in (np.uint8, np.float32, np.float64):

@@ -145,6 +145,7 @@ def make_trainer(
         results=results,
         loaded=start.loaded,
         weight_files=start.files,
+        degradation=train.loader.degradation,
     )
     if found is not None:
         check_training_set(found.file, found.state["training_set"], run.training_set, mode != "exact")
