@@ -5,11 +5,10 @@ network's device once, as uint8, makes the calls and yields frames.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -27,13 +26,7 @@ T = TypeVar("T")
 
 
 class Step(NamedTuple):
-    """One call of a network.
-
-    Args:
-        clip: whose frames it reads.
-        reads: indices of the input's frames, in order.
-        gives: indices of the frames that are kept of the output.
-    """
+    """One call of a network: the frames of a clip that it reads, in order, and those that are kept of its output."""
 
     clip: Clip
     reads: Sequence[int]
@@ -41,14 +34,9 @@ class Step(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A restored frame.
+    """A restored frame: its index in the clip, LQ and result, both (h, w, 3) uint8 RGB, and the network's input.
 
-    Args:
-        clip: where it belongs.
-        index: of the frame in the clip.
-        lq: (h, w, 3) uint8 RGB.
-        sr: (scale·h, scale·w, 3) uint8 RGB.
-        inputs: what the network was given, (t, 3, h, w) in [0, 1], padded, on its device.
+    The input is (t, 3, h, w) in [0, 1], padded, on the network's device.
     """
 
     clip: Clip
@@ -86,6 +74,11 @@ def spec_for(network: nn.Module, dataset: ClipSet) -> Spec:
     return spec._replace(num_frames=spec.num_frames or data_spec(dataset).num_frames)
 
 
+def padding_of(clip: Clip, num_frames: int | None) -> Padding:
+    """Returns the padding of a clip's windows: replicate if the clip is shorter than the window."""
+    return clip.padding if len(clip.frames) >= (num_frames or 1) else "replicate"
+
+
 def steps_of(
     spec: Spec, clips: Iterable[Clip], chunk: int | None = None, warm_up: int = 0, look_ahead: int = 0
 ) -> list[Step]:
@@ -114,11 +107,6 @@ def steps_of(
     return steps
 
 
-def padding_of(clip: Clip, num_frames: int | None) -> Padding:
-    """Returns the padding of a clip's windows: replicate if the clip is shorter than the window."""
-    return clip.padding if len(clip.frames) >= (num_frames or 1) else "replicate"
-
-
 def restore(network: nn.Module, steps: Sequence[Step], device: torch.device, num_threads: int = 0) -> Generator[Frame]:
     """Yields the frames that the steps give, in order.
 
@@ -133,14 +121,12 @@ def restore(network: nn.Module, steps: Sequence[Step], device: torch.device, num
             than its spec says, or is not finite.
     """
     spec = spec_of(network)
-    new = [sorted(set(step.reads) - set(known)) for step, known in zip(steps, _kept(steps), strict=True)]
-    reads = [partial(_read, step.clip, index) for step, indices in zip(steps, new, strict=True) for index in indices]
-    held: dict[int, tuple[np.ndarray, Tensor]] = {}  # of the step before: pixels, and what the network reads
-    with closing(in_order(reads, reading_threads(steps, num_threads))) as frames:
-        for step, indices in zip(steps, new, strict=True):
-            held |= {
-                index: (pixels, prepared(pixels, spec, device)) for index, pixels in zip(indices, frames, strict=False)
-            }
+    held: dict[int, tuple[np.ndarray, Tensor]] = {}  # the frames of the step before: pixels, and the network's input
+    with closing(read_ahead(steps, num_threads, _unread(steps), _read_lq)) as frames:
+        for step, unread in zip(steps, _unread(steps), strict=True):
+            for index in unread:
+                pixels = next(frames)
+                held[index] = pixels, prepared(pixels, spec, device)
             held = {index: held[index] for index in step.reads}
             _check_one_size(step.clip, {index: pixels for index, (pixels, _) in held.items()})
             inputs = torch.stack([held[index][1] for index in step.reads])
@@ -157,7 +143,7 @@ def restore(network: nn.Module, steps: Sequence[Step], device: torch.device, num
 
 
 def run(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Returns what a network makes of (t, 3, h, w): (1, 3, scale·h, scale·w) of a window, (t, 3, …) of a clip.
+    """Returns the output for (t, 3, h, w): (1, 3, scale·h, scale·w) for a window, (t, 3, …) for a clip.
 
     Raises:
         UserError: the output has another shape.
@@ -177,10 +163,7 @@ def run(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def prepared(pixels: np.ndarray, spec: Spec, device: torch.device) -> Tensor:
-    """Returns a frame (h, w, 3) uint8 as (3, h, w) in [0, 1] on the device, padded as the network needs it.
-
-    Its last pixels are repeated on the right and below.
-    """
+    """Returns a frame (h, w, 3) uint8 as (3, h, w) in [0, 1] on the device; its border is repeated to a valid size."""
     frame = to_unit_range(to_planes(pixels).to(device))
     padding = [-(-max(size, spec.min_size) // spec.multiple) * spec.multiple - size for size in frame.shape[1:]]
     return F.pad(frame, (0, padding[1], 0, padding[0]), mode="replicate") if any(padding) else frame
@@ -192,22 +175,44 @@ def to_pixels(frame: Tensor) -> np.ndarray:
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def in_order(tasks: Iterable[Callable[[], T]], num_threads: int) -> Generator[T]:
-    """Yields the tasks' results in order; threads work ahead of the consumer, without threads each task runs in turn.
+def read_ahead(
+    steps: Sequence[Step], num_threads: int, indices: Iterable[Iterable[int]], read: Callable[[Clip, int], T]
+) -> Generator[T]:
+    """Yields frames of the steps' clips; one thread reads, or none, where a clip has to be read in order.
 
     Args:
-        tasks: taken while results are consumed, at most 2 · ``num_threads`` ahead.
-        num_threads: threads that work.
+        steps: name the clips.
+        num_threads: threads that read; 0 reads in this one.
+        indices: of the frames, for each step.
+        read: reads one.
+
+    Raises:
+        UserError: a frame cannot be read.
     """
-    if num_threads == 0:
-        yield from (task() for task in tasks)
-        return
+    if any(step.clip.in_order for step in steps):
+        num_threads = min(num_threads, 1)
+
+    def task(clip: Clip, index: int) -> T:
+        try:
+            return read(clip, index)
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from error
+
+    tasks = (partial(task, step.clip, i) for step, some in zip(steps, indices, strict=True) for i in some)
+    return in_order(tasks, num_threads)
+
+
+def in_order(tasks: Iterable[Callable[[], T]], num_threads: int) -> Generator[T]:
+    """Yields the tasks' results in order, computed ahead by threads, one task per thread; without threads in turn."""
     ahead: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(num_threads) as pool:
+    with ThreadPoolExecutor(max(num_threads, 1)) as pool:
         try:
             for task in tasks:
+                if not num_threads:
+                    yield task()
+                    continue
                 ahead.append(pool.submit(task))
-                if len(ahead) > 2 * num_threads:
+                if len(ahead) > num_threads:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
@@ -215,32 +220,24 @@ def in_order(tasks: Iterable[Callable[[], T]], num_threads: int) -> Generator[T]
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def reading_threads(steps: Sequence[Step], num_threads: int) -> int:
-    """Returns how many threads may read the frames of these steps: one, where a clip is read in order."""
-    return min(num_threads, 1) if any(step.clip.in_order for step in steps) else num_threads
+def _unread(steps: Sequence[Step]) -> list[list[int]]:
+    """Returns the frames that each step reads and the step before did not, in ascending order."""
+    before = [None, *steps[:-1]]
+    known = [b.reads if b is not None and b.clip is step.clip else () for b, step in zip(before, steps, strict=False)]
+    return [sorted(set(step.reads) - set(some)) for step, some in zip(steps, known, strict=True)]
 
 
-def _kept(steps: Sequence[Step]) -> Iterator[Sequence[int]]:
-    """Yields the frames of the step before, of each step; none at the start of a clip."""
-    yield from [()] * min(len(steps), 1)
-    yield from (before.reads if before.clip is step.clip else () for before, step in pairwise(steps))
-
-
-def _read(clip: Clip, index: int) -> np.ndarray:
-    try:
-        pixels = clip.lq(index)
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
+def _read_lq(clip: Clip, index: int) -> np.ndarray:
+    pixels = clip.lq(index)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         text = f"{pixels.dtype} {pixels.shape}, expected uint8 (h, w, 3)"
-        raise UserError(f"{clip.name}/{clip.frames[index]}: lq({index}) returned {text}")
+        raise ValueError(f"{clip.name}/{clip.frames[index]}: lq({index}) returned {text}")
     return pixels
 
 
 def _check_one_size(clip: Clip, frames: dict[int, np.ndarray]) -> None:
-    first, *others = sorted(frames)
-    for index in others:
-        pixels = frames[index]
+    first = min(frames)
+    for index, pixels in sorted(frames.items()):
         if pixels.shape != frames[first].shape:
             (h, w, _), (first_h, first_w, _) = pixels.shape, frames[first].shape
             raise UserError(

@@ -15,7 +15,7 @@ from vsr.data.degrade.imresize import imresize
 from vsr.data.stream.augment import to_planes, to_unit_range
 from vsr.engine.precision import full_float32
 from vsr.evaluation.draw.images import to_bgr
-from vsr.evaluation.restore import Frame, Step, in_order, reading_threads, to_pixels
+from vsr.evaluation.restore import Frame, Step, in_order, read_ahead, to_pixels
 from vsr.utils.distributed import Place, any_rank, from_all_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.signals import StopSignals
@@ -63,10 +63,7 @@ def measure_all(
     Raises:
         UserError: see measure, or a ground truth frame cannot be read.
     """
-    truths = in_order(
-        (partial(_read_truth, step.clip, index) for step in steps for index in step.gives),
-        reading_threads(steps, num_threads),
-    )
+    truths = read_ahead(steps, num_threads, (step.gives for step in steps), _read_gt)
     jobs = (partial(_measured, frame, gt, metrics, scale) for frame, gt in zip(frames, truths, strict=True))
     with closing(frames), closing(truths), closing(in_order(jobs, min(torch.get_num_threads(), MOST_THREADS))) as done:
         yield from done
@@ -168,11 +165,8 @@ def _mean(values: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([value[name] for value in values if name in value])) for name in names}
 
 
-def _read_truth(clip: Clip, index: int) -> np.ndarray | None:
-    try:
-        return None if clip.gt is None else to_bgr(clip.gt(index))
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
+def _read_gt(clip: Clip, index: int) -> np.ndarray | None:
+    return None if clip.gt is None else to_bgr(clip.gt(index))
 
 
 def _measured(
