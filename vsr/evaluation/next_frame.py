@@ -1,7 +1,7 @@
 """Predicts the frames of a next-frame test set and measures them; training validates with the same code.
 
-Beside the network stand what needs no training: ``copy-last``, the current frame; ``mean of memory``, that of the past
-frames; ``best memory frame``, the past frame nearest to the true one, which takes knowing it.
+Untrained baselines are measured beside the network: ``copy-last``, the current frame; ``mean of memory``, the mean of
+the past frames; ``best memory frame``, the past frame nearest to the true one, an oracle.
 """
 
 from collections.abc import Generator
@@ -35,7 +35,7 @@ PROTOCOL = {
 
 
 class Predicted(NamedTuple):
-    """A sample and what was made of it; frames are (3, h, w), RGB in [0, 1], on the CPU."""
+    """A sample and its predictions; frames are (3, h, w), RGB in [0, 1], on the CPU."""
 
     number: int  # of the sample in the data set
     sample: dict[str, Any]
@@ -83,7 +83,7 @@ def compare(
     weights: list[Tensor],
     test_type: TestType | None,
 ) -> Predicted:
-    """Returns the network's frame beside what needs no training."""
+    """Returns the network's frame and the baselines."""
     sentences, query, truth = sample["sentences"], sample["query"], sample["next"]
     nearest = (sentences - truth).abs().flatten(1).mean(1).argmin()
     frames = {"copy-last": query, "mean of memory": sentences.mean(0), "best memory frame": sentences[nearest]}
@@ -95,7 +95,7 @@ def compare(
 
 
 def measure(predicted: Predicted) -> list[FrameScore]:
-    """Returns a sample's scores, one entry per method; see PROTOCOL for what they are."""
+    """Returns a sample's scores, one entry per method; see PROTOCOL."""
     sample = predicted.sample
     truth = sample["next"]
     moved = (truth - sample["query"]).abs().amax(0) > MOVED
@@ -119,11 +119,11 @@ def measure(predicted: Predicted) -> list[FrameScore]:
 
 
 def standing(means: dict[str, dict[str, float]]) -> str:
-    """Returns how the network stands beside what needs no training, from values by method and metric."""
+    """Returns a line that compares the network with the baselines, from values by method and metric."""
     text = ", ".join(f"{method} {means[method]['psnr']:.2f} dB" for method in COMPARED)
     return text if beats_memory(means) else f"{text}: the network is not above the mean of its memory"
 
 
 def beats_memory(means: dict[str, dict[str, float]]) -> bool:
-    """Returns whether the network is better than the mean of its memory, for which it need not be trained."""
+    """Returns whether the network is better than the mean of its memory, a baseline."""
     return means["network"]["psnr"] > means["mean of memory"]["psnr"]

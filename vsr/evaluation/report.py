@@ -1,4 +1,4 @@
-"""What a test leaves behind: tables, ``metrics.csv`` and ``metrics.json``."""
+"""The results of a test: tables, ``metrics.csv`` and ``metrics.json``."""
 
 import csv
 import hashlib
@@ -51,7 +51,7 @@ def picture_file(folder: Path, dataset: str) -> Path:
 def describe_protocols(
     name: str, clips: list[Clip], spec: Spec, metrics: dict[str, Any], degradation: str | None
 ) -> dict[str, Any]:
-    """Returns how each metric was measured, by the metric's name, and what bicubic is published to give.
+    """Returns the protocol of each metric, by its name, with the published value of bicubic.
 
     Args:
         name: of the test set.
@@ -77,14 +77,14 @@ def protocol_names(protocols: dict[str, Any]) -> str:
 
 
 def warn_of_exact_frames(scores: list[FrameScore]) -> None:
-    """Warns of frames that a method gave exactly, as bicubic does black ones: their PSNR is infinite, and its mean."""
+    """Warns of frames that equal the ground truth, such as black ones: their PSNR, and its mean, is infinite."""
     exact = [f"{score.clip}/{score.frame} ({score.method})" for score in scores if math.inf in score.values.values()]
     if exact:
         logger.warning("%d frames equal the truth: their PSNR and its mean are infinite: %s", len(exact), exact[0])
 
 
 def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> None:
-    """Warns where bicubic does not give what is published for the protocol.
+    """Warns where bicubic does not reach the protocol's published value.
 
     Args:
         protocols: see ``describe_protocols``.
@@ -128,7 +128,7 @@ def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, 
 
 
 def _without_infinity(value: Any) -> Any:
-    """Returns a tree of values in which those that JSON does not know, infinity and NaN, are None."""
+    """Returns a tree of values with None for infinity and NaN, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _without_infinity(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

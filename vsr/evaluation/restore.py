@@ -86,7 +86,7 @@ def steps_of(
 
     Args:
         spec: of the network.
-        clips: what is restored.
+        clips: in order.
         chunk: of a network of clips, the frames that a call gives; None restores a whole clip in one call.
         warm_up: frames before a chunk that a call reads besides.
         look_ahead: frames after it, likewise.

@@ -14,11 +14,11 @@ ENCODERS = {"UNetEncoder": "unet_conv", "ResNetEncoder": "resnet18"}
 
 
 def results_folder(options: Options) -> Path:
-    """Returns the path TEST/MEMORY/NETWORK/TRAINING that tells an experiment's settings.
+    """Returns the path TEST/MEMORY/NETWORK/TRAINING, which names an experiment's settings.
 
     For the README's settings that is
     ``nextframe_fi50_Humaneva/Static_Conv_multi_sep1by1_m10_e128_hop1/unet_conv[3,32,64,128][True, True, True]/``
-    ``L1Loss_e1e-03_d1e-03_W64H64``. Settings that the original names do not tell apart are added to them.
+    ``L1Loss_e1e-03_d1e-03_W64H64``. Settings that the original names leave out are added.
     """
     tree, train = options.tree, options.train
     data, network = settings_of(options.datasets["train"].open), settings_of(options.network_g)

@@ -32,7 +32,7 @@ class FrameScore(NamedTuple):
     clip: str
     frame: str
     values: dict[str, float]
-    action: str = ""  # what the clip shows and which camera took it, where a data set says so
+    action: str = ""  # of the clip, where the data set names them
     camera: str = ""
 
 

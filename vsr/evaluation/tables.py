@@ -54,9 +54,9 @@ def write_table(file: Path, heading: str, rows: list[Row], options: Options, com
     Args:
         file: without a suffix.
         heading: of the Markdown.
-        rows: the first is what the others are compared with.
+        rows: the others are compared with the first.
         options: of a run, for the test set and the scale.
-        command: what the user typed.
+        command: the command line.
     """
     reference = [clip_scores(folder, "network") for folder in rows[0].results]
     summaries = []
@@ -160,7 +160,7 @@ def as_csv(summaries: list[Summary]) -> str:
 
 
 def provenance(rows: list[Row], options: Options, command: str) -> list[str]:
-    """Returns what the numbers come from."""
+    """Returns the lines below the table: command, length, test set, device, versions."""
     results = rows[0].results
     report = json.loads((results[0] / "metrics.json").read_text())
     dataset, entry = list(report["datasets"].items())[-1]

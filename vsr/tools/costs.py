@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply–accumulates. ``python -m vsr.costs -opt options/1e-4.yml``."""
+"""Counts a network's parameters and multiply–accumulates. ``python -m vsr.costs -opt options/1e-4.yml``."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ FRAME_SIZE = 720, 1280  # of REDS's ground truth
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints what the network of an options file costs and returns the exit code."""
+    """Prints the costs of an options file's network and returns the exit code."""
     parser = options_parser("python -m vsr.costs", "Counts a network's costs.")
     args = parser.parse_args(arguments)
     options = config.load(args.opt, args.set, need="test", missing_data="note")

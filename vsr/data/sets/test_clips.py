@@ -165,7 +165,7 @@ def generate_frame_indices(
         crt_idx: the centre frame, from 0.
         max_frame_num: number of frames in the clip.
         num_frames: window size, odd.
-        padding: what replaces indices outside the clip; for frame 0 of a window of 5: replicate 0 0 0 1 2,
+        padding: the rule for indices outside the clip; for frame 0 of a window of 5: replicate 0 0 0 1 2,
             reflection 2 1 0 1 2, reflection_circle 4 3 0 1 2 (the unused neighbours of the other side), circle
             3 4 0 1 2. All but replicate need a clip at least as long as the window.
 

@@ -29,7 +29,7 @@ def comparison(restored: Restored, scale: int) -> np.ndarray:
 
 
 def triptych(restored: Restored) -> dict[str, np.ndarray]:
-    """Returns LQ, the network's frame, the ground truth and what is missing to it, (h, w, 3) uint8 RGB, by title."""
+    """Returns LQ, the network's frame, the ground truth and their difference, (h, w, 3) uint8 RGB, by title."""
     sr = restored.by_method["network"]
     images = {"LQ": restored.lq, "SR": sr}
     if restored.gt is not None:

@@ -1,7 +1,7 @@
 """Pictures of a memory's weights: which frames it read, and where in them; ``python -m vsr.test … --save_weights``.
 
 All are (h, w, 3) uint8, BGR. Frames stand side by side, oldest first, under a title; brighter is more weight, black to
-yellow, and the scale on the right says what the brightest is worth.
+yellow, and the scale on the right shows the largest weight.
 """
 
 from collections.abc import Generator, Sequence
@@ -56,13 +56,13 @@ def with_weight_pictures(frames: Generator[Frame], network: nn.Module, folder: P
 def memory_pictures(
     memory: Memory, query: Tensor, sentences: Tensor, frames: Tensor, labels: Sequence[str], center: int
 ) -> dict[str, np.ndarray]:
-    """Returns pictures of what a registered memory reads for one query, by name.
+    """Returns pictures of a memory's weights for one query, by name.
 
     ``frames`` for one weight a frame (bars), ``maps`` for a weight a position (heat maps over the frames), and for a
     whole-space search also ``positions``: where five positions of the query look.
 
     Args:
-        memory: what reads; frames that it forgets have weight 0.
+        memory: a registered memory; frames that it forgets have weight 0.
         query: (1, c, h, w).
         sentences: (1, t, c, h, w).
         frames: (t, 3, H, W), RGB in [0, 1]: the pictures that the sentences are features of, H = n·h.

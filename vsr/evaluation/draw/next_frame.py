@@ -1,4 +1,4 @@
-"""Pictures of predicted frames and of what the memories read for them."""
+"""Pictures of predicted frames and of the memories' weights."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def write_pictures(folder: Path, predicted: Predicted) -> None:
 
 
 def weight_pictures(predicted: Predicted) -> dict[str, np.ndarray]:
-    """Returns what each level's memory read, (h, w, 3) uint8 BGR: bars, or maps over the sentences."""
+    """Returns each level's weights, (h, w, 3) uint8 BGR: bars, or maps over the sentences."""
     sentences = predicted.sample["sentences"]
     labels = [f"{index - len(sentences)}" for index in range(len(sentences))]  # steps before the query
     return {
@@ -54,7 +54,7 @@ def comparison(rows: list[Predicted]) -> np.ndarray:
 
 
 def example(predicted: Predicted) -> dict[str, np.ndarray]:
-    """Returns what TensorBoard shows of a sample, (h, w, 3) uint8 RGB, by title."""
+    """Returns TensorBoard's pictures of a sample, (h, w, 3) uint8 RGB, by title."""
     images = {
         "target": to_image(predicted.sample["next"]),
         "prediction": to_image(predicted.by_method["network"]),
