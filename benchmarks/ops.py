@@ -238,7 +238,8 @@ def main(words: list[str] | None = None) -> None:
     rows: list[Row] = []
     for shape in SHAPES[arguments.device][: arguments.shapes]:
         for setting, dtype, tf32 in settings(arguments.device):
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+            for operator in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
+                operator.fp32_precision = "tf32" if tf32 else "ieee"
             found = measure(shape, arguments.device, dtype, setting, arguments)
             print_rows(found)
             rows += found
