@@ -1,1 +1,1 @@
-"""The training loop, its variants, and what they are built from."""
+"""The training engine: trainers, their loop, and the parts of both."""

@@ -113,8 +113,8 @@ def log(trainer: Trainer, record: Recorder, output: Tensor, batch: Batch, clock:
         "lr": player.optimizer.param_groups[0]["lr"],
     }
     record.scalars(progress.iteration, {f"train/{name}": value for name, value in values.items()})
-    if len(losses) > 1:
-        record.curves(progress.iteration, {f"train/loss/{name}": value for name, value in losses.items()})
+    losses = losses if len(losses) > 1 else {}
+    record.curves(progress.iteration, {f"train/loss/{name}": value for name, value in losses.items()})
     if trainer.guard.is_due(progress.iteration):
         for layer, mean, maximum in trainer.guard.offsets():
             record.curves(progress.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})

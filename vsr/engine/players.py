@@ -1,4 +1,4 @@
-"""Players: the networks of a training, each with what only its training needs."""
+"""Players: the networks of a training, each with its average, optimiser and loss scaler."""
 
 import copy
 import inspect
@@ -201,7 +201,7 @@ class Players(dict[str, Player]):
         return count
 
     def distribute(self, has_unused: Mapping[str, bool]) -> None:
-        """Wraps every model in DistributedDataParallel, which needs to know what is trained.
+        """Wraps every model in DistributedDataParallel, which has to know the trained parameters.
 
         Args:
             has_unused: by name, whether some rank's step leaves a trained parameter without gradient.

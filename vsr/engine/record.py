@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told, write_text_atomically
 from vsr.utils.log import logger
 
-TOLERATED_WAIT = 0.2  # share of the time; above, a warning says what to do
+TOLERATED_WAIT = 0.2  # share of the time; above, a warning names remedies
 ROW = re.compile(r"[0-9]{1,18},[^\0]{1,9999}$")  # of metrics.csv; a crash may leave other bytes
 
 
@@ -85,7 +85,7 @@ class Recorder:
         speed: float,
         wait: float,
         memory: float,
-        losses: Mapping[str, float] = MappingProxyType({}),
+        losses: Mapping[str, float] | None = None,
     ) -> None:
         """Logs the progress of the training.
 
@@ -96,11 +96,11 @@ class Recorder:
             speed: iterations per second.
             wait: share of the time spent waiting for data.
             memory: the peak, in GiB.
-            losses: the named losses; shown where there are several.
+            losses: by name, beside their sum.
         """
         self.bar.set_postfix_str(f"loss {values['loss_per_value']:.4g}, data wait {wait:.0%}", refresh=False)
         togo = timedelta(seconds=round((total - iteration) / speed))
-        named = ", ".join(f"{name} {value:.4g}" for name, value in losses.items()) if len(losses) > 1 else ""
+        named = ", ".join(f"{name} {value:.4g}" for name, value in (losses or {}).items())
         logger.info(
             "iter %d/%d  loss %.4g (%.4g per value%s)  PSNR %.2f dB  lr %.3g  "
             "%.2f it/s  data wait %.0f %%  %.1f GiB  ETA %s",
@@ -119,7 +119,7 @@ class Recorder:
         if wait > TOLERATED_WAIT and not self.is_starting:
             logger.warning(
                 "%.0f %% of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu; "
-                "python -m vsr.bench_data -opt FILE names the bottleneck, and what helps",
+                "python -m vsr.bench_data -opt FILE names the bottleneck and remedies",
                 100 * wait,
             )
         self.is_starting = False

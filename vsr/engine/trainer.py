@@ -341,7 +341,7 @@ class Trainer:
         folder, logs = self.run.folder, self.run.logger
         needed = self.guard.ok_until if self.train.offset_guard == "rollback" else None
         with failing_is_told(may_fail and logs.on_failed_write == "go_on"):
-            sync(folder / "metrics.csv")  # its rows up to here are part of what a resumed training continues
+            sync(folder / "metrics.csv")  # a resumed training continues these rows
             checkpoints.save(folder / "training_states" / f"{self.progress.iteration}.state", self.state_dict())
             self.save_weights()
             checkpoints.forget_old_states(folder, logs.keep_states, logs.keep_state_every, needed)

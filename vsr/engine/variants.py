@@ -64,6 +64,6 @@ class FreezeTrainer(Trainer):
             )
         if loaded.issuperset(name for name, _ in self.players["g"].network.named_parameters()):
             raise UserError(
-                "FreezeTrainer freezes what path.pretrain_network_g loads, which is everything: nothing is left to "
-                "train; use ScratchTrainer, or a network with a part that the weights do not have"
+                "FreezeTrainer freezes the weights that path.pretrain_network_g loads. They are all of the network's, "
+                "and nothing is left to train: use ScratchTrainer, or a network with further parts"
             )

@@ -65,7 +65,7 @@ def multi_step_restart(
         iteration: counted from 0.
         base_lr: the rate at the start.
         milestones: iterations at which the rate falls.
-        gamma: what it is multiplied by.
+        gamma: the factor of the rate at each milestone.
         restarts: iterations at which the rate is ``base_lr`` times the restart's weight again.
         restart_weights: as many as restarts.
 
