@@ -250,16 +250,28 @@ def test_waiting_for_other_processes_is_told(monkeypatch, caplog):
 
 
 def test_two_processes_on_one_gpu_have_a_remedy(monkeypatch):
-    """What nccl says then, and that it is told its GPU, without which it guesses."""
+    """Nccl is bound to its GPU, without which it guesses."""
 
     def refuse(backend, *, device_id, **kwargs):
         assert (backend, device_id) == ("nccl", torch.device("cuda", 0))
-        raise RuntimeError("NCCL error in: …: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1b000")
+        raise torch.distributed.DistBackendError(
+            "NCCL error in: …: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1b000"
+        )
 
     monkeypatch.setattr(torch.distributed, "init_process_group", refuse)
     monkeypatch.setenv("MASTER_PORT", "29500")
-    with pytest.raises(UserError, match="two processes share a GPU"):
+    with pytest.raises(UserError, match=r"each GPU takes one process .* Duplicate GPU detected"):
         connect(torch.device("cuda", 0), None, rank=1, world_size=2)
+
+
+def test_a_port_that_is_taken_has_a_remedy(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(UserError, match=r"dist_params\.port, .* MASTER_PORT, chooses another port\. PyTorch: "):
+            connect(torch.device("cpu"), None, rank=0, world_size=2)
 
 
 def test_the_last_message_is_in_the_log_too(tmp_path, capsys):

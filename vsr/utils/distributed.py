@@ -20,13 +20,7 @@ from vsr.utils.log import logger
 T = TypeVar("T")
 LAUNCHER = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what torchrun sets, and the values without it
 UNSET = "torchrun sets these environment variables; unset them to run one process"
-SIGNS_OF_A_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's
-REMEDIES = {  # by what PyTorch says when processes cannot be connected
-    "Duplicate GPU": "two processes share a GPU, which nccl cannot connect: start as many as there are GPUs "
-    "(torchrun --nproc_per_node=…), or connect them by dist_params.backend: gloo",
-    "EADDRINUSE": "the rendezvous port {port} is in use, perhaps by another run: set dist_params.port, or the "
-    "environment variable MASTER_PORT, which takes precedence, to another one",
-}
+GLOO_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's errors have no type
 PATIENCE = timedelta(hours=2)  # for the slowest rank: longer than any validation, which is shared among the ranks
 
 
@@ -92,7 +86,7 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
     except UserError as error:
         _leave_alone(error)
     except RuntimeError as error:
-        is_lost = isinstance(error, dist.DistBackendError) or any(sign in str(error) for sign in SIGNS_OF_A_LOST_PEER)
+        is_lost = isinstance(error, dist.DistBackendError) or any(sign in str(error) for sign in GLOO_LOST_PEER)
         if not is_lost:
             raise
         _leave_alone(UserError(f"rank {rank} stops: another process of this run ended; its message says why"))
@@ -111,7 +105,7 @@ def connect(device: torch.device, backend: str | None, rank: int, world_size: in
     """Joins the other processes of the run.
 
     Raises:
-        UserError: they cannot be connected, for a reason with a remedy.
+        UserError: they cannot be connected: the port is taken, or two processes share a GPU.
     """
     if device.type == "cpu":
         backend = "gloo"  # nccl, which published files ask for, knows no CPU
@@ -120,12 +114,13 @@ def connect(device: torch.device, backend: str | None, rank: int, world_size: in
     bound_to = device if backend == "nccl" else None  # or nccl guesses, and connects only at the first exchange
     try:
         dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE, device_id=bound_to)
-    except RuntimeError as error:
-        for sign, remedy in REMEDIES.items():
-            if sign in str(error):
-                remedy = remedy.format(port=os.environ["MASTER_PORT"])
-                raise UserError(f"the processes of this run cannot be connected: {remedy}") from None
-        raise
+    except (dist.DistNetworkError, dist.DistBackendError) as error:
+        if isinstance(error, dist.DistNetworkError):
+            remedy = "dist_params.port, or the environment variable MASTER_PORT, chooses another port"
+        else:
+            remedy = "each GPU takes one process (torchrun --nproc_per_node=…); dist_params.backend: gloo shares GPUs"
+        reason = " ".join(str(error).split())[:500]
+        raise UserError(f"the processes of this run cannot be connected: {remedy}. PyTorch: {reason}") from None
 
 
 def _leave_together() -> None:
@@ -134,7 +129,7 @@ def _leave_together() -> None:
 
 
 def _leave_alone(error: UserError) -> None:
-    """Ends this process without a word to the others, which may not be there: the launcher ends those that are."""
+    """Exits at once; the launcher stops the other ranks."""
     tell(error)
     logging.shutdown()
     os._exit(2)
