@@ -218,7 +218,10 @@ def test_a_meeting_point_that_is_taken_has_a_remedy(monkeypatch):
         port = str(other.getsockname()[1])
         for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": port}.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(UserError, match=f"port {port} is in use.*dist_params.port"), take_place(0):
+        with (
+            pytest.raises(UserError, match=rf"dist_params\.port, .* chooses another port\. PyTorch: .*{port}"),
+            take_place(0),
+        ):
             pass
 
 
@@ -262,16 +265,6 @@ def test_two_processes_on_one_gpu_have_a_remedy(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     with pytest.raises(UserError, match=r"each GPU takes one process .* Duplicate GPU detected"):
         connect(torch.device("cuda", 0), None, rank=1, world_size=2)
-
-
-def test_a_port_that_is_taken_has_a_remedy(monkeypatch):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(UserError, match=r"dist_params\.port, .* MASTER_PORT, chooses another port\. PyTorch: "):
-            connect(torch.device("cpu"), None, rank=0, world_size=2)
 
 
 def test_the_last_message_is_in_the_log_too(tmp_path, capsys):
