@@ -33,8 +33,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vsr.data import IOBackend, REDSDataset, TrainSampler, open_store
 from vsr.data.sources import images, packs
+from vsr.data.sources.lmdb import LmdbStore
 from vsr.data.sources.packs import TILE_SIZE, Form, bytes_read
-from vsr.data.sources.stores import LmdbStore
 from vsr.data.stream.augment import draw_crop
 from vsr.data.stream.loader import batches, to_device
 from vsr.prepare.pack_writer import PackPlan, write_pack
@@ -208,7 +208,7 @@ def megabytes_read(dataset: REDSDataset) -> float:
             key = f"{dataset.clips[0].name}/{frame:08d}"
             crop = draw_crop(rng, store.size(key), side)
             if isinstance(store, LmdbStore):
-                total += count * bytes_read(store.value(key), *crop)
+                total += count * bytes_read(store.value(key), *crop[:4])
             else:
                 total += count * (store.root / f"{key}.png").stat().st_size
     return total / 100 / 1e6

@@ -18,8 +18,8 @@ import lmdb
 from tqdm import tqdm
 
 from vsr.data.lists.meta_info import listed_frames, read_meta_info
+from vsr.data.sources.base import DEGRADATION_FILE, FrameStore
 from vsr.data.sources.packs import TILE_SIZE
-from vsr.data.sources.stores import DEGRADATION_FILE, FrameStore
 from vsr.prepare.arguments import at_least_one, open_any
 from vsr.prepare.pack_writer import PackPlan, estimate_bytes, partial_path, verify_pack, write_pack
 from vsr.utils.errors import UserError, exit_cleanly

@@ -27,8 +27,8 @@ from typing import Literal, NamedTuple
 
 from tqdm import tqdm
 
+from vsr.data.sources.base import IMAGE_SUFFIXES
 from vsr.data.sources.images import SIZE_BYTES, image_size
-from vsr.data.sources.stores import IMAGE_SUFFIXES
 from vsr.prepare.arguments import at_least_one
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import size_text

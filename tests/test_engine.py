@@ -8,7 +8,7 @@ import pytest
 import torch
 from training import BATCH_NORM, assert_same_weights, copy_until, log_of, rows, small_options, weights
 
-from vsr.data.sources.stores import FolderStore
+from vsr.data.sources.folder import FolderStore
 from vsr.engine import players, trainer
 from vsr.utils.errors import UserError
 

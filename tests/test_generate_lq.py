@@ -5,7 +5,7 @@ from load_script import another_preparation, exit_code, load_script
 from synthetic import make_clips
 
 from vsr.data.degrade.imresize import imresize
-from vsr.data.sources.stores import DEGRADATION_FILE
+from vsr.data.sources.base import DEGRADATION_FILE
 
 script = load_script("generate_lq")
 

@@ -18,7 +18,8 @@ from samples import sample_of
 from synthetic import make_clips
 
 from vsr.data import REDSDataset, SampleKey, TrainSampler
-from vsr.data.sources.stores import IOBackend, open_store
+from vsr.data.sources import open_store
+from vsr.data.sources.base import IOBackend
 from vsr.prepare import pack_writer as writer
 from vsr.prepare.pack_writer import PackPlan, partial_path, write_pack
 

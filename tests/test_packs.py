@@ -49,8 +49,9 @@ def test_header_says_what_the_frame_is(form):
     header = read_header(packed[:HEADER_BYTES])
     assert (header.form, header.tile_size, header.height, header.width, header.grid) == (form, 16, 21, 34, (2, 3))
     assert image_size(packed[:HEADER_BYTES]) == (21, 34)
-    assert read_header(b"\x89PNG\r\n\x1a\n" + bytes(20)) is None
-    assert read_header(b"") is None
+    for other in (b"\x89PNG\r\n\x1a\n" + bytes(20), b""):
+        with pytest.raises(ValueError, match=r"\d+ bytes are no packed frame"):
+            read_header(other)
 
 
 def test_a_compressed_photograph_is_smaller_than_its_png():

@@ -10,7 +10,8 @@ from processes import fresh
 from synthetic import make_clips
 from torch.utils.data import DataLoader, Dataset
 
-from vsr.data.sources.stores import IOBackend, natural_order, open_store
+from vsr.data.sources import open_store
+from vsr.data.sources.base import IOBackend, natural_order
 from vsr.data.stream.augment import Crop
 
 
@@ -293,3 +294,25 @@ def test_a_link_back_into_the_tree_is_not_followed_and_another_is(clips, tmp_pat
     (root / "000" / "up").symlink_to("..")
     (root / "again").symlink_to("000")
     assert open_store(root).clips() == ["000", "001", "again"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPG", ".Png", ".webp"])
+def test_reading_does_not_list_the_folder(tmp_path, monkeypatch, suffix):
+    (tmp_path / "000").mkdir()
+    frame = cv2.imencode(suffix.lower(), np.full((8, 8, 3), 90, np.uint8))[1].tobytes()
+    for number in range(3):
+        (tmp_path / "000" / f"{number:08d}{suffix}").write_bytes(frame)
+    store = open_store(tmp_path)
+    assert store.frames("000") == ["00000000", "00000001", "00000002"]
+
+    def refuse(*_):
+        raise AssertionError("a folder was listed")
+
+    for name in ("scandir", "listdir", "walk"):
+        monkeypatch.setattr(os, name, refuse)
+    for key in ("000/00000000", "000/00000002"):
+        assert store.read(key).shape == (8, 8, 3)
+        assert store.size(key) == (8, 8)
+        assert store.has(key)
+    with pytest.raises(FileNotFoundError):
+        store.read("000/00000003")

@@ -6,7 +6,8 @@ from vsr.data.sets.charades import CharadesDataset
 from vsr.data.sets.clips import REDSDataset, Vimeo90KDataset
 from vsr.data.sets.humaneva import HumanEvaDataset
 from vsr.data.sets.test_clips import VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
-from vsr.data.sources.stores import FrameStore, IOBackend, open_store
+from vsr.data.sources import open_store
+from vsr.data.sources.base import FrameStore, IOBackend
 from vsr.data.stream.sampler import TrainSampler
 
 __all__ = [

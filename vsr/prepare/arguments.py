@@ -4,7 +4,8 @@ from argparse import ArgumentTypeError
 from contextlib import suppress
 from pathlib import Path
 
-from vsr.data.sources.stores import FrameStore, IOBackend, open_store
+from vsr.data.sources import open_store
+from vsr.data.sources.base import FrameStore, IOBackend
 
 
 def at_least_one(text: str) -> int:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import lmdb
 import numpy as np
 
+from vsr.data.sources.base import FrameStore
 from vsr.data.sources.packs import HEADER_BYTES, Form, pack_frame, read_header
-from vsr.data.sources.stores import FrameStore
 from vsr.utils.files import free_bytes, write_text_atomically
 
 # Frames per transaction: memory stays below about 100 frames of 720p, and a killed run repeats at most these.
@@ -165,7 +165,6 @@ def _list_frames(environment: lmdb.Environment, keys: list[str]) -> Iterator[str
             value = transaction.get(key.encode())
             if value is not None:
                 frame = read_header(value[:HEADER_BYTES])
-                assert frame is not None, "a pack holds packed frames"
                 yield f"{key}.png ({frame.height},{frame.width},3) 0\n"
 
 

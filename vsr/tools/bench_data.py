@@ -14,7 +14,7 @@ import torch
 from vsr import config
 from vsr.config.command_line import options_parser
 from vsr.config.options import DatasetOptions, LoaderOptions
-from vsr.data.sources.stores import FrameStore
+from vsr.data.sources.base import FrameStore
 from vsr.data.stream.augment import Crop
 from vsr.data.stream.loader import batches, to_device
 from vsr.data.stream.sampler import TrainSampler

@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 from vsr.contracts import DataSpec, Sample, SampleKey, TestType
 from vsr.data.lists.clip_lists import ClipEntry, read_beside
 from vsr.data.sets.flow import MIN_SIDE, FlowCache
+from vsr.data.sources.base import root_path
 from vsr.data.sources.frame_cache import ClipFrames, FrameCache
 from vsr.data.sources.frame_files import list_frames, read_frames
-from vsr.data.sources.stores import root_path
 from vsr.data.stream.augment import to_planes
 from vsr.data.stream.sampler import key_from_numpy
 

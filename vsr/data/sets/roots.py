@@ -2,7 +2,8 @@
 
 import logging
 
-from vsr.data.sources.stores import FrameStore, IOBackend, open_store, root_path
+from vsr.data.sources import open_store
+from vsr.data.sources.base import FrameStore, IOBackend, root_path
 from vsr.data.sources.video import VideoStore, holds_videos
 
 _log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vsr.data.sources.base import IMAGE_SUFFIXES
 from vsr.data.sources.images import decode
-from vsr.data.sources.stores import IMAGE_SUFFIXES
 
 _NUMBER_AT_THE_END = re.compile(r"(\d+)\.[^.]*$", re.ASCII)
 

@@ -55,14 +55,14 @@ def pack_frame(pixels: np.ndarray, form: Form, tile_size: int = TILE_SIZE) -> by
     return b"".join([header, offsets.tobytes(), *streams])
 
 
-def read_header(data: bytes | memoryview) -> PackedFrame | None:
-    """Returns what the first ``HEADER_BYTES`` of a packed frame say; None if it is not a packed frame.
+def read_header(data: bytes | memoryview) -> PackedFrame:
+    """Returns the header of a packed frame, of which the first ``HEADER_BYTES`` are enough.
 
     Raises:
-        ValueError: it says what cannot be.
+        ValueError: it is damaged.
     """
-    if bytes(data[:4]) != MAGIC or len(data) < HEADER_BYTES:
-        return None
+    if data[:4] != MAGIC or len(data) < HEADER_BYTES:
+        raise ValueError(f"{len(data)} bytes are no packed frame")
     _, form, tile_size, height, width, checksum = _HEADER.unpack(data[:HEADER_BYTES])
     if form >= len(_FORMS) or 0 in (tile_size, height, width):
         raise ValueError(f"its header says form {form}, tiles of {tile_size} and a size of {height} x {width}")
@@ -102,7 +102,6 @@ def unpack_frame(
 def bytes_read(data: bytes | memoryview, top: int, left: int, height: int, width: int) -> int:
     """Returns how many bytes of a packed frame ``unpack_frame`` reads."""
     frame = read_header(data)
-    assert frame is not None, "not a packed frame"
     size = frame.tile_size
     rows = range(top // size, (top + height - 1) // size + 1)
     first_column, last_column = left // size, (left + width - 1) // size + 1

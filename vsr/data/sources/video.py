@@ -16,8 +16,8 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from vsr.data.lists.clip_lists import is_video
+from vsr.data.sources.base import natural_order
 from vsr.data.sources.images import cut
-from vsr.data.sources.stores import natural_order
 from vsr.data.stream.augment import Crop
 
 # By the code in the stream (ITU-T H.273). Named here because PyAV obeys the stream itself only since version 17.
