@@ -93,24 +93,21 @@ def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> 
     for metric, protocol in protocols.items():
         published = protocol["bicubic"]
         if published is not None and not math.isclose(means[metric], published, rel_tol=1e-3):
+            values = protocol["name"], metric, means[metric], published
             logger.warning(
                 "%s: bicubic gives %s %.4f, published is %.4f: these are not the published frames (another "
                 "downscaling, shifted frames, BGR for RGB); do not compare results on them",
-                protocol["name"],
-                metric,
-                means[metric],
-                published,
+                *values,
             )
 
 
 def keep_former_results(folder: Path) -> None:
     """Renames an earlier test's ``metrics.csv`` and ``metrics.json``, which the next would replace, to ``….old``."""
-    if not (folder / "metrics.json").exists():
-        return
-    for name in ("metrics.csv", "metrics.json"):
-        if (folder / name).exists():
-            (folder / name).replace(folder / f"{name}.old")
-    logger.info("the former results are now %s and metrics.csv.old", folder / "metrics.json.old")
+    files = [folder / name for name in ("metrics.csv", "metrics.json")]
+    if files[1].exists():
+        for file in filter(Path.exists, files):
+            file.replace(f"{file}.old")
+        logger.info("the former results are now %s and metrics.csv.old", f"{files[1]}.old")
 
 
 def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, FrameScore]]) -> None:
@@ -141,10 +138,5 @@ def sha256(file: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Returns the versions that a number depends on."""
-    return {
-        "vsr": vsr.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
+    modules = {"vsr": vsr, "torch": torch, "numpy": np, "opencv": cv2}
+    return {"python": platform.python_version(), **{name: module.__version__ for name, module in modules.items()}}

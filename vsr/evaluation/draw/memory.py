@@ -80,12 +80,10 @@ def memory_pictures(
         pictures = {"maps": weight_maps(weights, frames, labels)}
         if isinstance(memory, PixSentence):
             h, w = query.shape[-2:]
-            positions = torch.tensor([[h // 4, w // 4], [h // 4, 3 * w // 4], [h // 2, w // 2]])
-            positions = torch.cat([positions, torch.tensor([[3 * h // 4, w // 4], [3 * h // 4, 3 * w // 4]])])
+            positions = torch.tensor([[1, 1], [1, 3], [2, 2], [3, 1], [3, 3]]) * torch.tensor([h, w]) // 4
             at = memory.weights_at(query, sentences, positions.to(query.device))[0].float().cpu()
-            pictures["positions"] = position_maps(
-                _with_forgotten(at, 1, t), frames, labels, positions / torch.tensor([h, w]), center
-            )
+            shares = positions / torch.tensor([h, w])
+            pictures["positions"] = position_maps(_with_forgotten(at, 1, t), frames, labels, shares, center)
     return pictures
 
 
@@ -105,7 +103,7 @@ def weight_bars(weights: Tensor, labels: Sequence[str]) -> np.ndarray:
         top = round((PANEL - TITLE) * (1 - total)) + TITLE
         cv2.rectangle(bar, (12, top), (PANEL // 2 - 12, PANEL - 1), BAR, -1)
         _write(bar, f"{total:.2f}", top - 6)
-        parts = [_title(label, PANEL // 2), bar]
+        parts = [_titled(label, bar)]
         if window > 1:
             shifts = _heat(share.view(window, window).numpy(), float(weights.max()))
             parts.append(cv2.resize(shifts, (PANEL // 2, PANEL // 2), interpolation=cv2.INTER_NEAREST))
@@ -124,10 +122,10 @@ def weight_maps(weights: Tensor, frames: Tensor, labels: Sequence[str]) -> np.nd
     """
     maps = weights.unflatten(0, (len(labels), -1)).sum(1).numpy()  # (t, h, w)
     highest = float(maps.max())
-    panels = []
-    for share, frame, label in zip(maps, frames, labels, strict=True):
-        picture = _overlay(share, frame, highest)
-        panels.append(np.vstack([_title(f"{label}: mean {share.mean():.2f}", picture.shape[1]), picture]))
+    panels = [
+        _titled(f"{label}: mean {share.mean():.2f}", _overlay(share, frame, highest))
+        for share, frame, label in zip(maps, frames, labels, strict=True)
+    ]
     return _beside([*panels, _scale(panels[0].shape[0], highest)])
 
 
@@ -148,7 +146,7 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
     for maps, (down, right) in zip(weights.numpy(), positions.tolist(), strict=True):
         asked = _enlarged(to_image(frames[center]))
         cv2.circle(asked, (round(right * asked.shape[1]), round(down * asked.shape[0])), 7, MARK, 2)
-        panels = [np.vstack([_title("asked here", asked.shape[1]), asked])]
+        panels = [_titled("asked here", asked)]
         frame, row, column = np.unravel_index(maps.argmax(), maps.shape)
         for index, (share, picture, label) in enumerate(zip(maps, frames, labels, strict=True)):
             panel = _overlay(np.sqrt(share), picture, float(np.sqrt(maps.max())))
@@ -156,7 +154,7 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
                 h, w = maps.shape[1:]
                 at = (round((column + 0.5) / w * panel.shape[1]), round((row + 0.5) / h * panel.shape[0]))
                 cv2.circle(panel, at, 7, MARK, 2)
-            panels.append(np.vstack([_title(f"{label}: sum {share.sum():.2f}", panel.shape[1]), panel]))
+            panels.append(_titled(f"{label}: sum {share.sum():.2f}", panel))
         rows.append(_beside([*panels, _scale(panels[0].shape[0], float(maps.max()))]))
     return np.vstack(rows)
 
@@ -172,8 +170,7 @@ def _overlay(share: np.ndarray, frame: Tensor, highest: float) -> np.ndarray:
     """Returns the frame in gray with the colours of a map (h, w) over it."""
     picture = _enlarged(to_image(frame))
     gray = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    size = (picture.shape[1], picture.shape[0])
-    colours = cv2.resize(_heat(share, highest), size, interpolation=cv2.INTER_NEAREST)
+    colours = cv2.resize(_heat(share, highest), gray.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return cv2.addWeighted(gray, 0.35, colours, 0.65, 0)
 
 
@@ -185,10 +182,9 @@ def _heat(values: np.ndarray, highest: float) -> np.ndarray:
 def _scale(height: int, highest: float) -> np.ndarray:
     """Returns the colour scale, from 0 at the bottom to ``highest``."""
     scale = _canvas(height, 70)
-    colours = _heat(np.linspace(highest, 0, height - TITLE)[:, None].repeat(14, 1), highest)
-    scale[TITLE:, 4:18] = colours
-    cv2.putText(scale, f"{highest:.2g}", (20, TITLE + 10), cv2.FONT_HERSHEY_SIMPLEX, 0.4, BLACK, 1, cv2.LINE_AA)
-    cv2.putText(scale, "0", (20, height - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.4, BLACK, 1, cv2.LINE_AA)
+    scale[TITLE:, 4:18] = _heat(np.linspace(highest, 0, height - TITLE)[:, None].repeat(14, 1), highest)
+    for text, bottom in ((f"{highest:.2g}", TITLE + 10), ("0", height - 3)):
+        cv2.putText(scale, text, (20, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.4, BLACK, 1, cv2.LINE_AA)
     return scale
 
 
@@ -202,10 +198,10 @@ def _beside(panels: Sequence[np.ndarray]) -> np.ndarray:
     return np.hstack([piece for panel in panels for piece in (panel, gap)])
 
 
-def _title(text: str, width: int) -> np.ndarray:
-    line = _canvas(TITLE, width)
+def _titled(text: str, picture: np.ndarray) -> np.ndarray:
+    line = _canvas(TITLE, picture.shape[1])
     _write(line, text, TITLE - 7)
-    return line
+    return np.vstack([line, picture])
 
 
 def _write(image: np.ndarray, text: str, bottom: int) -> None:
