@@ -50,28 +50,15 @@ class TableRun(NamedTuple):
     """One training of an experiment."""
 
     file: Path
-    seed: int
     name: str
     overrides: list[str]
-
-    @property
-    def experiment(self) -> Path:
-        """The folder of weights."""
-        return Path("experiments") / self.name
-
-    @property
-    def results(self) -> Path:
-        """The folder of results."""
-        return Path("results") / self.name
-
-    @property
-    def costs(self) -> Path:
-        """The file that is written last: where it is, the run is finished."""
-        return self.results / "costs.json"
+    experiment: Path  # the folder of weights
+    results: Path
+    costs: Path  # written last: if it exists, the run is finished
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains what lacks a result, tests it, writes the tables, and returns the exit code."""
+    """Trains and tests every run without a result, writes the tables, and returns the exit code."""
     args = parse(arguments)
     if not REFERENCE[args.base].is_file():
         raise UserError(
@@ -79,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "repository's folder"
         )
     chosen = list(TABLES) if args.table == "all" else [args.table]
-    files = {table: [REFERENCE[args.base], *experiment_files(args.base, table)] for table in chosen}
+    folder = FOLDERS[args.base]
+    files = {
+        table: [REFERENCE[args.base], *(folder / table / f"{name}.yml" for name in TABLES[table][1])]
+        for table in chosen
+    }
     runs = {
         (file, seed): plan(file, seed, args.iters, args.set)
         for file in dict.fromkeys(file for table in chosen for file in files[table])
@@ -93,9 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if run.costs.exists():
             continue
         to_do = [other for other in unique[number - 1 :] if not other.costs.exists()]
-        eta = (
-            f"ETA {duration(sum(durations) / len(durations) * len(to_do))}" if durations else "ETA after the first run"
-        )
+        seconds = sum(durations) / max(len(durations), 1) * len(to_do)
+        eta = f"ETA {seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min" if durations else "ETA after the first run"
         logger.info("run %d of %d: %s (%d to do, %s)", number, len(unique), run.name, len(to_do), eta)
         started = time.perf_counter()
         carry_out(run, options[run.name])
@@ -136,25 +126,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def experiment_files(base: str, table: str) -> list[Path]:
-    """Returns the option files of a table's rows, in the table's order."""
-    return [FOLDERS[base] / table / f"{name}.yml" for name in TABLES[table][1]]
-
-
 def title(file: Path) -> str:
-    """Returns what a row is called."""
+    """Returns the name of a file's row."""
     return "EDVR" if file.stem == "edvr" else file.stem.replace("_", " ")
 
 
 def plan(file: Path, seed: int, iterations: int | None, overrides: Sequence[str]) -> TableRun:
-    """Returns the run of an experiment with a seed; its name tells both, and the iterations if they were given."""
+    """Returns the run of an experiment with a seed; its name holds both, and the iterations if they were given."""
     name = f"{config.read_tree(file)['name']}_seed{seed}"
     own = [f"manual_seed={seed}"]
     if iterations is not None:
         name += f"_{iterations}it"
         own += [f"train.total_iter={iterations}", f"train.scheduler.periods=[{iterations}]"]
         own += ["train.scheduler.restart_weights=[1]"]
-    return TableRun(file, seed, name, [f"name={name}", *own, *overrides])
+    results = Path("results") / name
+    own = [f"name={name}", *own, *overrides]
+    return TableRun(file, name, own, Path("experiments") / name, results, results / "costs.json")
 
 
 def check(run: TableRun, resume: bool) -> Options:
@@ -185,13 +172,13 @@ def check(run: TableRun, resume: bool) -> Options:
 
 
 def changed(former: dict[str, Any], options: Options) -> str:
-    """Returns how options differ from former ones, but for where and how loudly a program runs."""
+    """Returns the options that differ from former ones, except those that change no result."""
     changes = differences(former, options.tree.to_dict(), lambda key: key.split(".")[0] in HARMLESS)
     return "; ".join(changes[:3]) + " …" * (len(changes) > 3)
 
 
 def carry_out(run: TableRun, options: Options) -> None:
-    """Trains what is not trained yet, tests, and measures costs."""
+    """Trains the network unless its weights exist, tests it, and measures its costs."""
     arguments = ["-opt", str(run.file), *(part for override in run.overrides for part in ("--set", override))]
     final = run.experiment / "models" / f"net_g_{options.train.total_iter}.pth"
     if not final.exists():
@@ -211,11 +198,11 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
         network.to(place.device).eval()
         frame = next(restore(network, steps, place.device))
         write_image(run.results / "example.png", to_bgr(frame.sr))
+        elapsed = milliseconds(lambda: list(restore(network, steps, place.device)), place.device)
         report = {
             "parameters": num_parameters(network),
             "macs": num_macs(options.network_g, (1, *frame.inputs.shape)) // len(step.gives),
-            "milliseconds": milliseconds(lambda: list(restore(network, steps, place.device)), place.device)
-            / len(step.gives),
+            "milliseconds": elapsed / len(step.gives),
             "device": device_name(place.device),
             "options": options.tree.to_dict(),
         }
@@ -247,11 +234,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} thread(s)"
-
-
-def duration(seconds: float) -> str:
-    """Returns hours and minutes."""
-    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min"
 
 
 if __name__ == "__main__":
