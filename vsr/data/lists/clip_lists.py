@@ -3,8 +3,7 @@
     clip,video,subject,action,trial,camera,start,end,num_frames,fps,width,height
     S1_Box_1_(C1),video/S1/Box_1_(C1).avi,S1,Box,1,C1,0,,827,60,640,480
 
-Only ``clip`` is required. Without a header, a line is the name of a clip, the path of its video, or a video and a label
-as in UCF101's lists: ``Boxing/v1.avi 3``.
+Only ``clip`` is required. A list without a header has the name of a clip, or the path of its video, on each line.
 """
 
 import csv
@@ -15,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vsr.registry import did_you_mean
 from vsr.utils.files import write_atomically
@@ -27,7 +26,7 @@ _HUMANEVA_NAME = re.compile(r"(S\d+)_([^_]+)_(\d+)_\((\w+)\)")  # subject, actio
 
 
 class ClipEntry(NamedTuple):
-    """One line of a list. What a list does not say is empty or None."""
+    """One line of a list; what it does not say is empty or None."""
 
     clip: str  # the folder of its frames
     video: str = ""
@@ -60,22 +59,24 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
             "and a file with the name of one clip per line will do"
         )
     entries: list[ClipEntry] = []
-    header: list[str] | None = None
+    line = 1
     try:
         text = path.read_text(encoding="utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-        for cells in ([cell.strip() for cell in row] for row in reader):
-            if not any(cells):
-                continue
-            place = f"{path}, line {reader.line_num}"
-            if header is None and not entries and _is_header(cells):
-                header = _check_header(cells, place)
-            else:
-                entries.append(_parse(cells, header, place))
+        first = next(csv.reader([text.partition("\n")[0]], strict=True, skipinitialspace=True), [])
+        has_header = len(first) > 1 or [cell.strip().lower() for cell in first] == ["clip"]
+        rows = csv.DictReader(
+            io.StringIO(text, newline=""), None if has_header else ["clip"], "", strict=True, skipinitialspace=True
+        )
+        if has_header:
+            rows.fieldnames = _checked_header(rows.fieldnames or [], f"{path}, line 1")
+        for row in rows:
+            line = rows.line_num
+            if any(cell and str(cell).strip() for cell in row.values()):
+                entries.append(_entry(row, f"{path}, line {line}"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8: {error}") from None
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}; only cells with commas need quotes") from None
+        raise ValueError(f"{path}, after line {line}: {error}; only cells with commas need quotes") from None
     if not entries:
         raise ValueError(f"{path} lists no clips")
     check_disjoint({str(path): entries})
@@ -159,19 +160,13 @@ def entry_of(clip: str, video: str = "") -> ClipEntry:
     return ClipEntry(clip, video, subject, action, trial, camera)
 
 
-def _is_header(cells: list[str]) -> bool:
-    names = [cell.lower() for cell in cells]
-    return "clip" in names or (len(cells) > 1 and not is_video(cells[0]))
-
-
-def _check_header(cells: list[str], place: str) -> list[str]:
-    header = [cell.lower() for cell in cells]
+def _checked_header(cells: Iterable[str], place: str) -> list[str]:
+    header = [cell.strip().lower() for cell in cells]
     unknown = next((name for name in header if name not in ClipEntry._fields), None)
     if unknown is not None:
         raise ValueError(
             f"{place}: unknown column '{unknown}'{did_you_mean(unknown, ClipEntry._fields)}; known: "
-            f"{', '.join(ClipEntry._fields)}. A list without a header has one clip per line (in quotes if its name "
-            "holds a comma)"
+            f"{', '.join(ClipEntry._fields)}. In a list without a header, put a name with a comma in quotes"
         )
     if "clip" not in header:
         raise ValueError(f"{place}: the header lacks the column 'clip', the name of the folder of a clip's frames")
@@ -180,12 +175,11 @@ def _check_header(cells: list[str], place: str) -> list[str]:
     return header
 
 
-def _parse(cells: list[str], header: list[str] | None, place: str) -> ClipEntry:
-    if header is None:
-        return _without_header(cells, place)
-    if len(cells) > len(header):
-        raise ValueError(f"{place}: {len(cells)} cells for {len(header)} columns; put a name with a comma in quotes")
-    given = {column: cell for column, cell in zip(header, cells, strict=False) if cell}
+def _entry(row: dict[str, Any], place: str) -> ClipEntry:
+    """Returns the entry of a row; surplus cells are under the key ""."""
+    if "" in row:
+        raise ValueError(f"{place}: more cells than the {len(row) - 1} columns; put a name with a comma in quotes")
+    given = {column: cell.strip() for column, cell in row.items() if cell and cell.strip()}
     clip = given.pop("clip", "")
     if is_video(clip):
         given.setdefault("video", clip)
@@ -198,27 +192,10 @@ def _parse(cells: list[str], header: list[str] | None, place: str) -> ClipEntry:
     return entry
 
 
-def _without_header(cells: list[str], place: str) -> ClipEntry:
-    """Returns the entry of a clip, a video, or a video and its label; the label's folder is the action."""
-    if len(cells) == 1:
-        match = re.fullmatch(r"(.+?)\s+(\d+)", cells[0])
-        cells = [match[1], match[2]] if match and is_video(match[1]) else cells
-        parts = [part.strip() for part in re.split(r"[;\t]", cells[0])]
-        if len(parts) > 1 and ("clip" in map(str.lower, parts) or any(map(is_video, parts))):
-            raise ValueError(f"{place}: cells are separated by commas, got '{cells[0][:80]}'")
-    if len(cells) > 2 or (len(cells) == 2 and not (is_video(cells[0]) and cells[1].isdecimal())):
-        raise ValueError(
-            f"{place}: expected a clip, a video, or a video and a number, got '{','.join(cells)[:80]}'; put a "
-            "name with a comma in quotes"
-        )
-    if not is_video(cells[0]):
-        return entry_of(_check_name(cells[0], place))
-    entry = entry_of(_check_name(clip_of_video(cells[0]), place), cells[0])
-    return entry._replace(action=entry.action or PurePosixPath(cells[0]).parent.name) if len(cells) == 2 else entry
-
-
 def _check_name(clip: str, place: str) -> str:
-    """Returns the name of a clip, which has to be a folder below the data root."""
+    """Returns the name of a clip; raises ``ValueError`` unless it is a folder below the data root."""
+    if ";" in clip or "\t" in clip:
+        raise ValueError(f"{place}: cells are separated by commas, got '{clip[:80]}'")
     if not clip or clip.startswith("/") or {"..", "."} & set(clip.split("/")) or "\0" in clip:
         raise ValueError(f"{place}: '{clip}' cannot be the name of a clip's folder")
     return clip

@@ -1,18 +1,17 @@
 """Optical flow between two small frames, computed once and kept on disk."""
 
 import logging
-import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
+from tokenize import TokenError
 
 import cv2
 import numpy as np
 
 from vsr.utils.files import write_atomically
 
-_HEADER = struct.Struct("<4sIIII")  # name of the format, height, width, checksums of the frames and of the flow
-_FORMAT = b"flo1"
-MIN_SIDE = 12  # pixels; OpenCV's estimator takes no smaller frames
+MIN_SIDE = 12  # pixels; the smallest frames of OpenCV's estimator
 
 _log = logging.getLogger(__name__)
 
@@ -43,10 +42,9 @@ def backward_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 
 class FlowCache:
-    """Flows on disk, FOLDER/64x64/CLIP/000550-000600.flow, each with the checksums of its frames and of itself.
+    """Flows on disk, FOLDER/64x64/CLIP/000550-000600.CHECKSUM.npy, where the checksum is that of the two frames.
 
-    A file that is damaged, or of other pixels, is computed and written anew. Where nothing can be written, flows are
-    computed each time.
+    A file that cannot be read is computed and written again. If nothing can be written, flows are computed each time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,41 +52,20 @@ class FlowCache:
         self._is_writable = True
 
     def read(self, target: np.ndarray, source: np.ndarray, name: str) -> np.ndarray:
-        """Returns :func:`backward_flow` of two frames; ``name``, "CLIP/000550-000600", says where it is kept."""
+        """Returns :func:`backward_flow` of two frames; ``name`` is "CLIP/000550-000600"."""
         h, w = target.shape[:2]
-        file = self.folder / f"{w}x{h}" / f"{name}.flow"
-        frames = zlib.crc32(np.stack([target, source]).tobytes())
-        flow = _load(file, (h, w), frames)
-        if flow is None:
-            flow = backward_flow(target, source)
-            self._save(file, flow, frames)
+        file = self.folder / f"{w}x{h}" / f"{name}.{zlib.crc32(np.stack([target, source])):08x}.npy"
+        with suppress(OSError, EOFError, ValueError, SyntaxError, TokenError):  # missing, cut off, or no array
+            flow = np.load(file, mmap_mode="r")
+            is_whole = file.stat().st_size == flow.offset + flow.nbytes
+            if is_whole and flow.shape == (2, h, w) and flow.dtype == np.float32:
+                return np.array(flow)
+        flow = backward_flow(target, source)
+        if self._is_writable:
+            try:  # not flushed: after a power failure a file is complete or too short
+                write_atomically(file, lambda stream: np.save(stream, flow), flush=False)
+            except OSError as error:
+                self._is_writable = False
+                text = "flow_cache: cannot write to '%s' (%s): flows are computed each time"
+                _log.warning(text, self.folder, error.strerror)
         return flow
-
-    def _save(self, file: Path, flow: np.ndarray, frames: int) -> None:
-        """Writes a flow; not flushed: its checksum finds a torn file."""
-        if not self._is_writable:
-            return
-        data = flow.tobytes()
-        content = _HEADER.pack(_FORMAT, *flow.shape[1:], frames, zlib.crc32(data)) + data
-        try:
-            write_atomically(file, lambda stream: stream.write(content), flush=False)
-        except OSError as error:
-            self._is_writable = False
-            _log.warning(
-                "flow_cache: cannot write to '%s' (%s): flows are computed each time", self.folder, error.strerror
-            )
-
-
-def _load(file: Path, size: tuple[int, int], frames: int) -> np.ndarray | None:
-    """Returns the flow in a file, None where there is none, it is damaged, or it is of other frames."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    length = _HEADER.size + 8 * size[0] * size[1]
-    if len(content) != length:
-        return None
-    header, data = _HEADER.unpack_from(content), content[_HEADER.size :]
-    if header != (_FORMAT, *size, frames, zlib.crc32(data)):
-        return None
-    return np.frombuffer(data, np.float32).reshape(2, *size).copy()
