@@ -23,7 +23,7 @@ from vsr.data.sources.packs import TILE_SIZE
 from vsr.prepare.arguments import at_least_one, open_any
 from vsr.prepare.pack_writer import PackPlan, estimate_bytes, partial_path, verify_pack, write_pack
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.files import free_bytes, size_text
+from vsr.utils.files import check_space, free_bytes, size_text
 from vsr.utils.locks import sole_preparation
 
 
@@ -66,12 +66,12 @@ def pack(options: argparse.Namespace) -> None:
     plan = PackPlan(str(options.source.resolve()), options.form, options.tile_size, keys_of(store, options.meta))
     if not plan.keys:
         raise ValueError(f"'{options.source}' holds no folders of frames; for a single clip give the one above")
-    size, free = estimate_bytes(store, plan), free_bytes(options.to)
+    size = estimate_bytes(store, plan)
     partial = partial_path(options.to)
     size -= (partial / "data.mdb").stat().st_size if (partial / "data.mdb").is_file() else 0
-    print(f"{len(plan.keys)} frames as {options.form}: about {size_text(size)} to write, {size_text(free)} free")
-    if size > 0.98 * free:
-        raise UserError(f"not enough space at '{options.to}'; --form tiles needs about half, --meta packs fewer clips")
+    free = size_text(free_bytes(options.to))
+    print(f"{len(plan.keys)} frames as {options.form}: about {size_text(size)} to write, {free} free")
+    check_space(options.to, size, "--form tiles needs about half, --meta packs fewer clips")
     if options.dry_run:
         return
     with tqdm(total=len(plan.keys), unit="frame", desc=options.to.name) as bar:

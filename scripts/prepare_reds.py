@@ -31,7 +31,7 @@ from vsr.data.sources.base import IMAGE_SUFFIXES
 from vsr.data.sources.images import SIZE_BYTES, image_size
 from vsr.prepare.arguments import at_least_one
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.files import size_text
+from vsr.utils.files import check_space
 from vsr.utils.locks import sole_preparation
 
 Mode = Literal["link", "move", "copy"]
@@ -107,7 +107,7 @@ def prepare(source: Path, target: Path, mode: Mode, threads: int, dry_run: bool)
             f"{num_zipped} to unpack, to clip {part.first_clip:03d} and up"
         )
         plan += [(part, k, clips[k]) for k in missing]
-    check_space(target, plan, mode)
+    check_space(target, bytes_to_write(plan, mode), "make room, or name another folder")
     if dry_run:
         return
     with ThreadPoolExecutor(threads) as pool, tqdm(total=len(plan), unit="clip") as bar:
@@ -199,18 +199,15 @@ def found_members(source: Path, part: Part, archives: dict[str, zipfile.ZipFile]
     return {number: list(clip.values()) for number, clip in members.items() if len(clip) == NUM_FRAMES}
 
 
-def check_space(target: Path, plan: list[tuple[Part, int, Clip]], mode: Mode) -> None:
-    """Raises if the disk cannot hold what will be written."""
+def bytes_to_write(plan: list[tuple[Part, int, Clip]], mode: Mode) -> int:
+    """Returns how much the clips take that are unpacked or copied."""
     needed = 0
     for _, _, clip in plan:
         if not isinstance(clip, Path):
             needed += sum(info.file_size for info in clip)
         elif mode == "copy":
             needed += sum(file.stat().st_size for file in clip.glob(FRAMES))
-    existing = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if needed > 0.98 * free:
-        raise UserError(f"{size_text(needed)} are to be written, but '{existing}' has {size_text(free)} free")
+    return needed
 
 
 def place(clip: Clip, target: Path, mode: Mode, archives: dict[str, zipfile.ZipFile]) -> None:

@@ -14,6 +14,7 @@ from vsr.data.lists.clip_lists import ClipEntry, read_clip_list
 from vsr.data.sources.frame_files import frame_path, list_frames, read_frames
 from vsr.prepare import extraction
 from vsr.prepare.extraction import Job, Settings, extract_all, list_entries, write_lists
+from vsr.utils import files
 from vsr.utils.errors import UserError
 
 
@@ -62,8 +63,8 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
 
 def test_frames_that_would_not_fit_are_not_begun(tmp_path, monkeypatch):
     jobs = make_jobs(tmp_path)
-    monkeypatch.setattr(extraction, "free_bytes", lambda _: 1000)
-    with pytest.raises(UserError, match=r"not enough space at '.*image': make room, .*: --max-side 32 needs"):
+    monkeypatch.setattr(files, "free_bytes", lambda _: 1000)
+    with pytest.raises(UserError, match=r"image' needs .* kB, but 1.0 kB are free: make room, .*: --max-side 32 needs"):
         extract_all(jobs, Settings())
     assert not (tmp_path / "image").exists()
 

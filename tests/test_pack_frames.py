@@ -22,6 +22,7 @@ from vsr.data.sources import open_store
 from vsr.data.sources.base import IOBackend
 from vsr.prepare import pack_writer as writer
 from vsr.prepare.pack_writer import PackPlan, partial_path, write_pack
+from vsr.utils import files
 
 script = load_script("pack_frames")
 LMDB = IOBackend("lmdb")
@@ -231,9 +232,9 @@ def test_verify_finds_damage_without_the_frames(clips, tmp_path, capsys):
 
 
 def test_space_is_checked_first(clips, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(script, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(files, "free_bytes", lambda _: 1000)
     assert run("--from", clips.gt, "--to", tmp_path / "gt.lmdb") == 2
-    assert "not enough space" in capsys.readouterr().err
+    assert "1.0 kB are free: --form tiles needs about half" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [".gt.lmdb.lock"]
 
 

@@ -302,10 +302,9 @@ def test_files_that_are_no_frames_do_not_matter(tmp_path, capsys):
 
 def test_a_full_disk_is_seen_before_it_is(tmp_path, capsys, monkeypatch):
     downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips")
-    monkeypatch.setattr(script.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 1000, 10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 1000, 10))
     message = fails(capsys, "--from", downloads, "--to", tmp_path / "REDS")
-    assert "B are to be written, but" in message
-    assert "has 0.0 kB free" in message
+    assert "B, but 0.0 kB are free: make room" in message
     assert not (tmp_path / "REDS").exists()
 
 

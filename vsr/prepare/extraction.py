@@ -16,7 +16,7 @@ from vsr.data.sources.frame_files import frame_path, list_frames
 from vsr.data.sources.video import VideoInfo, decode, probe
 from vsr.prepare.extract_clip import encode_jpeg, extract_clip, fit
 from vsr.utils.errors import UserError
-from vsr.utils.files import free_bytes, size_text, write_atomically
+from vsr.utils.files import check_space, free_bytes, size_text, write_atomically
 from vsr.utils.log import counted
 
 NUM_SAMPLES = 16  # videos of which a frame is encoded, to estimate how much space all will take
@@ -183,14 +183,13 @@ def _check_space(infos: Mapping[Job, VideoInfo], max_side: int | None) -> None:
             sizes.append(len(encode_jpeg(image)))
             longest = max(longest, *image.shape[:2])
     total = sum(info.num_frames for info in infos.values())
-    needed, free = total * sum(sizes) / max(len(sizes), 1), free_bytes(jobs[0].folder)
+    needed = total * sum(sizes) / max(len(sizes), 1)
     tqdm.write(
         f"{counted(len(jobs), 'video')}, {counted(total, 'frame')}: about {size_text(needed)} to write, "
-        f"{size_text(free)} free"
+        f"{size_text(free_bytes(jobs[0].folder))} free"
     )
-    if needed > 0.98 * free:
-        remedy = f"make room, or write smaller frames: --max-side {longest // 2} needs about a quarter"
-        raise UserError(f"not enough space at '{jobs[0].folder.parent}': {remedy}")
+    remedy = f"make room, or write smaller frames: --max-side {longest // 2} needs about a quarter"
+    check_space(jobs[0].folder.parent, needed, remedy)
 
 
 def _extract(infos: Mapping[Job, VideoInfo], settings: Settings) -> list[str]:

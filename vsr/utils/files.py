@@ -72,10 +72,10 @@ def free_bytes(folder: Path) -> int:
 
 
 def check_space(folder: Path, needed: float, remedy: str) -> None:
-    """Raises ``ValueError`` if the disk of ``folder`` cannot hold ``needed`` more bytes."""
+    """Raises ``UserError`` if the disk of ``folder`` cannot hold ``needed`` more bytes."""
     free = free_bytes(folder)
     if needed > 0.98 * free:
-        raise ValueError(f"'{folder}' needs {size_text(needed)}, but {size_text(free)} are free: {remedy}")
+        raise UserError(f"'{folder}' needs {size_text(needed)}, but {size_text(free)} are free: {remedy}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vsr.data.sources.frame_files import frame_path, read_frames
+from vsr.utils.errors import UserError
 from vsr.utils.files import check_space, remove_unfinished, write_atomically
 from vsr.utils.locks import sole_use
 
@@ -89,7 +90,10 @@ class FrameCache:
             self._digests.clear()  # the files may have changed
             missing = [clip for clip in self.clips if self._open(clip) is None]
             total = sum(len(self.clips[clip].names) for clip in missing)
-            check_space(self.folder, total * 3 * self.size[0] * self.size[1], REMEDY)
+            try:
+                check_space(self.folder, total * 3 * self.size[0] * self.size[1], REMEDY)
+            except UserError as error:  # a worker's ValueError becomes one message
+                raise ValueError(f"frame_cache: {error}") from None
             with (
                 ThreadPoolExecutor(os.cpu_count() or 1) as pool,
                 tqdm(total=total, unit="frame", desc=f"Frame cache {self.folder}", disable=not missing) as bar,
