@@ -304,7 +304,7 @@ def test_a_full_disk_is_seen_before_it_is(tmp_path, capsys, monkeypatch):
     downloads = zip_downloads(make_downloads(tmp_path / "in"), tmp_path / "zips")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 1000, 10))
     message = fails(capsys, "--from", downloads, "--to", tmp_path / "REDS")
-    assert "B, but 0.0 kB are free: make room" in message
+    assert "kB, but 0.0 kB are free: make room" in message
     assert not (tmp_path / "REDS").exists()
 
 
