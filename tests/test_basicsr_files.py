@@ -132,6 +132,6 @@ def test_the_file_is_right(tmp_path, name):
         assert options.train.ema_decay == 0.999  # it stands under network_g by mistake; BasicSR itself cannot start
     if options.train is not None:
         assert options.val.val_freq == 5000
-        assert options.datasets["train"].open.keywords["use_hflip"] is True
+        assert options.datasets["train"].settings["use_hflip"] is True
     with torch.device("meta"):
         assert options.network_g().num_frame == FILES[name]["network_g"]["num_frame"]

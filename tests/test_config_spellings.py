@@ -12,7 +12,7 @@ def test_old_spellings_are_read_and_told(tmp_path, tree):
     tree |= {"model_type": "EDVRModel", "path": {"strict_load": False, "pretrain_netwrok_g": None}, "gpu_ids": [0, 1]}
     tree["network_g"]["ema_decay"] = 0.999
     options = config.load(write(tmp_path, tree))
-    assert options.datasets["train"].open.keywords["use_hflip"] is True
+    assert options.datasets["train"].settings["use_hflip"] is True
     assert options.path.strict_load_g is False
     assert options.train.ema_decay == 0.999
     assert options.num_gpu == 2

@@ -124,18 +124,18 @@ def test_the_memory_is_asked_with_the_aligned_centre_frame():
 def test_without_pcd_the_pyramid_goes_and_any_size_fits():
     network = build(with_pcd=False)
     assert not [name for name, _ in network.named_parameters() if name.split(".")[0] in PYRAMID]
-    assert network.size_multiple == 1
+    assert network.spec.multiple == 1
     assert network(window(7, 9)).shape == (2, 3, 28, 36)
-    assert build(with_pcd=False, memory_position="after_tsa").size_multiple == 4
-    assert build(with_pcd=False, with_predeblur=True).size_multiple == 4
-    assert build().size_multiple == 4
+    assert build(with_pcd=False, memory_position="after_tsa").spec.multiple == 4
+    assert build(with_pcd=False, with_predeblur=True).spec.multiple == 4
+    assert build().spec.multiple == 4
     with pytest.raises(ValueError, match="multiples of 4, got 7×9"):
         build()(window(7, 9))
 
 
 def test_deblurring_input_of_full_size():
     network = build(PixSim, hr_in=True, with_predeblur=True, with_pcd=False)
-    assert network.size_multiple == 16 and network.scale == 1
+    assert network.spec.multiple == 16 and network.spec.scale == 1
     assert network(window(16, 32)).shape == (2, 3, 16, 32)
 
 
@@ -186,7 +186,8 @@ def test_the_training_maps_follow_from_the_data(tmp_path, monkeypatch):
     options = small_options(make_clips(tmp_path, num_clips=1, num_frames=5, gt_size=(48, 64)))
     options["network_g"] |= {"type": "EDVRMemory", "memory": {"type": "pixsim"}}
     loaded = config.load(write_options(tmp_path, options))
-    assert loaded.tree["network_g"]["map_size"] == [8, 8], "it is resolved, for a state to be compared with"
+    assert loaded.resolved["network_g"]["map_size"] == [8, 8]
+    assert "network_g.map_size: (8, 8) (from datasets.train.gt_size)" in loaded.changes
     network = loaded.network_g()
     assert network.memory_fusion.memory.tau.item() == 8.0  # √(8 · 8), of crops of 32 pixels
     options["network_g"]["map_size"] = [64, 64]

@@ -88,7 +88,7 @@ def test_resnet_predicts_too():
     network = build(RESNET)
     query, sentences = frames()
     output, weights = network(query, sentences, True)
-    assert output.shape == query.shape and len(weights) == 2 and network.size_multiple == 8
+    assert output.shape == query.shape and len(weights) == 2 and network.spec.multiple == 8
     output.sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
@@ -110,7 +110,6 @@ def test_a_larger_frame_than_in_training_is_predicted():
         ({"encoder": partial(UNetEncoder, [3])}, "at least one level"),
         ({"encoder": partial(UNetEncoder, [3, 0])}, "all positive"),
         ({"encoder": partial(UNetEncoder, [1, 4, 6, 8])}, "frames are RGB: choose 3"),
-        ({"encoder": partial(ResNetEncoder, 5)}, "num_levels is 5; ResNet-18 has 1 to 4"),
         ({"encoder": partial(ResNetEncoder, 2), "noskip": [True] * 2}, "UNetDecoder joins levels of 1, 1/2, 1/4"),
         ({"encoder": partial(ResNetEncoder, 4), "noskip": [True] * 4}, r"frame_size \[16, 24\]: .* multiples of 32"),
     ],

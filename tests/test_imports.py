@@ -137,7 +137,7 @@ def test_a_data_set_of_ones_own_is_given_numbers(tmp_path, clips, monkeypatch, w
     file.write_text(yaml.safe_dump(options))
     assert train(["-opt", str(file)]) == 0
     sampler = islice(TrainSampler(3, 2), 6)
-    read = [sample["key"][0] for sample in batches(config.load(file).datasets["train"].open(), sampler, 1, workers)]
+    read = [sample["key"][0] for sample in batches(config.load(file).datasets["train"].data, sampler, 1, workers)]
     assert sorted(read) == ["0", "0", "1", "1", "2", "2"]
 
 
@@ -183,12 +183,14 @@ def test_modules_that_cannot_be_imported_are_told(tmp_path, clips, monkeypatch, 
 OWN_NEXT_FRAME_DATA = """
 import torch
 from torch.utils.data import Dataset
+from vsr.contracts import DataSpec
 from vsr.registry import register
 
 
 @register("dataset")
 class Drifting(Dataset):
-    task, test_type, input_size = "next-frame", "nextframe", 3
+    test_type, input_size = "nextframe", 3
+    spec = DataSpec(task="next-frame", test_type="nextframe", num_frames=3)
 
     def __init__(self, count: int = 6) -> None:
         self.count = count

@@ -28,13 +28,9 @@ def test_every_loss_has_right_gradients_and_refuses_other_shapes(name):
     with pytest.raises(ValueError, match="check `scale`"):
         loss(sr, torch.zeros(2, 3, 8, 8))
     assert loss(sr, sr.detach() + 1, loss_weight=0.0).item() == 0
-    with pytest.raises(ValueError, match="loss_weight has to be at least 0, got -1"):
-        loss(sr, sr, loss_weight=-1.0)
 
 
 def test_charbonnier_is_smooth_at_zero_error():
     sr = torch.zeros(4, requires_grad=True)
     charbonnier_loss(sr, torch.zeros(4)).backward()
     assert torch.equal(sr.grad, torch.zeros(4))
-    with pytest.raises(ValueError, match="eps has to be positive"):
-        charbonnier_loss(sr, torch.zeros(4), eps=0.0)

@@ -255,19 +255,19 @@ def test_a_network_no_better_than_the_mean_is_flagged(tmp_path, root, train):
         ({"datasets__val__test_type": "subtract"}, "datasets.val.test_type: subtract, but network_g.test_type is next"),
         ({"datasets__train__width": 32}, r"datasets.train: height, width are [16, 32], but network_g.frame_size is"),
         ({"trainer": "ScratchTrainer"}, "trainer: ScratchTrainer is for super-resolution, but FramePredictor is for"),
-        ({"network_g": {"type": "EDVR"}}, "datasets.train: HumanEvaDataset is for next-frame, but EDVR is for super"),
+        ({"network_g": {"type": "EDVR"}}, "datasets.train: it is for next-frame, but EDVR is for super"),
         ({"val__metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 0}}}, "val.metrics: FramePredictor is"),
-        ({"network_g__noskip": [True]}, "network_g: noskip has 1 entries; the encoder has 2 levels"),
+        ({"network_g__noskip": [True]}, "network_g.noskip: has 1 entries; the encoder has 2 levels"),
         ({"network_g__decoder__type": "Unet"}, "network_g.decoder.type: unknown decoder 'Unet'"),
         ({"network_g__encoder": {"type": "UNetEncoder"}}, "network_g.encoder.channels: missing"),
         ({"network_g__memory__crop": 4}, "network_g: crop is 4; the window needs a middle"),
         ({"network_g__test_type": "frame"}, "network_g.test_type: expected 'nextframe' or 'subtract'"),
-        ({"train__wsupervised": -1}, "train: wsupervised has to be at least 0, got -1.0"),
+        ({"train__wsupervised": -1}, "train.wsupervised: expected a number of at least 0, got -1"),
         ({"train__lr": 1e-3}, "train.lr: unknown key"),
-        ({"train__lr": {"encoder": -1}}, "train.lr: encoder has to be at least 0, got -1.0"),
+        ({"train__lr": {"encoder": -1}}, "train.lr.encoder: expected a number of at least 0, got -1"),
         ({"train__lr": {"memory": 1e300}}, "train.lr.memory: 1e+300 (a number) is out of range"),
         ({"train__lr": {"encodr": 1e-3}}, "train.lr.encodr: unknown key; did you mean 'encoder'?"),
-        ({"logger__keep_weights": 0}, "keep_weights has to be at least 1, got 0"),
+        ({"logger__keep_weights": 0}, "keep_weights: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_options_that_contradict_each_other_are_told(tmp_path, root, change, message):
@@ -280,7 +280,7 @@ def test_testing_on_what_is_trained_on_is_noted(tmp_path, root):
     assert not any("list_file" in note for note in config.load(write_options(tmp_path, options)).notes)
     options["datasets"]["val"]["list_file"] = options["datasets"]["train"]["list_file"]
     notes = config.load(write_options(tmp_path, options)).notes
-    assert "datasets.val.list_file is that of datasets.train: what is measured is what was trained on" in notes
+    assert "datasets.val.list_file is that of datasets.train: the network is measured on its training clips" in notes
 
 
 def test_augmentation_cannot_be_left_to_the_gpu(tmp_path):

@@ -11,7 +11,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vsr import config
-from vsr.registry import task_of
 
 pytestmark = pytest.mark.skipif(torch.version.cuda is None, reason="a CPU build of PyTorch cannot imitate a GPU")
 ROOT = Path(__file__).parents[1]
@@ -45,7 +44,7 @@ def test_networks_stay_on_their_device(file, dtype):
     options = config.load(file, missing_data="note")
     with FakeTensorMode(), torch.device("cuda"), autocast(dtype):
         network = options.network_g()
-        if task_of(options.trainer) == "next-frame":
+        if options.trainer.task == "next-frame":
             size = network.frame_size
             query = torch.rand(2, 3, *size)
             output, weights = network(query, torch.rand(2, 5, 3, *size), return_weights=True)

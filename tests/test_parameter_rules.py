@@ -60,8 +60,8 @@ def test_a_rule_without_a_parameter_is_told_before_training(tmp_path, clips, tra
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"match": "("}, "match is '(', which is no regular expression"),
-        ({"match": "a", "lr_mul": -1}, "lr_mul has to be at least 0, got -1.0"),
+        ({"match": "("}, "train.parameters[0].match: '(' is not a regular expression"),
+        ({"match": "a", "lr_mul": -1}, "train.parameters[0].lr_mul: expected a number of at least 0, got -1"),
         ({"match": "a"}, "the rule for 'a' says nothing: give lr_mul, from_iter or frozen"),
         ({"lr_mul": 1}, "train.parameters[0].match: missing"),
         ({"match": "a", "freeze": True}, "train.parameters[0].freeze: unknown key; did you mean 'frozen'?"),

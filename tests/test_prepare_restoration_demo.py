@@ -90,7 +90,7 @@ def test_its_options_are_the_demo_s_with_the_interval_that_fits(vtest, small, tm
     script.prepare(tmp_path / "link" / "demo", vtest=vtest)
     options = config.load(tmp_path / "link" / "demo" / "options.yml", missing_data="note")
     assert options.name == "demo_restoration"
-    assert [options.datasets[part].open.keywords["frame_interval"] for part in ("train", "val", "test")] == [1, 1, 1]
+    assert [options.datasets[part].settings["frame_interval"] for part in ("train", "val", "test")] == [1, 1, 1]
 
 
 def test_the_package_is_downloaded_and_unpacked_where_there_is_apt_get(small, vtest, tmp_path, monkeypatch):

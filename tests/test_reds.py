@@ -230,7 +230,6 @@ def test_full_frame_crops_and_other_scales(tmp_path):
         ({"gt_size": 2}, "gt_size 2 is not a multiple of scale 4; nearest: 4"),
         ({"gt_size": 68}, "gt_size 68 is larger than the frames of clip '000', 64 x 96"),
         ({"interval_list": []}, r"interval_list is empty; name a distance, \[1\], or leave it out"),
-        ({"interval_list": [0]}, r"interval_list \[0\]"),
         ({"num_frame": 9}, "clip '000' has 8 frames, but num_frame 9 at interval 1 needs 9"),
         ({"interval_list": [1, 4]}, "num_frame 3 at interval 4 needs 9"),
         ({"dataroot_flow": "flow"}, "dataroot_flow is not supported"),

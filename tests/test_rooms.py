@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "data": {"registry", "utils", "contracts"},
     "losses": {"registry", "utils"},
     "metrics": {"registry", "utils"},
-    "config": {"registry", "utils", "contracts", "data", "metrics"},
+    "config": {"registry", "utils", "contracts", "archs", "data", "metrics"},
     "prepare": {"utils", "data"},
     "engine": {"registry", "utils", "contracts", "ops", "config", "data", "losses"},
     "evaluation": {"registry", "utils", "contracts", "memory", "archs", "config", "data", "metrics", "engine"},

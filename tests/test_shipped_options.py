@@ -29,4 +29,4 @@ def test_one_line_changes_the_data_set_of_a_next_frame_experiment(file, tmp_path
     shutil.copytree(ROOT / "options", tmp_path / "options")
     other = tmp_path / file.relative_to(ROOT)
     other.write_text(file.read_text().replace("parts/humaneva.yml", "parts/charades.yml"))
-    assert config.load(other, missing_data="note").datasets["train"].open.func.__name__ == "CharadesDataset"
+    assert config.load(other, missing_data="note").datasets["train"].settings["type"] == "CharadesDataset"

@@ -234,7 +234,6 @@ def test_vimeo_stream_depends_on_the_key_alone(septuplets):
         ({"gt_size": 30}, "gt_size 30 is not a multiple of scale 4; nearest: 32"),
         ({"gt_size": 36}, "gt_size 36 is larger than the frames of clip '00001/0001', 32 x 48"),
         ({"scale": 2}, "GT is not 2 x LQ"),
-        ({"on_bad_frame": "ignore"}, "on_bad_frame 'ignore' is unknown; known: error, skip"),
     ],
 )
 def test_vimeo_options_that_do_not_fit_are_named(septuplets, options, message):

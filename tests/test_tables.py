@@ -149,7 +149,7 @@ def test_a_killed_table_goes_on_where_it_stopped(small, tmp_path):
 
 def test_changed_options_are_not_mixed_into_a_table(small):
     run_table(small)
-    with pytest.raises(UserError, match=r"options have changed since .* was begun \(train.optim_g.lr: 0.0008 → 1\)"):
+    with pytest.raises(UserError, match=r"options have changed since .* was begun \(train.optim_g.lr: 0.0008 → 1.0\)"):
         run_table(small, "--set", "train.optim_g.lr=1")
     assert run_table(small, "--set", "logger.print_freq=2") == 0, "it changes nothing that is in the table"
     shutil.rmtree("experiments")  # as on a machine that has only the results

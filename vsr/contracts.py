@@ -55,6 +55,8 @@ class Spec(NamedTuple):
 class DataSpec(NamedTuple):
     """What a data set delivers; ours set it as ``self.spec`` in their constructors. None: it does not say.
 
+    Set it before folders are opened: ``--check`` then compares it where they do not exist, too.
+
     Args:
         phases: what it is for: ``train``, ``test``, or both.
         task: what it is for.
@@ -107,6 +109,13 @@ class HasSpec(Protocol):
     """A network (its ``spec`` is a Spec) or a data set (a DataSpec) that says what it is."""
 
     spec: Any
+
+
+@runtime_checkable
+class HasTask(Protocol):
+    """A trainer, which says what it is for."""
+
+    task: Task
 
 
 def data_spec(dataset: object) -> DataSpec:

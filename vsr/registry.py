@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 # fmt: off
 Kind = Literal[
@@ -44,6 +44,52 @@ class Component(NamedTuple):
     """
 
     kind: Kind
+
+
+class Shared(NamedTuple):
+    """Marks a parameter that receives the value of another key of the file, unless its own mapping gives one.
+
+    ``scale: Annotated[int, Shared("scale")] = 4`` receives the ``scale`` at the top of the file. Where the file has no
+    such key the parameter's default counts.
+
+    Args:
+        key: of the other value, ``datasets.train.gt_size``.
+        convert: makes the parameter's value of it; None where nothing follows from it.
+    """
+
+    key: str
+    convert: Callable[[Any], Any] | None = None
+
+
+class Limit(NamedTuple):
+    """Marks a number that has a limit: ``Annotated[int, at_least(1)]``."""
+
+    text: str
+    allows: Callable[[float], bool]
+
+
+def at_least(limit: float) -> Limit:
+    """Returns the mark of a number ≥ limit."""
+    return Limit(f"of at least {limit}", lambda value: value >= limit)
+
+
+def at_most(limit: float) -> Limit:
+    """Returns the mark of a number ≤ limit."""
+    return Limit(f"of at most {limit}", lambda value: value <= limit)
+
+
+def above(limit: float) -> Limit:
+    """Returns the mark of a number > limit."""
+    return Limit(f"above {limit}", lambda value: value > limit)
+
+
+def below(limit: float) -> Limit:
+    """Returns the mark of a number < limit."""
+    return Limit(f"below {limit}", lambda value: value < limit)
+
+
+Positive = Annotated[int, at_least(1)]
+NotNegative = Annotated[int, at_least(0)]
 
 
 def register(kind: Kind, name: str | None = None) -> Callable[[Registered], Registered]:
@@ -83,6 +129,11 @@ def find(kind: Kind, name: str) -> Callable[..., object]:
     return _components[kind][name]
 
 
+def name_of(component: Callable[..., object]) -> tuple[Kind, str]:
+    """Returns the kind and the name that a component is registered under."""
+    return next((kind, name) for kind, known in _components.items() for name, c in known.items() if c is component)
+
+
 def names(kind: Kind) -> list[str]:
     """Returns the registered names of a kind, sorted."""
     _import_all(_PACKAGES[kind])
@@ -95,11 +146,6 @@ def _import_all(package: str) -> None:
     paths = import_module(package).__path__
     for module in walk_packages(paths, f"{package}."):
         import_module(module.name)
-
-
-def task_of(component: object) -> str:
-    """Returns what a network, data set or trainer is for, its class's ``task``: super-resolution unless it says so."""
-    return getattr(component, "task", "super-resolution")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

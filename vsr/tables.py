@@ -103,9 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vsr.tables", description="Makes Tables 1-3: trains, tests, tabulates."
-    )
+    parser = argparse.ArgumentParser(prog="vsr tables", description="Makes Tables 1-3: trains, tests, tabulates.")
     parser.add_argument("table", choices=[*TABLES, "all"])
     parser.add_argument("--base", choices=list(FOLDERS), default="reds", help="full scale on REDS, or the demo clips")
     parser.add_argument(
@@ -151,11 +149,11 @@ def check(run: TableRun, resume: bool) -> Options:
         UserError: the options are wrong, differ from those of the run so far, or it was begun and ``--resume`` is not
             given.
     """
-    options = config.load(run.file, run.overrides)
+    options = config.load(run.file, run.overrides, need="both")
     if "psnr" not in options.val.metrics:
         raise UserError(f"{run.file}: the tables compare val.metrics.psnr, and it is not there")
     test_set = next(reversed(options.test_sets.values()), None)
-    if test_set is None or test_set.open.keywords.get("dataroot_gt") is None:
+    if test_set is None or test_set.settings.get("dataroot_gt") is None:
         raise UserError(f"{run.file}: the tables need a test set with ground truth, datasets.test.dataroot_gt")
     begun = run.experiment / f"{run.name}.yml"
     if begun.exists():
@@ -173,7 +171,7 @@ def check(run: TableRun, resume: bool) -> Options:
 
 def changed(former: dict[str, Any], options: Options) -> str:
     """Returns the options that differ from former ones, except those that change no result."""
-    changes = differences(former, options.tree.to_dict(), lambda key: key.split(".")[0] in HARMLESS)
+    changes = differences(former, options.resolved, lambda key: key.split(".")[0] in HARMLESS)
     return "; ".join(changes[:3]) + " …" * (len(changes) > 3)
 
 
@@ -204,7 +202,7 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
             "macs": num_macs(options.network_g, (1, *frame.inputs.shape)) // len(step.gives),
             "milliseconds": elapsed / len(step.gives),
             "device": device_name(place.device),
-            "options": options.tree.to_dict(),
+            "options": options.resolved,
         }
     write_text_atomically(run.costs, json.dumps(report) + "\n")
 
@@ -212,7 +210,7 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
 def example_step(network: nn.Module, options: Options) -> Step:
     """Returns the step that restores the middle frame of the last test set."""
     entry = next(reversed(options.test_sets.values()))
-    dataset = entry.open()
+    dataset = entry.data
     clip, middle = middle_target(clips_of(dataset, entry.name))
     return next(step for step in steps_of(spec_for(network, dataset), [clip]) if middle in step.gives)
 

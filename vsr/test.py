@@ -102,7 +102,7 @@ def test_all(
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
     description = "Tests a network from an options file, of a test or of the training that trained it."
-    parser = options_parser("python -m vsr.test", description, with_check=True)
+    parser = options_parser("vsr test", description, with_check=True)
     parser.add_argument("--weights", metavar="FILE", help="weights to test; see the order in docs/testing.md")
     parser.add_argument("--save_weights", action="store_true", help="also draws what the network's memory reads")
     return parser.parse_args(arguments)
@@ -134,7 +134,7 @@ def test_restoration(
 ) -> tuple[list[FrameScore], dict[str, Any]]:
     """Restores and measures one test set; returns the scores, and their means with the protocol of each metric."""
     started = time.perf_counter()
-    dataset, num_threads = entry.open(), entry.loader.num_worker_per_gpu
+    dataset, num_threads = entry.data, entry.loader.num_worker_per_gpu
     clips, spec = clips_of(dataset, entry.name), spec_for(network, dataset)
     middle_clip, middle = middle_target(clips)
     shown = middle_clip.name, middle_clip.frames[middle]
@@ -176,7 +176,7 @@ def test_prediction(
     network: nn.Module, entry: DatasetOptions, options: Options, folder: Path, place: Place, save_weights: bool
 ) -> tuple[list[FrameScore], dict[str, Any]]:
     """Predicts and measures one test set; returns the scores, and their means by clip, action and camera."""
-    dataset = entry.open()
+    dataset = entry.data
     total = len(dataset)
     shown = {round((row + 0.5) * total / SHOWN_SAMPLES - 0.5) for row in range(SHOWN_SAMPLES)}
     examples: list[Predicted] = []

@@ -15,7 +15,6 @@ from vsr.engine.saving.start import RESUME_MODES, effective_batch, find_state, m
 from vsr.evaluation.results_folder import results_folder
 from vsr.evaluation.validation import prediction_validation, restoration_validation
 from vsr.ops.backend import announce
-from vsr.registry import task_of
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.distributed import Place, take_place
 from vsr.utils.errors import exit_cleanly
@@ -40,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start_log(folder / "train.log", place.is_main)
         if place.is_main:
             remove_unfinished(folder)
-            text = yaml.safe_dump(options.tree.to_dict(), sort_keys=False)
+            text = yaml.safe_dump(options.resolved, sort_keys=False)
             write_text_atomically(folder / f"{options.name}.yml", text)
         introduce(options, place)
         announce(place.device.type)
 
-        predicts = task_of(options.trainer) == "next-frame"
+        predicts = options.trainer.task == "next-frame"
         make_validation = prediction_validation if predicts else restoration_validation
         validation_sets = [entry for phase, entry in options.datasets.items() if phase.startswith("val")]
         validate = make_validation(options, validation_sets, place) if validation_sets else None
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = options_parser("python -m vsr.train", "Trains a network from an options file.", with_check=True)
+    parser = options_parser("vsr train", "Trains a network from an options file.", with_check=True)
     parser.add_argument(
         "--auto_resume", action="store_true", help="resumes from the experiment's newest state, if there is one"
     )

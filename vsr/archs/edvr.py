@@ -4,6 +4,8 @@ Reference: Wang et al., "EDVR: Video Restoration with Enhanced Deformable Convol
     https://arxiv.org/abs/1905.02716
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,9 +13,8 @@ from torch import Tensor, nn
 from vsr.archs.layers import ResidualBlock, conv3x3, conv_with_reference, lrelu, residual_blocks, upsample_x2
 from vsr.contracts import Spec
 from vsr.ops import ModulatedDeformConvPack
-from vsr.registry import register
-
-MOST_BLOCKS = 1000  # a mistyped number should be told, not built
+from vsr.registry import NotNegative, Positive, register
+from vsr.utils.errors import refuse
 
 
 @register("arch")
@@ -47,43 +48,33 @@ class EDVR(nn.Module):
 
     def __init__(
         self,
-        num_in_ch: int = 3,
-        num_out_ch: int = 3,
-        num_feat: int = 64,
-        num_frame: int = 5,
-        deformable_groups: int = 8,
-        num_extract_block: int = 5,
-        num_reconstruct_block: int = 10,
-        center_frame_idx: int | None = None,
+        num_in_ch: Literal[3] = 3,
+        num_out_ch: Literal[3] = 3,
+        num_feat: Positive = 64,
+        num_frame: Positive = 5,
+        deformable_groups: Positive = 8,
+        num_extract_block: NotNegative = 5,
+        num_reconstruct_block: NotNegative = 10,
+        center_frame_idx: NotNegative | None = None,
         hr_in: bool = False,
         with_predeblur: bool = False,
         with_tsa: bool = True,
     ) -> None:
         super().__init__()
         center_frame_idx = num_frame // 2 if center_frame_idx is None else center_frame_idx
-        if not 0 <= center_frame_idx < num_frame:
-            raise ValueError(f"center_frame_idx {center_frame_idx} is not one of the {num_frame} frames (num_frame)")
-        for name, value in {"num_in_ch": num_in_ch, "num_out_ch": num_out_ch}.items():
-            if value != 3:
-                raise ValueError(f"{name} is {value}; frames are RGB: choose 3")
-        for name, value in {"num_feat": num_feat, "deformable_groups": deformable_groups}.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        blocks = {"num_extract_block": num_extract_block, "num_reconstruct_block": num_reconstruct_block}
-        for name, value in blocks.items():
-            if not 0 <= value <= MOST_BLOCKS:
-                raise ValueError(f"{name} is {value}; choose 0 to {MOST_BLOCKS}")
+        mistakes = []
+        if center_frame_idx >= num_frame:
+            mistakes.append(f"center_frame_idx {center_frame_idx} is not one of the {num_frame} frames (num_frame)")
         if num_feat % deformable_groups:
-            raise ValueError(f"num_feat {num_feat} is not a multiple of deformable_groups {deformable_groups}")
+            mistakes.append(f"num_feat {num_feat} is not a multiple of deformable_groups {deformable_groups}")
         if hr_in and not with_predeblur:
-            raise ValueError("hr_in: true needs with_predeblur: true, whose strided convolutions reduce the input")
+            mistakes.append("hr_in: true needs with_predeblur: true, whose strided convolutions reduce the input")
+        refuse(mistakes)
         self.num_frame = num_frame
         self.center_frame_idx = center_frame_idx
         self.hr_in = hr_in
         self.with_predeblur = with_predeblur
         self.with_tsa = with_tsa
-        self.scale = 1 if hr_in else 4
-        self.size_multiple = 16 if hr_in else 4
         self.spec = Spec(
             reads="window",
             num_frames=num_frame,

@@ -11,9 +11,16 @@ from vsr.archs.layers import lrelu
 from vsr.memory import Memory
 from vsr.memory.addressing import Flatten
 from vsr.memory.fusion import Fuse, MemoryFusion
-from vsr.registry import Component, register
+from vsr.registry import Component, NotNegative, Positive, Shared, register
 
+PIXELS_PER_POSITION = 4  # of the ground truth, for each position of the features
 PYRAMID = ("conv_l2_1", "conv_l2_2", "conv_l3_1", "conv_l3_2", "pcd_align")
+
+
+def maps_of_crops(gt_size: object) -> list[int] | None:
+    """Returns height and width of the features of crops of that size, in pixels; None if there are none."""
+    positions = gt_size // PIXELS_PER_POSITION if isinstance(gt_size, int) else 0
+    return [positions] * 2 if positions > 0 else None
 
 
 @register("arch")
@@ -31,8 +38,8 @@ class EDVRMemory(EDVR):
             after_tsa to TSA's result; there y starts at zero, so that a pretrained EDVR starts unchanged.
         with_pcd: aligns the frames; without, the pyramid's convolutions go, too, and the memory has to find motion.
         map_size: height and width of the training features; what pixsim's temperature starts from, what
-            ``embedding: fc`` is made for, and what ``crop`` is checked against. A quarter of
-            ``datasets.train.gt_size`` is filled in.
+            ``embedding: fc`` is made for, and what ``crop`` is checked against. By default a quarter of
+            ``datasets.train.gt_size``.
         num_in_ch: colour channels of a frame, 3.
         num_out_ch: colour channels of the result, 3.
         num_feat: channels of the features.
@@ -51,23 +58,21 @@ class EDVRMemory(EDVR):
         it (docs/memory.md).
     """
 
-    pixels_per_position = 4  # of the ground truth, for each position of the features
-
     def __init__(
         self,
         memory: Annotated[Callable[..., Memory], Component("memory")],
         fusion: Fuse = "add",
         memory_position: Literal["replace_tsa", "before_tsa", "after_tsa"] = "replace_tsa",
         with_pcd: bool = True,
-        map_size: tuple[int, int] = (64, 64),
-        num_in_ch: int = 3,
-        num_out_ch: int = 3,
-        num_feat: int = 64,
-        num_frame: int = 5,
-        deformable_groups: int = 8,
-        num_extract_block: int = 5,
-        num_reconstruct_block: int = 10,
-        center_frame_idx: int | None = None,
+        map_size: Annotated[tuple[int, int], Shared("datasets.train.gt_size", maps_of_crops)] = (64, 64),
+        num_in_ch: Literal[3] = 3,
+        num_out_ch: Literal[3] = 3,
+        num_feat: Positive = 64,
+        num_frame: Positive = 5,
+        deformable_groups: Positive = 8,
+        num_extract_block: NotNegative = 5,
+        num_reconstruct_block: NotNegative = 10,
+        center_frame_idx: NotNegative | None = None,
         hr_in: bool = False,
         with_predeblur: bool = False,
     ) -> None:
@@ -100,10 +105,9 @@ class EDVRMemory(EDVR):
         self.spec = self.spec._replace(
             multiple=self.spec.multiple if has_pyramid else 1,
             map_size=map_size,
-            pixels_per_position=4,
+            pixels_per_position=PIXELS_PER_POSITION,
             is_fixed_to_map=any(isinstance(part, Flatten) for part in memory_fusion.modules()),
         )
-        self.size_multiple = self.spec.multiple
 
     @property
     def memory_fusion(self) -> MemoryFusion:

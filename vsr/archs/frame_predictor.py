@@ -63,8 +63,6 @@ class FramePredictor(nn.Module):
         it (docs/restoration.md).
     """
 
-    task = "next-frame"
-
     def __init__(
         self,
         encoder: Annotated[Callable[..., Encoder], Component("encoder")],
@@ -86,7 +84,6 @@ class FramePredictor(nn.Module):
         self.noskip = noskip
         self.test_type = test_type
         self.frame_size = frame_size
-        self.size_multiple = strides[-1]
         self.spec = Spec(multiple=strides[-1], task="next-frame", test_type=test_type, frame_size=frame_size)
         levels = list(zip(channels, strides, strict=True))
         memories = [partial(memory, embed_channels=None)] * (len(levels) - 1) + [memory]

@@ -1,6 +1,7 @@
 """ResNet-18 as an encoder, with the parameter names of torchvision, and a decoder for its levels."""
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +38,8 @@ class ResNetEncoder(nn.Module):
         branch starts at zero.
     """
 
-    def __init__(self, num_levels: int = 4) -> None:
+    def __init__(self, num_levels: Literal[1, 2, 3, 4] = 4) -> None:
         super().__init__()
-        if not 1 <= num_levels <= len(CHANNELS):
-            raise ValueError(f"num_levels is {num_levels}; ResNet-18 has 1 to {len(CHANNELS)}")
         self.channels, self.strides = CHANNELS[:num_levels], STRIDES[:num_levels]
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = StoredNorm(64)

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import addict
 from torch import Tensor
 
+from vsr.contracts import DataSpec
 from vsr.metrics import calculate_psnr, calculate_ssim
-from vsr.registry import Component
+from vsr.registry import Component, NotNegative, Positive, at_least, at_most
+from vsr.utils.errors import refuse
 
+Port = Annotated[int, at_least(1), at_most(65535)]
 Metric = Annotated[Callable[..., float], Component("metric")]
 LONGEST_NAME = 200  # bytes: a file system has 255, and endings are added
 
@@ -39,20 +41,15 @@ class LoaderOptions:
             Needs ``gt_frames: all``.
     """
 
-    batch_size_per_gpu: int = 1
-    num_worker_per_gpu: int = 2
+    batch_size_per_gpu: Positive = 1
+    num_worker_per_gpu: NotNegative = 2
     use_shuffle: bool = True
-    dataset_enlarge_ratio: int = 1
+    dataset_enlarge_ratio: Positive = 1
     prefetch_mode: Literal["cpu", "cuda"] | None = None
-    num_prefetch_queue: int = 2
+    num_prefetch_queue: Positive = 2
     pin_memory: bool = True
     augment_on_gpu: bool = False
     degradation: Annotated[Callable[..., Tensor], Component("degradation")] | None = None
-
-    def __post_init__(self) -> None:
-        _at_least(1, batch_size_per_gpu=self.batch_size_per_gpu, dataset_enlarge_ratio=self.dataset_enlarge_ratio)
-        _at_least(1, num_prefetch_queue=self.num_prefetch_queue)
-        _at_least(0, num_worker_per_gpu=self.num_worker_per_gpu)
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ class ValOptions:
         metrics: what is measured; each entry has a ``type:`` and that metric's options.
     """
 
-    val_freq: int | None = None
+    val_freq: Positive | None = None
     save_img: bool = False
     suffix: str | None = None
     pbar: bool = True
@@ -131,15 +128,13 @@ class ValOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.val_freq is not None:
-            _at_least(1, val_freq=self.val_freq)
-        if not self.metrics:
-            raise ValueError("metrics is empty: name what is to be measured, or leave metrics out")
-        for name in self.metrics:  # it stands in a line of metrics.csv
+        mistakes = [] if self.metrics else ["metrics: empty; name at least one metric, or leave metrics out"]
+        for name in self.metrics:  # it becomes a column of metrics.csv
             if not name.isprintable() or "," in name:
-                raise ValueError(f"metrics has the name {name[:60]!r}; choose one of letters, digits and underscores")
+                mistakes.append(f"metrics: the name {name[:60]!r} is invalid; choose letters, digits and underscores")
         if self.suffix is not None and "/" in self.suffix:
-            raise ValueError(f"suffix is '{self.suffix}'; it is part of a file's name, without slashes")
+            mistakes.append(f"suffix: '{self.suffix}' is part of a file name and cannot contain slashes")
+        refuse(mistakes)
 
 
 @dataclass(frozen=True)
@@ -164,11 +159,8 @@ class VisdomOptions:
         server: its address.
     """
 
-    port: int = 8097
+    port: Port = 8097
     server: str = "http://localhost"
-
-    def __post_init__(self) -> None:
-        _is_port(self.port)
 
 
 @dataclass(frozen=True)
@@ -189,25 +181,19 @@ class LoggerOptions:
         visdom: see VisdomOptions; null is off.
     """
 
-    print_freq: int = 100
-    save_checkpoint_freq: int = 5000
+    print_freq: Positive = 100
+    save_checkpoint_freq: Positive = 5000
     use_tb_logger: bool = True
-    keep_states: int = 3
-    keep_state_every: int | None = None
-    keep_weights: int | None = None
+    keep_states: Positive = 3
+    keep_state_every: Positive | None = None
+    keep_weights: Positive | None = None
     on_failed_write: Literal["stop", "go_on"] = "stop"
     wandb: WandbOptions = field(default_factory=WandbOptions)
     visdom: VisdomOptions | None = None
 
     def __post_init__(self) -> None:
-        _at_least(1, print_freq=self.print_freq, save_checkpoint_freq=self.save_checkpoint_freq)
-        _at_least(1, keep_states=self.keep_states)
-        if self.keep_state_every is not None:
-            _at_least(1, keep_state_every=self.keep_state_every)
-        if self.keep_weights is not None:
-            _at_least(1, keep_weights=self.keep_weights)
         if self.wandb.project and not self.use_tb_logger:
-            raise ValueError("logger.wandb needs TensorBoard's curves: set logger.use_tb_logger to true")
+            raise ValueError("wandb mirrors TensorBoard's curves: set logger.use_tb_logger to true")
 
 
 @dataclass(frozen=True)
@@ -220,24 +206,28 @@ class DistOptions:
     """
 
     backend: Literal["nccl", "gloo"] | None = None
-    port: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.port is not None:
-            _is_port(self.port)
+    port: Port | None = None
 
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """One entry of ``datasets``: a registered data set waiting to be opened, and how its samples become batches."""
+    """One entry of ``datasets``: an opened data set, and how its samples become batches.
+
+    Args:
+        phase: ``train``, ``val``, ``test_1``…
+        name: of its results.
+        settings: of the data set as plain data, ``type`` and defaults included.
+        loader: how its samples become batches.
+        spec: what it delivers; None where it was not opened and does not say.
+        data: the data set; None where ``--check`` did not find its files, or the command does not need it.
+    """
 
     phase: str
     name: str
-    open: "partial[Any]"
+    settings: dict[str, Any]
     loader: LoaderOptions
-
-    def __post_init__(self) -> None:
-        _names_a_folder(self.name)
+    spec: DataSpec | None = None
+    data: Any = None
 
 
 @dataclass(frozen=True)
@@ -256,9 +246,9 @@ class GeneralOptions:
 
     name: str
     network_g: Annotated[partial[Any], Component("arch")]
-    scale: int = 4
-    manual_seed: int = 0
-    num_gpu: int | Literal["auto"] = "auto"
+    scale: Positive = 4
+    manual_seed: NotNegative = 0
+    num_gpu: NotNegative | Literal["auto"] = "auto"
     imports: list[str] = field(default_factory=list)
     path: PathOptions = field(default_factory=PathOptions)
     val: ValOptions = field(default_factory=ValOptions)
@@ -266,11 +256,7 @@ class GeneralOptions:
     dist_params: DistOptions = field(default_factory=DistOptions)
 
     def __post_init__(self) -> None:
-        _names_a_folder(self.name)
-        _at_least(1, scale=self.scale)
-        _at_least(0, manual_seed=self.manual_seed)
-        if self.num_gpu != "auto":
-            _at_least(0, num_gpu=self.num_gpu)
+        refuse([f"name {problem}"] if (problem := folder_name_problem(self.name)) else [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +267,7 @@ class Options(GeneralOptions):
         datasets: by phase, ``train``, ``val``, ``test_1``…
         trainer: the registered trainer class.
         train: the options that the trainer's ``train`` parameter asks for; None in a file that only tests.
-        tree: the resolved file, frozen: inheritance, overrides and old spellings worked in.
+        resolved: all options as plain data, defaults included; what a state stores and another run is compared with.
         notes: old spellings that were translated, and data that is not there yet (``--check``).
         changes: what differs from the defaults, a line each.
     """
@@ -289,7 +275,7 @@ class Options(GeneralOptions):
     datasets: dict[str, DatasetOptions]
     trainer: Callable[..., Any]
     train: Any
-    tree: addict.Dict
+    resolved: dict[str, Any]
     notes: list[str]
     changes: list[str]
 
@@ -299,19 +285,10 @@ class Options(GeneralOptions):
         return {phase: entry for phase, entry in self.datasets.items() if phase != "train"}
 
 
-def _names_a_folder(name: str) -> None:
+def folder_name_problem(name: str) -> str | None:
+    """Returns why a name cannot be that of a folder, None if it can."""
     if name in ("", ".", "..") or set(name) & set('/\\:*?"<>|') or not name.isprintable():
-        raise ValueError(f"name {name[:60]!r} has to be usable as the name of a folder")
+        return f"{name[:60]!r} cannot be the name of a folder"
     if len(name.encode()) > LONGEST_NAME:
-        raise ValueError(f"name '{name[:60]}…' has {len(name.encode())} bytes; choose at most {LONGEST_NAME}")
-
-
-def _is_port(port: int) -> None:
-    if not 1 <= port <= 65535:
-        raise ValueError(f"port is {port}; choose 1 to 65535")
-
-
-def _at_least(minimum: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < minimum:
-            raise ValueError(f"{name} has to be at least {minimum}, got {value}")
+        return f"'{name[:60]}…' has {len(name.encode())} bytes; choose at most {LONGEST_NAME}"
+    return None

@@ -9,14 +9,34 @@ import inspect
 import math
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
-from vsr.registry import Component, Kind, did_you_mean, find
+from vsr.registry import Component, Kind, Limit, Shared, did_you_mean, find, name_of
 
+Mark = TypeVar("Mark")
 MISSING = inspect.Parameter.empty
 LARGEST = {int: 2.0**62, float: 3.4e38}  # what PyTorch can count, and what 32 bits hold
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A section that notes settings which are allowed but may not be intended, ``key: reason``."""
+
+    def notes(self) -> list[str]: ...  # noqa: D102
 
 
 class Option(NamedTuple):
@@ -27,35 +47,49 @@ class Option(NamedTuple):
 
 
 class Report:
-    """What checking a file brings to light.
+    """The results of checking a file.
 
     Args:
-        shared: values for the parameters that a component's mapping leaves out (``scale``).
+        tree: the file, where Shared parameters find their values.
 
     Attributes:
-        mistakes: all of them, so that a user sees them at once: ``key path: what is wrong``.
-        notes: what is no mistake, and perhaps not what was meant.
-        changes: what differs from the defaults.
-        components: path, kind and component, for every ``type:`` that was right.
+        mistakes: all of them, ``key path: reason``.
+        absent: files and folders that do not exist, ``key path: reason``.
+        notes: settings that are allowed but may not be intended.
+        changes: differences from the defaults.
+        components: path, kind and component, for every valid ``type:``.
     """
 
-    def __init__(self, shared: Mapping[str, Any] | None = None) -> None:
-        self.shared = shared or {}
+    def __init__(self, tree: Mapping[str, Any] | None = None) -> None:
+        self.tree = tree or {}
         self.mistakes: list[str] = []
+        self.absent: list[str] = []
         self.notes: list[str] = []
         self.changes: list[str] = []
         self.components: list[tuple[str, Kind, partial[Any]]] = []
 
     def mistake(self, path: str, text: str) -> None:
-        """Adds ``key path: what is wrong``."""
+        """Adds ``key path: reason``."""
         self.mistakes.append(f"{path}: {text}" if path else text)
 
     def absorb(self, other: "Report") -> None:
         """Adds all that another report found."""
         self.mistakes += other.mistakes
+        self.absent += other.absent
         self.notes += other.notes
         self.changes += other.changes
         self.components += other.components
+
+
+def lines_of(error: Exception, path: str, options: Iterable[str] = ()) -> list[str]:
+    """Returns ``key path: reason`` for each line of an error; a first word that is an option joins the key path."""
+    lines = []
+    for line in str(error).splitlines():
+        word, _, text = line.partition(" ")
+        word = word.rstrip(":")
+        is_option = word.partition(".")[0].partition("[")[0] in options
+        lines.append(f"{join(path, word)}: {text}" if is_option else f"{path}: {line}" if path else line)
+    return lines
 
 
 def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, Option]:
@@ -87,7 +121,6 @@ def check_mapping(
     path: str,
     report: Report,
     supplied: int = 0,
-    has_type: bool = False,
     beside: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Returns the keyword arguments that ``value`` gives ``function``; None after a mistake, which is reported.
@@ -98,18 +131,19 @@ def check_mapping(
         path: the keys that lead here, ``a.b``.
         report: receives the mistakes.
         supplied: see :func:`options_of`.
-        has_type: a key ``type`` says what is configured.
         beside: keys of others in the same mapping, which an unknown one may have been meant to be.
     """
     if not isinstance(value, Mapping):
         report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
         return None
-    options = options_of(function, supplied)
+    try:
+        options = options_of(function, supplied)
+    except (NameError, TypeError, ValueError) as error:
+        report.mistake(path, f"the signature of {function.__name__} cannot be read: {error}")
+        return None
     num_before = len(report.mistakes)
     arguments: dict[str, Any] = {}
     for key, item in value.items():
-        if key == "type" and has_type and "type" not in options:
-            continue
         if key not in options:
             report.mistake(join(path, key), f"unknown key{did_you_mean(key, [*options, *beside])}")
         elif item is None and not _accepts_none(options[key].annotation) and options[key].default is not MISSING:
@@ -120,10 +154,14 @@ def check_mapping(
             if default is not MISSING and arguments[key] != default and not isinstance(item, Mapping):
                 report.changes.append(f"{join(path, key)}: {arguments[key]!r} (default {default!r})")
     for key, option in options.items():
-        if key in value:
+        if key in arguments:
             continue
-        if key in report.shared and "type" in value:
-            arguments[key] = report.shared[key]
+        shared = _marks(option.annotation, Shared)
+        found = _shared_value(shared[0], option.annotation, report) if shared else None
+        if found is not None:
+            arguments[key] = found
+            if found != option.default:
+                report.changes.append(f"{join(path, key)}: {found!r} (from {shared[0].key})")
         elif option.default is MISSING:
             choices = f"; expected {_name(option.annotation)}" if get_origin(option.annotation) is Literal else ""
             report.mistake(join(path, key), f"missing{choices}")
@@ -134,10 +172,14 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
     """Returns ``value`` as ``annotation`` wants it (``"1e-4"`` becomes a number); None after a mistake."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        kind: Kind | None = next((extra.kind for extra in arguments[1:] if isinstance(extra, Component)), None)
-        if kind is None:
-            return check_value(value, arguments[0], path, report)
-        return check_component(value, kind, path, report)
+        components = _marks(annotation, Component)
+        if components:
+            return check_component(value, components[0].kind, path, report)
+        result = check_value(value, arguments[0], path, report)
+        if result is not None and not all(limit.allows(result) for limit in _marks(annotation, Limit)):
+            report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}")
+            return None
+        return result
     if origin in (Union, types.UnionType):
         return _check_union(value, arguments, path, report)
     if dataclasses.is_dataclass(annotation):
@@ -172,14 +214,51 @@ def check_component(
     except ValueError as error:
         report.mistake(join(path, "type"), str(error))
         return None
-    compares = kind == "metric" or (kind == "loss" and not inspect.isclass(component))  # two images
-    supplied = 2 if compares else 0
-    arguments = check_mapping(value, component, path, report, supplied, has_type=True, beside=beside)
+    supplied = _num_supplied(kind, component)
+    own = {key: item for key, item in value.items() if key != "type"}
+    arguments = check_mapping(own, component, path, report, supplied, beside)
     if arguments is None:
         return None
     built = partial(component, **arguments)
     report.components.append((path, kind, built))
     return built
+
+
+def _num_supplied(kind: Kind, component: Callable[..., object]) -> int:
+    """Returns 2 for a function that compares two images, whose first parameters are the program's."""
+    return 2 if kind == "metric" or (kind == "loss" and not inspect.isclass(component)) else 0
+
+
+def resolved(value: Any) -> Any:
+    """Returns a checked value as plain data: a component as the mapping that builds it, defaults included."""
+    if isinstance(value, partial):
+        kind, name = name_of(value.func)
+        options = options_of(value.func, _num_supplied(kind, value.func))
+        settings = {key: value.keywords.get(key, option.default) for key, option in options.items()}
+        return {"type": name, **resolved(settings)}
+    if dataclasses.is_dataclass(value):
+        return resolved(vars(value))
+    if isinstance(value, Mapping):
+        return {str(key): resolved(item) for key, item in value.items()}
+    return [resolved(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _marks(annotation: Any, kind: type[Mark]) -> list[Mark]:
+    """Returns the marks of a kind that stand in an ``Annotated``."""
+    extras = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return [extra for extra in extras if isinstance(extra, kind)]
+
+
+def _shared_value(shared: Shared, annotation: Any, report: Report) -> Any:
+    """Returns the value that a parameter receives from another key; None if there is none, or it is invalid."""
+    value: Any = report.tree
+    for key in shared.key.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    attempt = Report()
+    if value is not None and shared.convert is not None:
+        number = as_number(value)
+        value = shared.convert(value if number is None else number)
+    return None if value is None else check_value(value, annotation, shared.key, attempt)
 
 
 def join(path: str, key: object) -> str:
@@ -213,7 +292,7 @@ def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Rep
     for choice in choices:
         if choice is type(None):
             continue
-        attempt = Report(report.shared)
+        attempt = Report(report.tree)
         result = check_value(value, choice, path, attempt)
         if not attempt.mistakes:
             report.absorb(attempt)
@@ -222,8 +301,7 @@ def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Rep
     if len(attempts) == 1:
         report.absorb(attempts[0])
     else:
-        names = " or ".join(_name(choice) for choice in choices if choice is not type(None))
-        report.mistake(path, f"expected {names}, got {describe(value)}")
+        report.mistake(path, f"expected {_names(choices)}, got {describe(value)}")
     return None
 
 
@@ -232,10 +310,15 @@ def _check_dataclass(value: object, annotation: Any, path: str, report: Report) 
     if arguments is None:
         return None
     try:
-        return annotation(**arguments)
-    except ValueError as error:
-        report.mistake(path, str(error))
+        built = annotation(**arguments)
+    except FileNotFoundError as error:
+        report.absent += lines_of(error, path, options_of(annotation))
         return None
+    except ValueError as error:
+        report.mistakes += lines_of(error, path, options_of(annotation))
+        return None
+    report.notes += [f"{path}.{note}" for note in built.notes()] if isinstance(built, Noted) else []
+    return built
 
 
 def _check_sequence(value: object, annotation: Any, path: str, report: Report) -> Any:
@@ -266,7 +349,7 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
         return None
     number = as_number(value)
     if annotation in LARGEST and number is not None:
-        if not math.isfinite(number):
+        if isinstance(number, float) and not math.isfinite(number):
             report.mistake(path, f"expected a finite number, got {value}")
             return None
         if abs(number) > LARGEST[annotation]:
@@ -292,9 +375,18 @@ def as_number(value: object) -> int | float | None:
 
 
 def _name(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        limits = " and ".join(limit.text for limit in _marks(annotation, Limit))
+        return f"{_name(get_args(annotation)[0])} {limits}".rstrip()
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _names(get_args(annotation))
     if get_origin(annotation) is Literal:
         return " or ".join(f"'{c}'" if isinstance(c, str) else str(c) for c in get_args(annotation))
     if annotation in (list, tuple) or get_origin(annotation) in (list, tuple):
         return "a list"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(annotation, "a mapping")
+
+
+def _names(choices: Sequence[Any]) -> str:
+    return " or ".join(_name(choice) for choice in choices if choice is not type(None))

@@ -1,9 +1,10 @@
 """Old keys of ``train:`` and of pretrained encoders, translated to losses, parameter rules and weights by prefix."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from vsr.config.schema import Report, as_number, check_value
+from vsr.registry import at_least
 from vsr.utils.errors import UserError
 
 PARTS = {"encoder": r"^(sentence_)?encoder\.", "decoder": r"^decoder\.", "memory": r"^memory\."}
@@ -13,14 +14,9 @@ PARTS = {"encoder": r"^(sentence_)?encoder\.", "decoder": r"^decoder\.", "memory
 class PartRates:
     """The original project's learning rates of a FramePredictor's parts; ~ is optim_g's."""
 
-    encoder: float | None = None
-    decoder: float | None = None
-    memory: float | None = None
-
-    def __post_init__(self) -> None:
-        for part, rate in vars(self).items():
-            if rate is not None and rate < 0:
-                raise ValueError(f"{part} has to be at least 0, got {rate}; ~ is optim_g's rate")
+    encoder: Annotated[float, at_least(0)] | None = None
+    decoder: Annotated[float, at_least(0)] | None = None
+    memory: Annotated[float, at_least(0)] | None = None
 
 
 def modernise_training(tree: dict[str, Any]) -> list[str]:

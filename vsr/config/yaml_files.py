@@ -1,4 +1,4 @@
-"""Reads an options file's YAML: inheritance, overrides, and no other kind of value than plain YAML has."""
+"""Reads an options file's YAML: inheritance, overrides, plain values only."""
 
 import itertools
 from collections.abc import Hashable, Iterator
@@ -12,7 +12,6 @@ from yaml.constructor import ConstructorError
 from vsr.config.schema import describe
 from vsr.utils.errors import UserError
 
-MOST_BITS = 1000  # of a whole number: a float holds no more
 MOST_VALUES = 100_000  # of a file, or a setting
 
 
@@ -72,7 +71,7 @@ def _copy(value: Any, count: Iterator[int]) -> Any:
 
 
 def _place(error: yaml.MarkedYAMLError) -> str:
-    """Returns line and text of a mistake, ", line 14, `  lr: 1`"; of the wrong indentation, perhaps."""
+    """Returns line and text of a mistake, ", line 14, `lr: 1`"."""
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return ""
@@ -128,13 +127,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Returns a node's value; what only looks like a number or a date is an error of the file, with its line."""
+        """Returns a node's value; a malformed number, and a date, which no training state could hold, are errors."""
         try:
             value = super().construct_object(node, deep)
-            if isinstance(value, int) and value.bit_length() > MOST_BITS:
-                raise ValueError(f"a number of {value.bit_length()} bits")
             if isinstance(value, date | bytes | set):  # or a datetime, which is a date
-                raise ValueError(f"its kind is {type(value).__name__}")  # no training state could hold it
+                raise ValueError(f"its kind is {type(value).__name__}")
         except (ValueError, LookupError, AttributeError) as error:
             shown = repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else f"!!{node.tag.rpartition(':')[2]}"
             text = f"{shown} is not a valid value ({error}); quote it if it is text"

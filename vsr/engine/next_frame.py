@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from vsr.engine.run import Run, Validation
 from vsr.engine.saving import checkpoints
 from vsr.engine.trainer import Trainer
 from vsr.losses.memory_supervision import weight_divergence
-from vsr.registry import register
+from vsr.registry import NotNegative, at_least, register
 from vsr.utils.files import failing_is_told
 from vsr.utils.signals import StopSignals
 
@@ -30,14 +31,8 @@ class NextFrameOptions(TrainOptions):
         num_pictures: validation samples whose pictures are kept with the best and the last results.
     """
 
-    wsupervised: float = 0.0
-    num_pictures: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("wsupervised", "num_pictures"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} has to be at least 0, got {getattr(self, name)}")
+    wsupervised: Annotated[float, at_least(0)] = 0.0
+    num_pictures: NotNegative = 20
 
 
 @register("trainer")

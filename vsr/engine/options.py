@@ -1,15 +1,19 @@
 """The keys of ``train:``; FreezeOptions and NextFrameOptions add some."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from vsr.config.schema import settings_of
 from vsr.engine.optim.rules import ParameterRule
-from vsr.registry import Component
+from vsr.registry import Component, NotNegative, Positive, above, at_least, below
+from vsr.utils.errors import refuse
 
 Loss = Annotated[Callable[[Tensor, Tensor], Tensor], Component("loss")]
 
@@ -46,37 +50,54 @@ class TrainOptions:
             with other data and half the rate of the deformable convolutions; ``off``.
     """
 
-    total_iter: int
+    total_iter: Positive
     optim_g: Annotated[Callable[..., Optimizer], Component("optimizer")]
     losses: dict[str, Loss]
     scheduler: Annotated[Callable[[int, float], float], Component("scheduler")] | None = None
     warmup_iter: int = -1
     parameters: list[ParameterRule] = field(default_factory=list)
-    ema_decay: float = 0.0
-    accumulate: int = 1
-    clip_grad_norm: float | None = None
+    ema_decay: Annotated[float, at_least(0), below(1)] = 0.0
+    accumulate: Positive = 1
+    clip_grad_norm: Annotated[float, above(0)] | None = None
     amp: Literal["auto", "bf16", "fp16", "off"] = "off"
     compile: bool = False
     channels_last: bool = False
     checkpointing: bool = False
     tf32: bool | None = None
     deterministic: bool = False
-    max_bad_steps: int = 20
-    offset_freq: int = 100
-    offset_limit: float = 50.0
+    max_bad_steps: Positive = 20
+    offset_freq: NotNegative = 100
+    offset_limit: Annotated[float, above(0)] = 50.0
     offset_guard: Literal["warn", "skip", "rollback", "off"] = "warn"
 
     def __post_init__(self) -> None:
+        """Builds each part once, with what a training would supply, so that it can refuse its options."""
+        mistakes = [] if self.losses else ["losses: empty; name one, such as pixel: {type: CharbonnierLoss}"]
         if "lr" not in settings_of(self.optim_g):
-            raise ValueError("optim_g has no option `lr`, which the scheduler sets")
-        for name, minimum in (("total_iter", 1), ("accumulate", 1), ("max_bad_steps", 1), ("offset_freq", 0)):
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} has to be at least {minimum}, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay has to be in [0, 1), got {self.ema_decay}")
-        if not self.losses:
-            raise ValueError("losses is empty: name one, such as pixel: {type: CharbonnierLoss}")
-        if self.clip_grad_norm is not None and self.clip_grad_norm <= 0:
-            raise ValueError(f"clip_grad_norm has to be above 0, got {self.clip_grad_norm}; null is off")
-        if self.offset_limit <= 0:
-            raise ValueError(f"offset_limit has to be above 0, got {self.offset_limit}")
+            mistakes.append("optim_g: it has no option `lr`, which the scheduler sets")
+        parts: dict[str, Callable[[], object]] = {"optim_g": lambda: self.optim_g([torch.zeros(1, requires_grad=True)])}
+        if self.scheduler is not None:
+            parts["scheduler"] = partial(self.scheduler, 0, 1e-3)
+        for name, loss in self.losses.items():
+            image = torch.zeros(1, 3, 8, 8)
+            is_class = inspect.isclass(loss.func if isinstance(loss, partial) else loss)
+            parts[f"losses.{name}"] = loss if is_class else partial(loss, image, image)
+        for key, build in parts.items():
+            try:
+                build()
+            except ValueError as error:
+                mistakes += [f"{key}: {line}" for line in str(error).splitlines()]
+        refuse(mistakes)
+
+    def notes(self) -> list[str]:
+        """Notes a schedule whose periods do not sum to ``total_iter``, or whose lowest rate is above the highest."""
+        settings = settings_of(self.scheduler) if self.scheduler is not None else {}
+        periods, lowest = settings.get("periods"), settings.get("eta_min")
+        rate, total, notes = self.optim_g.keywords.get("lr"), self.total_iter, []
+        if periods is not None and sum(periods) != total:
+            end = sum(periods)
+            text = "the rate then stays at its lowest" if end < total else "the rate has not fallen when training ends"
+            notes.append(f"scheduler.periods end at iteration {end}, but train.total_iter is {total}: {text}")
+        if isinstance(lowest, int | float) and isinstance(rate, int | float) and lowest > rate:
+            notes.append(f"scheduler.eta_min is {lowest:g}, above train.optim_g.lr, {rate:g}: the rate rises")
+        return notes

@@ -6,13 +6,14 @@ A trainer of one's own overrides ``losses``; with several networks, also ``make_
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vsr.config.schema import settings_of
+from vsr.contracts import Task
 from vsr.data.degrade.apply import degraded
 from vsr.data.stream.loader import Batch, to_device
 from vsr.engine import guards
@@ -49,6 +50,8 @@ class Trainer:
         players: the networks in training, by name; ``g`` is the one that is validated and saved as ``net_g``.
         progress: how far the training has got.
     """
+
+    task: ClassVar[Task] = "super-resolution"
 
     def __init__(self, network: nn.Module, run: Run, /, train: TrainOptions) -> None:
         self.run = run

@@ -20,8 +20,8 @@ def results_folder(options: Options) -> Path:
     ``nextframe_fi50_Humaneva/Static_Conv_multi_sep1by1_m10_e128_hop1/unet_conv[3,32,64,128][True, True, True]/``
     ``L1Loss_e1e-03_d1e-03_W64H64``. Settings that the original names leave out are added.
     """
-    tree, train = options.tree, options.train
-    data, network = settings_of(options.datasets["train"].open), settings_of(options.network_g)
+    tree, train = options.resolved, options.train
+    data, network = options.datasets["train"].settings, settings_of(options.network_g)
     is_ours = {"memory", "encoder", "noskip", "query_sentence_separate"} <= network.keys()
     names = [_memory(tree, network, train), _network(tree, network)] if is_ours else [tree["network_g"]["type"]]
     return Path(_test(tree, data), *names, _loss(tree, data, train))

@@ -177,7 +177,7 @@ def provenance(rows: list[Row], options: Options, command: str) -> list[str]:
 def strip(rows: list[Row], options: Options) -> np.ndarray:
     """Returns one crop from every model, of the first seed, beside LQ, bicubic and ground truth."""
     entry = next(reversed(options.test_sets.values()))
-    clip, index = middle_target(clips_of(entry.open(), entry.name))
+    clip, index = middle_target(clips_of(entry.data, entry.name))
     images = {row.title: _read_example(row.results[0]) for row in rows}
     truth = None if clip.gt is None else to_bgr(clip.gt(index))
     restored = Restored(clip.name, clip.frames[index], to_bgr(clip.lq(index)), truth, images)

@@ -25,7 +25,7 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
     """Returns the function that measures a super-resolution network; the ranks share the frames."""
     opened = []
     for entry in validation_sets:
-        dataset = entry.open()
+        dataset = entry.data
         clips = clips_of(dataset, entry.name)
         if all(clip.gt is None for clip in clips):
             logger.warning("%s has no ground truth: nothing is validated on it", entry.name)
@@ -64,7 +64,7 @@ def prediction_validation(options: Options, validation_sets: list[DatasetOptions
 
     The pictures it keeps are of the first set.
     """
-    opened = {entry.name: (entry.open(), entry.loader.num_worker_per_gpu) for entry in validation_sets}
+    opened = {entry.name: (entry.data, entry.loader.num_worker_per_gpu) for entry in validation_sets}
     train = options.train
     num_pictures = train.num_pictures if isinstance(train, NextFrameOptions) else NextFrameOptions.num_pictures
 

@@ -1,18 +1,24 @@
 """Pixel losses: a distance between the restored frame and the ground truth, pixel by pixel."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from vsr.registry import register
+from vsr.registry import above, at_least, register
 
 Reduction = Literal["mean", "sum"]
+Weight = Annotated[float, at_least(0)]
 
 
 @register("loss", "CharbonnierLoss")
 def charbonnier_loss(
-    sr: Tensor, gt: Tensor, /, loss_weight: float = 1.0, reduction: Reduction = "mean", eps: float = 1e-12
+    sr: Tensor,
+    gt: Tensor,
+    /,
+    loss_weight: Weight = 1.0,
+    reduction: Reduction = "mean",
+    eps: Annotated[float, above(0)] = 1e-12,
 ) -> Tensor:
     """Returns the Charbonnier loss, √((sr − gt)² + eps): an L1 loss that is smooth at zero.
 
@@ -21,28 +27,27 @@ def charbonnier_loss(
         gt: the ground truth, the same shape.
         loss_weight: factor of the loss; 0 leaves a training to its other losses.
         reduction: over all values: ``mean``, or ``sum`` as EDVR was trained (the gradient then grows with the patch).
-        eps: the square of the width of the smooth part, in squared units of the frame's range [0, 1].
+        eps: the square of the width of the smooth part, in squared units of the frame's range [0, 1]; with
+            0 the gradient at zero error would not be finite.
 
     Raises:
-        ValueError: the shapes differ, eps is not positive, or loss_weight is negative.
+        ValueError: the shapes differ.
 
     Reference: Lai et al., "Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolution", CVPR 2017,
         equation 1, https://arxiv.org/abs/1704.03915
     Differs: eps stands for ε², as in the released EDVR.
     """
-    if eps <= 0:
-        raise ValueError(f"eps has to be positive, got {eps}: the gradient at zero error would not be finite")
     return _reduce(torch.sqrt(_difference(sr, gt).square() + eps), loss_weight, reduction)
 
 
 @register("loss", "L1Loss")
-def l1_loss(sr: Tensor, gt: Tensor, /, loss_weight: float = 1.0, reduction: Reduction = "mean") -> Tensor:
+def l1_loss(sr: Tensor, gt: Tensor, /, loss_weight: Weight = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Returns the mean or sum of the absolute difference; arguments as :func:`charbonnier_loss`."""
     return _reduce(_difference(sr, gt).abs(), loss_weight, reduction)
 
 
 @register("loss", "MSELoss")
-def mse_loss(sr: Tensor, gt: Tensor, /, loss_weight: float = 1.0, reduction: Reduction = "mean") -> Tensor:
+def mse_loss(sr: Tensor, gt: Tensor, /, loss_weight: Weight = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Returns the mean or sum of (sr − gt)²; arguments as :func:`charbonnier_loss`."""
     return _reduce(_difference(sr, gt).square(), loss_weight, reduction)
 
@@ -54,6 +59,4 @@ def _difference(sr: Tensor, gt: Tensor) -> Tensor:
 
 
 def _reduce(values: Tensor, loss_weight: float, reduction: Reduction) -> Tensor:
-    if loss_weight < 0:
-        raise ValueError(f"loss_weight has to be at least 0, got {loss_weight}")
     return loss_weight * (values.sum() if reduction == "sum" else values.mean())

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsr.registry import NotNegative
+
 Normalize = Literal["none", "cosine", "concat"]
 Embedding = Literal["conv", "conv3x3", "fc"]
 
@@ -28,14 +30,8 @@ class Flat2d:
         pad: taps on each side.
     """
 
-    stride: int = 1
-    pad: int = 3
-
-    def __post_init__(self) -> None:
-        if self.stride not in (1, 2):
-            raise ValueError(f"flat2d.stride is {self.stride}; choose 1 or 2")
-        if self.pad < 0:
-            raise ValueError(f"flat2d.pad is {self.pad}; it must be 0 or more")
+    stride: Literal[1, 2] = 1
+    pad: NotNegative = 3
 
 
 def checked_window(crop: int, map_size: tuple[int, int], embedding: Embedding, flat2d: Flat2d | None) -> int:
@@ -44,7 +40,7 @@ def checked_window(crop: int, map_size: tuple[int, int], embedding: Embedding, f
     Raises:
         ValueError: no window has that size, or some of its rows and columns are outside the map at every position.
     """
-    if crop < 0 or (crop % 2 == 0 and crop != 0):
+    if crop % 2 == 0 and crop != 0:
         raise ValueError(f"crop is {crop}; the window needs a middle: choose 0 (no search), or an odd number")
     window = max(crop, 1)
     if embedding == "fc" and window > 1:

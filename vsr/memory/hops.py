@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from vsr.memory.addressing import Addressing, Embedding, Flat2d, Normalize
 
-MOST_HOPS = 100
 Tying = Literal["adjacent", "layer"]
 # (query map, key maps, values, valid) -> (weighted sum of the values, weights or None); values None: the keys are read.
 Search = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor | None]]
@@ -81,16 +80,6 @@ class Hops(nn.Module):
     ) -> None:
         super().__init__()
         self.embed_channels = e = channels if embed_channels is None else embed_channels
-        for name, value in {
-            "channels": channels,
-            "embed_channels": e,
-            "hops": num_hops,
-            "memory_size": memory_size,
-        }.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if num_hops > MOST_HOPS:
-            raise ValueError(f"hops is {num_hops}; choose 1 to {MOST_HOPS}")
         self.num_hops = num_hops
         self.tying = tying
         self.memory_size = memory_size

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase, checked_window
 from vsr.memory.hops import Hops, MemoryRead, Tying
 from vsr.ops.local_window.shifts import allowed_candidates, inside_window, masked_softmax, window_scores, window_sum
-from vsr.registry import register
+from vsr.registry import NotNegative, Positive, register
 
 
 @register("memory", "pixsim")
@@ -39,13 +39,13 @@ class PixSim(nn.Module):
         channels: int,
         map_size: tuple[int, int],
         /,
-        crop: int = 0,
-        embed_channels: int | None = None,
-        hops: int = 1,
+        crop: NotNegative = 0,
+        embed_channels: Positive | None = None,
+        hops: Positive = 1,
         tying: Tying = "adjacent",
         normalize: Normalize = "none",
         embedding: Embedding = "conv",
-        memory_size: int | None = None,
+        memory_size: Positive | None = None,
         flat2d: Flat2d | None = None,
     ) -> None:
         super().__init__()

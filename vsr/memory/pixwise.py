@@ -8,7 +8,7 @@ from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase, checke
 from vsr.memory.hops import Hops, MemoryRead, Search, Tying
 from vsr.memory.pixsim import single_weight_search
 from vsr.ops import local_window_read
-from vsr.registry import register
+from vsr.registry import NotNegative, Positive, register
 
 
 @register("memory", "pixwise")
@@ -34,13 +34,13 @@ class PixWise(nn.Module):
         channels: int,
         map_size: tuple[int, int],
         /,
-        crop: int = 0,
-        embed_channels: int | None = None,
-        hops: int = 1,
+        crop: NotNegative = 0,
+        embed_channels: Positive | None = None,
+        hops: Positive = 1,
         tying: Tying = "adjacent",
         normalize: Normalize = "none",
         embedding: Embedding = "conv",
-        memory_size: int | None = None,
+        memory_size: Positive | None = None,
         flat2d: Flat2d | None = None,
     ) -> None:
         super().__init__()

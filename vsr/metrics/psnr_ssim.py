@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vsr.registry import register
+from vsr.registry import NotNegative, register
 
 _PEAK = 255.0
 _BGR_TO_Y = np.array([24.966, 128.553, 65.481]) / 255  # MATLAB's rgb2ycbcr: Y runs from 16 to 235
@@ -11,7 +11,9 @@ _WINDOW_SIZE = 11
 
 
 @register("metric")
-def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, *, test_y_channel: bool = False) -> float:
+def calculate_psnr(
+    img: np.ndarray, img2: np.ndarray, crop_border: NotNegative, *, test_y_channel: bool = False
+) -> float:
     """Returns the peak signal-to-noise ratio in dB over all channels jointly; infinite for equal images.
 
     Args:
@@ -29,7 +31,9 @@ def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, *, test_
 
 
 @register("metric")
-def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int, *, test_y_channel: bool = False) -> float:
+def calculate_ssim(
+    img: np.ndarray, img2: np.ndarray, crop_border: NotNegative, *, test_y_channel: bool = False
+) -> float:
     """Returns the structural similarity, the mean over channels and over pixels whose window lies inside the image.
 
     Args:

@@ -60,7 +60,7 @@ class TimedStore:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the training set of an options file and prints what it found; returns the exit code."""
-    parser = options_parser("python -m vsr.bench_data", "Measures how fast training samples come and what limits them.")
+    parser = options_parser("vsr bench-data", "Measures how fast training samples come and what limits them.")
     parser.add_argument("--samples", type=int, default=200, help="samples per measurement (default: %(default)s)")
     parser.add_argument("--workers", type=int, nargs="+", help="worker counts to try (default: 0, 1, 2 and the file's)")
     args = parser.parse_args(arguments)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(train: DatasetOptions, seed: int, num_samples: int, workers: Sequence[int] | None) -> Iterator[str]:
     """Yields the lines of the report, as they are measured."""
-    stages, megabytes = time_stages(train.open(), train.loader, seed, num_samples)
+    stages, megabytes = time_stages(train.data, train.loader, seed, num_samples)
     total = sum(stages)
     yield f"{train.name}: one process, {num_samples} samples: {total:.2f} ms each, {1000 / total:.1f} samples/s"
     for name, milliseconds in stages._asdict().items():
@@ -107,7 +107,7 @@ def time_stages(dataset: Any, loader: LoaderOptions, seed: int, num_samples: int
     """
     size = loader.batch_size_per_gpu
     sampler = TrainSampler(len(dataset), seed=seed)
-    stores = {name: TimedStore(getattr(dataset, name)) for name in ("gt", "lq") if hasattr(dataset, name)}
+    stores = {name: TimedStore(store) for name, store in vars(dataset).items() if isinstance(store, FrameStore)}
     for name, store in stores.items():
         setattr(dataset, name, store)
     stream = batches(dataset, sampler, size, augment_later=loader.augment_on_gpu)
@@ -131,7 +131,7 @@ def time_stages(dataset: Any, loader: LoaderOptions, seed: int, num_samples: int
 
 def loader_speed(train: DatasetOptions, seed: int, num_samples: int, workers: int) -> float:
     """Returns the samples per second of a loader whose workers have started and filled their queues."""
-    dataset, size = train.open(), train.loader.batch_size_per_gpu
+    dataset, size = train.data, train.loader.batch_size_per_gpu
     sampler = TrainSampler(len(dataset), train.loader.dataset_enlarge_ratio, seed)
     later = train.loader.augment_on_gpu
     stream = batches(dataset, sampler, size, workers, train.loader.num_prefetch_queue, augment_later=later)
@@ -147,7 +147,7 @@ def loader_speed(train: DatasetOptions, seed: int, num_samples: int, workers: in
 
 def time_transfer(train: DatasetOptions, seed: int) -> float:
     """Returns the milliseconds per sample of copying a batch to the GPU."""
-    dataset = train.open()
+    dataset = train.data
     sampler, size = TrainSampler(len(dataset), seed=seed), train.loader.batch_size_per_gpu
     batch = next(batches(dataset, sampler, size, pin_memory=True, augment_later=train.loader.augment_on_gpu))
     times = []

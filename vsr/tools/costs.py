@@ -11,31 +11,30 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vsr import config
-from vsr.archs.build import without_values
+from vsr.archs.build import spec_of, without_values
 from vsr.config.command_line import options_parser
-from vsr.config.schema import settings_of
 from vsr.memory import PixSentence, PixSim, PixWise
-from vsr.registry import task_of
 
 FRAME_SIZE = 720, 1280  # of REDS's ground truth
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the costs of an options file's network and returns the exit code."""
-    parser = options_parser("python -m vsr.costs", "Counts a network's costs.")
+    parser = options_parser("vsr costs", "Counts a network's costs.")
     args = parser.parse_args(arguments)
     options = config.load(args.opt, args.set, need="test", missing_data="note")
     network = without_values(options.network_g, torch.device("meta"))
-    if task_of(network) == "next-frame":
+    spec, sets = spec_of(network), options.datasets.values()
+    if spec.task == "next-frame":
         memory = options.network_g.keywords.get("memory")  # a network of one's own may have none
-        past = [settings_of(entry.open).get("input_size") for entry in options.datasets.values()]
+        past = [entry.settings.get("input_size") for entry in sets]
         sizes = [memory.keywords.get("memory_size") if memory else None, *past]
-        t, (h, w) = min((size for size in sizes if size), default=1), network.frame_size
+        t, (h, w) = min((size for size in sizes if size), default=1), spec.frame_size
         shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
     else:
-        windows = [settings_of(entry.open).get("num_frame", 1) for entry in options.datasets.values()] or [1]
-        t, (h, w) = getattr(network, "num_frame", windows[0]), (size // options.scale for size in FRAME_SIZE)
-        shapes, of = [(1, t, 3, h, w)], f"a window of {t} frames of {h}×{w}"
+        windows = [spec.num_frames, *(entry.settings.get("num_frame") for entry in sets), 1]
+        t, (h, w) = next(size for size in windows if size), (size // spec.scale for size in FRAME_SIZE)
+        shapes, of = [(1, t, 3, h, w)], f"a {spec.reads} of {t} frames of {h}×{w}"
     macs = num_macs(options.network_g, *shapes)
     sys.stdout.write(f"{num_parameters(network):,} parameters; {macs / 1e9:,.2f} GMACs for {of}\n")
     return 0

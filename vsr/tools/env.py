@@ -21,7 +21,7 @@ PACKAGES = ("torch", "torchvision", "triton", "numpy", "opencv-python", "scikit-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the report and returns the exit code."""
-    argparse.ArgumentParser(prog="python -m vsr.env", description=(__doc__ or "").split("\n")[0]).parse_args(arguments)
+    argparse.ArgumentParser(prog="vsr env", description=(__doc__ or "").split("\n")[0]).parse_args(arguments)
     sys.stdout.write("\n".join(report()) + "\n")
     return 0
 

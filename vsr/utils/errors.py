@@ -35,6 +35,12 @@ class UserError(Exception):
     """A mistake in options, data or usage; its text says what was got, what was expected and what to do."""
 
 
+def refuse(mistakes: list[str]) -> None:
+    """Raises ValueError with a line for each mistake, if there are any; a line begins with the option's name."""
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
 def tell(error: UserError) -> None:
     """Prints the message of a mistake, and notes it in the log's file."""
     note_in_file(f"error: {error}")

@@ -1,15 +1,17 @@
 """The degradation of REDS and Vimeo-90K: MATLAB's bicubic downscaling, without files."""
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from vsr.data.degrade.imresize import imresize
-from vsr.registry import register
+from vsr.registry import Positive, Shared, register
 
 
 @register("degradation")
-def bicubic(gt: Tensor, rng: np.random.Generator, /, scale: int = 4) -> Tensor:
+def bicubic(gt: Tensor, rng: np.random.Generator, /, scale: Annotated[Positive, Shared("scale")] = 4) -> Tensor:
     """Returns the frames as MATLAB's ``imresize`` shrinks them, rounded to 8 bits as in a file.
 
     Args:

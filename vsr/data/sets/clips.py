@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from vsr.data.sources.base import DISK, FrameStore, IOBackend
 from vsr.data.stream.augment import Crop
 from vsr.data.stream.loader import augmented
 from vsr.data.stream.sampler import key_from_numpy
-from vsr.registry import register
+from vsr.registry import Positive, Shared, register
+from vsr.utils.errors import refuse
 from vsr.utils.log import counted
 
 OnBadFrame = Literal["error", "skip"]
@@ -58,16 +59,26 @@ class CropOptions:
 
     def __post_init__(self) -> None:
         check_num_frame(self.num_frame)
+        mistakes = []
         if self.gt_size < self.scale or self.gt_size % self.scale:
             nearest = max(round(self.gt_size / self.scale), 1) * self.scale
-            raise ValueError(f"gt_size {self.gt_size} is not a multiple of scale {self.scale}; nearest: {nearest}")
+            mistakes.append(f"gt_size {self.gt_size} is not a multiple of scale {self.scale}; nearest: {nearest}")
         if not self.intervals:
-            raise ValueError("interval_list is empty; name a distance, [1], or leave it out")
-        if min(self.intervals) < 1:
-            raise ValueError(f"interval_list {self.intervals} holds a distance less than 1")
-        for name, known in (("on_bad_frame", get_args(OnBadFrame)), ("gt_frames", get_args(GtFrames))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}")
+            mistakes.append("interval_list is empty; name a distance, [1], or leave it out")
+        refuse(mistakes)
+
+
+def crop_spec(options: CropOptions, list_file: str, has_lq: bool = True) -> DataSpec:
+    """Returns what a set of random crops delivers."""
+    return DataSpec(
+        phases=("train",),
+        num_frames=options.num_frame,
+        scale=options.scale,
+        gt_frames=options.gt_frames,
+        crop_size=options.gt_size,
+        has_lq=has_lq,
+        files=(list_file,),
+    )
 
 
 class TrainingClip(NamedTuple):
@@ -85,7 +96,7 @@ class TrainingClip(NamedTuple):
 
 
 class ClipCrops(Dataset[Sample]):
-    """Random crops of windows of frames. A subclass's constructor finds the clips and calls this one.
+    """Random crops of windows of frames. A subclass's constructor sets ``spec``, finds the clips and calls this one.
 
     Args:
         gt: store of the GT frames.
@@ -94,10 +105,9 @@ class ClipCrops(Dataset[Sample]):
         items: (n, 2); an item is a clip's index and the middle frame of a window, which moves where the window would
             leave the clip.
         options: how windows and crops are drawn.
-        list_file: the list of the clips.
     """
 
-    phases = ("train",)
+    spec: DataSpec
 
     def __init__(
         self,
@@ -106,7 +116,6 @@ class ClipCrops(Dataset[Sample]):
         clips: list[TrainingClip],
         items: np.ndarray,
         options: CropOptions,
-        list_file: str,
     ) -> None:
         self.gt, self.lq, self.clips, self.items, self.options = gt, lq, clips, items, options
         for clip in clips:
@@ -115,15 +124,6 @@ class ClipCrops(Dataset[Sample]):
                 raise ValueError(
                     f"gt_size {options.gt_size} is larger than the frames of clip '{clip.name}', {h} x {w}"
                 )
-        self.spec = DataSpec(
-            phases=("train",),
-            num_frames=options.num_frame,
-            scale=options.scale,
-            gt_frames=options.gt_frames,
-            crop_size=options.gt_size,
-            has_lq=lq is not None,
-            files=(list_file,),
-        )
         _log.info(
             "%s: %s of %s, from '%s'",
             type(self).__name__, counted(len(self), "sample"), counted(len(clips), "clip"), gt.root,
@@ -220,10 +220,10 @@ class REDSDataset(ClipCrops):
         dataroot_lq: str | None,
         meta_info_file: str,
         val_partition: Literal["REDS4", "official", "none"],
-        scale: int = 4,
-        num_frame: int = 5,
-        gt_size: int = 256,
-        interval_list: list[int] | None = None,
+        scale: Annotated[Positive, Shared("scale")] = 4,
+        num_frame: Positive = 5,
+        gt_size: Positive = 256,
+        interval_list: list[Positive] | None = None,
         random_reverse: bool = False,
         use_hflip: bool = False,
         use_rot: bool = False,
@@ -242,6 +242,7 @@ class REDSDataset(ClipCrops):
         options = CropOptions(
             scale, num_frame, gt_size, intervals, random_reverse, use_hflip, use_rot, on_bad_frame, gt_frames
         )
+        self.spec = crop_spec(options, meta_info_file, dataroot_lq is not None)
         listed = [info for info in read_meta_info(meta_info_file) if info.name not in VAL_PARTITIONS[val_partition]]
         if not listed:
             raise ValueError(
@@ -253,7 +254,7 @@ class REDSDataset(ClipCrops):
         clips = [_find_clip(info, gt, lq, options) for info in listed]
         _compare_with_list(clips, listed, meta_info_file)
         items = [(number, frame) for number, clip in enumerate(clips) for frame in range(len(clip.frames))]
-        super().__init__(gt, lq, clips, np.array(items, np.int32), options, meta_info_file)
+        super().__init__(gt, lq, clips, np.array(items, np.int32), options)
 
 
 @register("dataset")
@@ -286,9 +287,9 @@ class Vimeo90KDataset(ClipCrops):
         dataroot_gt: str,
         dataroot_lq: str,
         meta_info_file: str,
-        scale: int = 4,
-        num_frame: int = 7,
-        gt_size: int = 256,
+        scale: Annotated[Positive, Shared("scale")] = 4,
+        num_frame: Positive = 7,
+        gt_size: Positive = 256,
         random_reverse: bool = False,
         use_hflip: bool = False,
         use_rot: bool = False,
@@ -299,6 +300,7 @@ class Vimeo90KDataset(ClipCrops):
         options = CropOptions(
             scale, num_frame, gt_size, [1], random_reverse, use_hflip, use_rot, on_bad_frame, gt_frames
         )
+        self.spec = crop_spec(options, meta_info_file)
         if num_frame > 7:
             raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
         names = [info.name for info in read_meta_info(meta_info_file)]
@@ -314,7 +316,7 @@ class Vimeo90KDataset(ClipCrops):
             size = check_pair(gt, lq, f"{name}/im4", f"{name}/im4", scale)
         frames = [f"im{number}" for number in range(1, 8)]
         items = np.stack([np.arange(len(names)), np.full(len(names), 3)], axis=1)  # im4 of each
-        super().__init__(gt, lq, [TrainingClip(name, frames, size) for name in names], items, options, meta_info_file)
+        super().__init__(gt, lq, [TrainingClip(name, frames, size) for name in names], items, options)
 
 
 def _find_clip(info: ClipInfo, gt: FrameStore, lq: FrameStore | None, options: CropOptions) -> TrainingClip:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from vsr.data.sources.frame_cache import ClipFrames, FrameCache
 from vsr.data.sources.frame_files import list_frames, read_frames
 from vsr.data.stream.augment import to_planes
 from vsr.data.stream.sampler import key_from_numpy
+from vsr.registry import Positive
 
 ShortClip = Literal["skip", "shrink"]
 
@@ -44,13 +45,6 @@ class WindowOptions:
     max_windows: int | None
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "frame_interval", "width", "height", "window_step", "max_windows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} {value} is less than 1")
-        for name, known in (("test_type", get_args(TestType)), ("short_clip", get_args(ShortClip))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}")
         if self.test_type == "opticalflow" and min(self.width, self.height) < MIN_SIDE:
             raise ValueError(f"test_type opticalflow needs width and height of at least {MIN_SIDE}")
 
@@ -89,7 +83,6 @@ class FrameWindows(Dataset[Sample]):
     first that exists, else ``dataroot`` itself; and ``remedy``, which says how to get the data.
     """
 
-    task = "next-frame"
     subfolders: ClassVar[tuple[str, ...]] = ()
     remedy: ClassVar[str] = ""
 
@@ -97,17 +90,17 @@ class FrameWindows(Dataset[Sample]):
         self,
         dataroot: str,
         list_file: str,
-        input_size: int = 10,
-        frame_interval: int = 50,
+        input_size: Positive = 10,
+        frame_interval: Positive = 50,
         random_interval: bool = False,
-        width: int = 64,
-        height: int = 64,
+        width: Positive = 64,
+        height: Positive = 64,
         test_type: TestType = "nextframe",
         short_clip: ShortClip = "skip",
-        window_step: int = 1,
+        window_step: Positive = 1,
         flow_cache: str | None = None,
         frame_cache: str | None = None,
-        max_windows: int | None = None,
+        max_windows: Positive | None = None,
     ) -> None:
         self.options = options = WindowOptions(
             input_size, frame_interval, random_interval, width, height, test_type, short_clip, window_step, max_windows

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import get_args
+from typing import Annotated, get_args
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from vsr.data.sets.clips import VIMEO_HELP
 from vsr.data.sets.roots import check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.sources.base import DEGRADATION_FILE, DISK, FrameStore, IOBackend
 from vsr.data.sources.video import VideoStore
-from vsr.registry import register
+from vsr.registry import Positive, Shared, register
 from vsr.utils.log import counted
 
 _SEPTUPLET = tuple(f"im{number}" for number in range(1, 8))  # Vimeo-90K's frames
@@ -50,8 +50,6 @@ class VideoTestDataset:
         ValueError: options that contradict each other or the frames, or LQ and GT that do not match.
     """
 
-    phases = ("test",)
-
     def __init__(
         self,
         dataroot_lq: str,
@@ -61,8 +59,9 @@ class VideoTestDataset:
         padding: Padding = "reflection_circle",
         cache_data: bool = False,
         io_backend: IOBackend = DISK,
-        scale: int = 4,
+        scale: Annotated[Positive, Shared("scale")] = 4,
     ) -> None:
+        self.spec = _spec(num_frame, scale, dataroot_gt is not None, meta_info_file)
         check_window(num_frame, padding)
         listed = {clip.name: clip for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         clip = next(iter(listed), "*")
@@ -84,7 +83,7 @@ class VideoTestDataset:
                 lq.root,
                 left_out[0],
             )
-        self.spec = _spec(lq, num_frame, scale, gt is not None, meta_info_file)
+        self.spec = self.spec._replace(degradation=_degradation(lq))
         frames = sum(len(clip.targets) for clip in self._clips)
         _log.info("VideoTestDataset: %s, %s, from '%s'", counted(len(self), "clip"), counted(frames, "frame"), lq.root)
 
@@ -118,8 +117,6 @@ class VideoTestVimeo90KDataset:
         ValueError: options that contradict each other or the frames.
     """
 
-    phases = ("test",)
-
     def __init__(
         self,
         dataroot_gt: str,
@@ -129,8 +126,9 @@ class VideoTestVimeo90KDataset:
         padding: Padding = "reflection_circle",
         cache_data: bool = False,
         io_backend: IOBackend = DISK,
-        scale: int = 4,
+        scale: Annotated[Positive, Shared("scale")] = 4,
     ) -> None:
+        self.spec = _spec(num_frame, scale, True, meta_info_file)
         check_window(num_frame, padding)
         if num_frame > len(_SEPTUPLET):
             raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
@@ -143,7 +141,7 @@ class VideoTestVimeo90KDataset:
                     raise FileNotFoundError(f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists")
         check_pair(self._gt, self._lq, f"{self._names[0]}/im4", f"{self._names[0]}/im4", scale)
         self._cache: _Cache | None = {} if cache_data else None
-        self.spec = _spec(self._lq, num_frame, scale, True, meta_info_file)
+        self.spec = self.spec._replace(degradation=_degradation(self._lq))
 
     def __len__(self) -> int:
         """Returns the number of septuplets."""
@@ -251,14 +249,13 @@ def _reader(store: FrameStore, clip: str, frames: tuple[str, ...], cache: _Cache
     return read
 
 
-def _spec(lq: FrameStore, num_frame: int, scale: int, has_gt: bool, meta_info_file: str | None) -> DataSpec:
-    """Returns the DataSpec of a test set."""
+def _spec(num_frame: int, scale: int, has_gt: bool, meta_info_file: str | None) -> DataSpec:
+    """Returns what a test set delivers, before its folders are opened."""
+    files = () if meta_info_file is None else (str(meta_info_file),)
+    return DataSpec(phases=("test",), num_frames=num_frame, scale=scale, has_gt=has_gt, files=files)
+
+
+def _degradation(lq: FrameStore) -> str | None:
+    """Returns how LQ frames were made, None where the folder does not say."""
     stamp = lq.root / DEGRADATION_FILE
-    return DataSpec(
-        phases=("test",),
-        num_frames=num_frame,
-        scale=scale,
-        has_gt=has_gt,
-        degradation=read_text(stamp).strip() if stamp.is_file() else None,
-        files=() if meta_info_file is None else (str(meta_info_file),),
-    )
+    return read_text(stamp).strip() if stamp.is_file() else None

@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class IOBackend:
 DISK = IOBackend()
 
 
+@runtime_checkable
 class FrameStore(Protocol):
     """Reads frames by key. Pickles cheaply, and opens files in the process that reads."""
 

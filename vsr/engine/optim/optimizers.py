@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from vsr.engine.optim.schedules import Rate
 from vsr.registry import register
 
 
@@ -13,7 +14,7 @@ from vsr.registry import register
 def adam(
     groups: Iterable[Any],
     /,
-    lr: float,
+    lr: Rate,
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
@@ -38,7 +39,7 @@ def adam(
 def adamw(
     groups: Iterable[Any],
     /,
-    lr: float,
+    lr: Rate,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,

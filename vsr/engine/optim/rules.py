@@ -3,11 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from torch import nn
 
 from vsr.ops import ModulatedDeformConvPack
+from vsr.registry import NotNegative, at_least
 from vsr.utils.errors import UserError
 
 
@@ -23,19 +24,15 @@ class ParameterRule:
     """
 
     match: str
-    lr_mul: float | None = None
-    from_iter: int | None = None
+    lr_mul: Annotated[float, at_least(0)] | None = None
+    from_iter: NotNegative | None = None
     frozen: bool | None = None
 
     def __post_init__(self) -> None:
         try:
             re.compile(self.match)
         except re.error as error:
-            raise ValueError(f"match is '{self.match}', which is no regular expression: {error}") from None
-        if self.lr_mul is not None and self.lr_mul < 0:
-            raise ValueError(f"lr_mul has to be at least 0, got {self.lr_mul}")
-        if self.from_iter is not None and self.from_iter < 0:
-            raise ValueError(f"from_iter has to be at least 0, got {self.from_iter}")
+            raise ValueError(f"match '{self.match}' is not a regular expression: {error}") from None
         if self.lr_mul is None and self.from_iter is None and self.frozen is None:
             raise ValueError(f"the rule for '{self.match}' says nothing: give lr_mul, from_iter or frozen")
 

@@ -8,8 +8,11 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from itertools import accumulate
+from typing import Annotated
 
-from vsr.registry import register
+from vsr.registry import NotNegative, Positive, at_least, register
+
+Rate = Annotated[float, at_least(0)]
 
 
 @register("scheduler", "CosineAnnealingRestartLR")
@@ -17,9 +20,9 @@ def cosine_annealing_restart(
     iteration: int,
     base_lr: float,
     /,
-    periods: list[int],
-    restart_weights: list[float] = [1.0],  # noqa: B006 (read only)
-    eta_min: float = 0.0,
+    periods: list[Positive],
+    restart_weights: list[Rate] = [1.0],  # noqa: B006 (read only)
+    eta_min: Rate = 0.0,
 ) -> float:
     """Returns a rate that falls as half a cosine from ``base_lr`` to ``eta_min`` in each period, then restarts.
 
@@ -31,18 +34,17 @@ def cosine_annealing_restart(
         eta_min: the rate at the end of a period.
 
     Raises:
-        ValueError: periods and weights do not fit, or a rate would be negative.
+        ValueError: periods and weights do not fit.
 
     Reference: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5,
         https://arxiv.org/abs/1608.03983
     Differs: the last iteration of a period still has the period's end rate.
     """
     weights = restart_weights * len(periods) if len(restart_weights) == 1 else restart_weights
-    if not periods or min(periods) < 1:
-        raise ValueError(f"periods have to be numbers of iterations above 0, got {periods}")
+    if not periods:
+        raise ValueError("periods is empty: give the iterations of each period")
     if len(weights) != len(periods):
         raise ValueError(f"{len(periods)} periods and {len(weights)} restart_weights; give as many, or one weight")
-    _not_negative(eta_min=eta_min, restart_weights=min(weights))
     ends = list(accumulate(periods))
     index = min(bisect_left(ends, iteration), len(periods) - 1)
     progress = min(1.0, (iteration - (ends[index] - periods[index])) / periods[index])
@@ -54,10 +56,10 @@ def multi_step_restart(
     iteration: int,
     base_lr: float,
     /,
-    milestones: list[int],
-    gamma: float = 0.1,
-    restarts: list[int] = [0],  # noqa: B006 (read only)
-    restart_weights: list[float] = [1.0],  # noqa: B006 (read only)
+    milestones: list[NotNegative],
+    gamma: Rate = 0.1,
+    restarts: list[NotNegative] = [0],  # noqa: B006 (read only)
+    restart_weights: list[Rate] = [1.0],  # noqa: B006 (read only)
 ) -> float:
     """Returns a rate that is multiplied by ``gamma`` at each milestone and set anew at each restart.
 
@@ -70,13 +72,12 @@ def multi_step_restart(
         restart_weights: as many as restarts.
 
     Raises:
-        ValueError: restarts and weights do not fit, or a rate would be negative.
+        ValueError: restarts and weights do not fit.
 
     Differs: BasicSR multiplies the rate of the step before, so that after a warm-up of n steps it stays at (n − 1) / n.
     """
     if len(restarts) != len(restart_weights):
         raise ValueError(f"{len(restarts)} restarts and {len(restart_weights)} restart_weights; give as many")
-    _not_negative(gamma=gamma, restart_weights=min(restart_weights, default=0.0))
     last = bisect_right(sorted(restarts), iteration) - 1
     start, weight = (sorted(zip(restarts, restart_weights, strict=True))[last]) if last >= 0 else (-1, 1.0)
     return base_lr * weight * gamma ** sum(start < milestone <= iteration for milestone in milestones)
@@ -96,9 +97,3 @@ def learning_rate(
     if iteration + 1 < warmup_iter:
         return base_lr * (iteration + 1) / warmup_iter
     return schedule(iteration, base_lr) if schedule else base_lr
-
-
-def _not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"{name} has to be at least 0, got {value}")

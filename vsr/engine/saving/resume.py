@@ -2,11 +2,9 @@
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sized
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vsr.config.schema import as_number, settings_of
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
@@ -60,9 +58,8 @@ def check_training_set(file: Path, former: str, current: str, may_differ: bool) 
     logger.info("changed samples of datasets.train: %s → %s", former, current)
 
 
-def training_set_of(open_dataset: "partial[Any]", dataset: Sized) -> str:
+def training_set_of(settings: Mapping[str, Any], dataset: Sized) -> str:
     """Returns what tells a training set from one of other samples: their number, and a hash of the list they are on."""
-    settings = settings_of(open_dataset)
     lists = [Path(str(settings[key])).expanduser() for key in ("meta_info_file", "list_file") if settings.get(key)]
     words = [file.read_text(encoding="utf-8-sig", errors="replace").split() for file in lists if file.is_file()]
     return f"{len(dataset)} samples" + (f", list {zlib.crc32(repr(words).encode()):08x}" if words else "")
@@ -80,17 +77,10 @@ def same_validation(former: Mapping[str, Any], current: Mapping[str, Any]) -> bo
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the keys and values of a tree; what is read as a number is one, however it is spelt."""
+    """Yields the keys and values of a tree."""
     for key, value in tree.items():
         here = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping):
             yield from _flat(value, here)
         else:
-            yield here, _by_number(value)
-
-
-def _by_number(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_by_number(item) for item in value]
-    number = as_number(value)
-    return value if number is None else number
+            yield here, value

@@ -83,7 +83,7 @@ def check_state(
                 f"{file} is of iteration {iteration}, and experiment '{options.name}' has got to {saved}: resume "
                 "from there with --auto_resume, or from here under another name, --set name=NEW"
             )
-    changes = differences(state["settings"], options.tree.to_dict())
+    changes = differences(state["settings"], options.resolved)
     if state["effective_batch"] != effective_batch(options, place):
         changes.append(f"effective batch: {state['effective_batch']} → {effective_batch(options, place)}")
     if changes and mode == "exact":
@@ -131,7 +131,7 @@ def make_trainer(
         start = from_files(network, options.path)
 
     train = options.datasets["train"]
-    dataset = train.open()
+    dataset = train.data
     run = Run(
         place=place,
         folder=folder,
@@ -139,9 +139,9 @@ def make_trainer(
         val_freq=options.val.val_freq,
         batches=partial(training_batches, options, place, dataset),
         effective_batch=effective_batch(options, place),
-        training_set=training_set_of(train.open, dataset),
+        training_set=training_set_of(train.settings, dataset),
         validate=validate,
-        settings=options.tree.to_dict(),
+        settings=options.resolved,
         results=results,
         loaded=start.loaded,
         weight_files=start.files,

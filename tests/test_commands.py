@@ -1,0 +1,50 @@
+"""The command `vsr`: its list of commands, and what an unknown one says."""
+
+import subprocess
+import sys
+
+import pytest
+from training import small_options, write_options
+
+from vsr import __main__ as commands
+from vsr.utils.errors import UserError
+
+
+def vsr(*arguments, folder=None):
+    return subprocess.run([sys.executable, "-m", "vsr", *arguments], capture_output=True, text=True, cwd=folder)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_the_help_lists_every_command(capsys, arguments):
+    assert commands.run(arguments) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {name} " in text for name in commands.COMMANDS)
+
+
+def test_an_unknown_command_is_refused():
+    done = vsr("trian")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: unknown command 'trian'; did you mean 'train'?; commands: train, test, tables, costs, env, bench-data\n"
+    )
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_every_command_explains_itself(capsys, name):
+    with pytest.raises(SystemExit, match="0"):
+        commands.run([name, "--help"])
+    assert f"usage: vsr {name}" in capsys.readouterr().out
+
+
+def test_a_command_imports_only_its_module():
+    code = "import sys; from vsr.__main__ import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_a_command_receives_its_arguments(tmp_path, clips):
+    file = write_options(tmp_path, small_options(clips))
+    done = vsr("train", "-opt", str(file), "--check", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "options OK (small, EDVR)" in done.stdout
+    with pytest.raises(UserError, match="does not exist"):
+        commands.run(["test", "-opt", "none.yml"])

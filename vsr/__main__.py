@@ -1,0 +1,40 @@
+"""The command ``vsr``: runs ``vsr train``, ``vsr test`` and the others; ``python -m vsr`` does the same."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from vsr.registry import did_you_mean
+from vsr.utils.errors import UserError, exit_cleanly
+
+COMMANDS = {
+    "train": ("vsr.train", "trains the network of an options file"),
+    "test": ("vsr.test", "tests a network: restores, measures, writes tables and pictures"),
+    "tables": ("vsr.tables", "trains, tests and tabulates the experiments of Tables 1-3"),
+    "costs": ("vsr.tools.costs", "counts a network's parameters and multiply-accumulates"),
+    "env": ("vsr.tools.env", "describes the machine and the installation"),
+    "bench-data": ("vsr.tools.bench_data", "measures how fast training samples are read"),
+}
+HELP = "usage: vsr COMMAND …\n\n" + "".join(f"  {name:<12}{text}\n" for name, (_, text) in COMMANDS.items())
+HELP += "\nvsr COMMAND --help lists its options.\n"
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; imports only its module. Returns its exit code."""
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("-h", "--help"):
+        sys.stdout.write(HELP)
+        return 0
+    if command not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        raise UserError(f"unknown command '{command}'{did_you_mean(command, COMMANDS)}; commands: {known}")
+    return import_module(COMMANDS[command][0]).main(rest)
+
+
+def main() -> None:
+    """Runs a command and exits with its code; see run."""
+    exit_cleanly(run)
+
+
+if __name__ == "__main__":
+    main()
