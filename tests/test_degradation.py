@@ -103,7 +103,7 @@ def test_another_degradation_is_another_training(work, clips):
     ("changes", "message"),
     [
         ({"gt_frames": "center", "dataroot_lq": "LQ"}, "datasets.train.gt_frames: center, but degradation makes every"),
-        ({"gt_frames": "center"}, "dataroot_lq is ~, .*: set gt_frames: all"),
+        ({"gt_frames": "center"}, "dataroot_lq: ~, .*: set gt_frames: all"),
         ({"degradation": None}, "datasets.train.dataroot_lq: ~, so that there are no LQ frames: name their folder"),
         ({"degradation": {"type": "nosy"}}, "unknown degradation 'nosy'; did you mean 'noisy'"),
         ({"degradation": {"type": "noisy", "sigmas": 1}}, "degradation.sigmas: unknown key; did you mean 'sigma'"),

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1] / "vsr"
 # file: number of uses, reason
 ALLOWED = {
     "archs/resnet.py": (1, "the layers have torchvision's names, layer1 to layer4"),
-    "data/sources/stores.py": (1, "os.register_at_fork: not on every system"),
+    "data/sources/lmdb.py": (1, "os.register_at_fork: not on every system"),
     "engine/guards.py": (1, "a field that PyTorch's error has in newer versions"),
     "evaluation/report.py": (2, "columns of a table, by name"),
     "evaluation/validation.py": (1, "lower_is_better, an attribute of a metric, which is a plain function"),

@@ -411,7 +411,7 @@ def test_all_frames_of_a_window_may_have_ground_truth(clips):
 
 
 def test_samples_without_lq_files_are_ground_truth_only(clips):
-    with pytest.raises(ValueError, match=r"dataroot_lq is ~, .* set gt_frames: all"):
+    with pytest.raises(ValueError, match=r"dataroot_lq: ~, .* set gt_frames: all"):
         reds(clips, dataroot_lq=None)
     dataset = reds(clips, dataroot_lq=None, gt_frames="all")
     expected = sample_of(reds(clips, gt_frames="all"), 5)

@@ -204,8 +204,6 @@ def mismatches(network: Spec, data: DataSpec, name: str, path: str) -> Iterator[
         yield f"{path}.num_frame", f"{data.num_frames}, but network_g.num_frame is {network.num_frames}"
     if network.reads == "clip" and data.gt_frames == "center":
         yield f"{path}.gt_frames", f"center, but {name} restores every frame of a clip: set gt_frames: all"
-    if network.reads == "window" and data.gt_frames == "all":
-        yield f"{path}.gt_frames", f"all, but {name} restores the center of a window: set gt_frames: center"
     if None not in (network.test_type, data.test_type) and data.test_type != network.test_type:
         yield f"{path}.test_type", f"{data.test_type}, but network_g.test_type is {network.test_type}"
     if network.frame_size is not None and data.frame_size not in (None, network.frame_size):

@@ -235,7 +235,7 @@ class REDSDataset(ClipCrops):
         if dataroot_flow is not None:
             raise ValueError("dataroot_flow is not supported: no network here reads stored flow; set it to ~")
         if dataroot_lq is None and gt_frames != "all":
-            raise ValueError("dataroot_lq is ~, so a degradation has to make LQ frames: set gt_frames: all")
+            raise ValueError("dataroot_lq: ~, so that a degradation has to make LQ frames: set gt_frames: all")
         if val_partition not in VAL_PARTITIONS:
             raise ValueError(f"val_partition '{val_partition}' is unknown; known: {', '.join(VAL_PARTITIONS)}")
         intervals = [1] if interval_list is None else interval_list
