@@ -20,6 +20,7 @@ from torch import nn
 
 from vsr import config, test, train
 from vsr.config.options import Options
+from vsr.contracts import data_spec
 from vsr.engine.precision import full_float32
 from vsr.engine.saving.resume import differences
 from vsr.engine.saving.weights import load_weights
@@ -153,7 +154,7 @@ def check(run: TableRun, resume: bool) -> Options:
     if "psnr" not in options.val.metrics:
         raise UserError(f"{run.file}: the tables compare val.metrics.psnr, and it is not there")
     test_set = next(reversed(options.test_sets.values()), None)
-    if test_set is None or test_set.settings.get("dataroot_gt") is None:
+    if test_set is None or not data_spec(test_set.data).has_gt:
         raise UserError(f"{run.file}: the tables need a test set with ground truth, datasets.test.dataroot_gt")
     begun = run.experiment / f"{run.name}.yml"
     if begun.exists():

@@ -21,7 +21,7 @@ LONGEST_NAME = 200  # bytes: a file system has 255, and endings are added
 class LoaderOptions:
     """How samples become batches; these keys stand beside a data set's own.
 
-    Validation and test sets use only ``num_worker_per_gpu``.
+    Validation and test sets use only ``num_worker_per_gpu``; their clips are read by as many threads.
 
     Args:
         batch_size_per_gpu: samples in a batch of one process.
