@@ -50,6 +50,24 @@ def test_rules_freeze_thaw_and_slow_down(tmp_path, clips, train):
     assert set(state["players"]["g"]["base_rates"]) == {1e-3, 5e-4, 0.0}
 
 
+def test_moments_follow_their_parameters_into_other_groups(tmp_path, clips, train):
+    """A new schedule may slow parameters down that were in one group with others."""
+    options = small_options(clips, train__total_iter=2, datasets__val=None, train__scheduler=None)
+    train(options)
+    options["train"] |= {"total_iter": 3, "parameters": [{"match": "^conv_", "lr_mul": 0.0}, {"match": "conv_last"}]}
+    options["train"]["parameters"][1]["lr_mul"] = 0.5
+    train(options, "--auto_resume", "--resume_mode", "new_schedule")
+    before, after = (
+        torch.load(f"experiments/small/training_states/{i}.state", weights_only=True)["players"]["g"] for i in (2, 3)
+    )
+    assert before["moments"].keys() == after["moments"].keys() == before["network"].keys()
+    for name, value in after["moments"].items():
+        assert value["step"] == (2 if name.startswith("conv_") and "last" not in name else 3)
+        if value["step"] == 2:
+            assert torch.equal(value["exp_avg"], before["moments"][name]["exp_avg"]), name
+    assert set(after["base_rates"]) == {1e-3, 5e-4, 0.0}
+
+
 def test_a_rule_without_a_parameter_is_told_before_training(tmp_path, clips, train):
     rules = [{"match": "dcn", "lr_mul": 0.5}, {"match": "spynt", "frozen": True}]
     with pytest.raises(UserError, match=r"train\.parameters\[1\]\.match: 'spynt' matches no parameter of EDVR"):

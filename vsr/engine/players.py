@@ -146,11 +146,13 @@ class Player:
         return {"params": self.network.state_dict(), **average}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns tensors and plain values to resume from."""
+        """Returns tensors and plain values to resume from; moments by name, since rules may group them otherwise."""
+        names, optimizer = self._names(), self.optimizer.state_dict()
         return {
             "network": self.network.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "moments": {names[number]: value for number, value in optimizer["state"].items()},
+            "groups": optimizer["param_groups"],
             "scaler": self.scaler.state_dict(),
             "base_rates": list(self.base_rates),
         }
@@ -162,18 +164,22 @@ class Player:
             state: of the same network and optimiser.
             keep_rates: keeps the state's learning rates and optimiser options, not those of the options file.
         """
-        options = [{**group} for group in self.optimizer.param_groups]
         self.network.load_state_dict(state["network"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"] or state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        number_of = {name: number for number, name in enumerate(self._names())}
+        moments = {number_of[name]: value for name, value in state["moments"].items()}
+        groups = state["groups"] if keep_rates else self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if state["scaler"]:  # empty where the state was made without amp: fp16
             self.scaler.load_state_dict(state["scaler"])
         if keep_rates:
             self.base_rates = list(state["base_rates"])
-        else:
-            for group, own in zip(self.optimizer.param_groups, options, strict=True):
-                group.update({key: value for key, value in own.items() if key != "params"})
+
+    def _names(self) -> list[str]:
+        """Returns the parameters' names in the order in which the optimiser numbers them."""
+        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+        return [names[id(parameter)] for group in self.optimizer.param_groups for parameter in group["params"]]
 
 
 class Players(dict[str, Player]):

@@ -249,7 +249,7 @@ class Trainer:
 
     def turns(self, batch: Batch) -> Iterator[Turn]:
         """Yields the turns of :meth:`losses`, computed under autocast."""
-        turns = self.losses(batch)
+        turns = iter(self.losses(batch))
         while True:
             with torch.autocast(self.run.place.device.type, self.autocast_type, enabled=self.autocast_type is not None):
                 turn = next(turns, None)
