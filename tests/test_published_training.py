@@ -36,7 +36,9 @@ def test_14_steps_equal_the_published_trainers(tmp_path, monkeypatch):
             folder=tmp_path,
             logger=options.logger,
             val_freq=None,
-            batches=lambda start: map(batch, range(start // 2 + 1, TRAINING["total_iter"] + 1)),
+            batches=lambda start: (
+                {**batch(i), "keys": None} for i in range(start // 2 + 1, TRAINING["total_iter"] + 1)
+            ),
             effective_batch=2,
             training_set="",
             validate=None,
