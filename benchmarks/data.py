@@ -34,8 +34,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vsr.data import IOBackend, REDSDataset, TrainSampler, open_store
 from vsr.data.sources import images, packs
 from vsr.data.sources.lmdb import LmdbStore
-from vsr.data.sources.packs import TILE_SIZE, Form, bytes_read
-from vsr.data.stream.augment import draw_crop
+from vsr.data.sources.packs import HEADER_BYTES, TILE_SIZE, Form, read_header
+from vsr.data.stream.augment import Crop, draw_crop
 from vsr.data.stream.loader import batches, to_device
 from vsr.prepare.pack_writer import PackPlan, write_pack
 
@@ -199,6 +199,19 @@ def report_augmentation(loaders: dict[str, Loader], rounds: int) -> None:
         print(f"| {name} | {spread(times[False], 2)} | {spread(times[True], 2)} |")
 
 
+def bytes_read(data: bytes, crop: Crop) -> int:
+    """Returns how many bytes of a packed frame a crop needs."""
+    frame = read_header(data)
+    size, (grid_h, grid_w) = frame.tile_size, frame.grid
+    rows = range(crop.top // size, (crop.top + crop.height - 1) // size + 1)
+    first, last = crop.left // size, (crop.left + crop.width - 1) // size + 1
+    if frame.form == "raw":
+        return HEADER_BYTES + len(rows) * (last - first) * size * size * 3
+    offsets = np.frombuffer(data, "<u4", count=grid_h * grid_w + 1, offset=HEADER_BYTES)
+    tiles = sum(int(offsets[row * grid_w + last] - offsets[row * grid_w + first]) for row in rows)
+    return HEADER_BYTES + offsets.nbytes + tiles
+
+
 def megabytes_read(dataset: REDSDataset) -> float:
     """Returns what a sample reads on average: whole files of a folder, the touched tiles of a pack."""
     rng = np.random.default_rng(0)
@@ -208,7 +221,7 @@ def megabytes_read(dataset: REDSDataset) -> float:
             key = f"{dataset.clips[0].name}/{frame:08d}"
             crop = draw_crop(rng, store.size(key), side)
             if isinstance(store, LmdbStore):
-                total += count * bytes_read(store.value(key), *crop[:4])
+                total += count * bytes_read(store.value(key), crop)
             else:
                 total += count * (store.root / f"{key}.png").stat().st_size
     return total / 100 / 1e6

@@ -134,15 +134,3 @@ def test_the_remains_of_a_stopped_run_are_replaced(tmp_path):
     extract_clip(video, tmp_path / "clip")
     assert len(list((tmp_path / "clip").iterdir())) == 3
     assert not (tmp_path / ".clip.partial").exists()
-
-
-def test_frames_that_vanish_while_others_are_written_are_no_clip(tmp_path):
-    video = make_video(tmp_path / "a.avi", 8)
-
-    def remove_the_first_frames():
-        for file in sorted((tmp_path / ".clip.partial").iterdir())[:-1]:
-            file.unlink()
-
-    with pytest.raises(ValueError, match=r"clip.partial' holds 1 of the 8 frames that were written"):
-        extract_clip(video, tmp_path / "clip", on_frame=remove_the_first_frames)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.avi"]

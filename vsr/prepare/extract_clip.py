@@ -39,7 +39,7 @@ def extract_clip(
 
     Raises:
         FileNotFoundError: there is no such video.
-        ValueError: it cannot be opened, holds no frames, or is damaged; or frames vanished during the extraction.
+        ValueError: it cannot be opened, holds no frames, or is damaged.
         OSError: the disk is full.
     """
     partial = folder.with_name(f".{folder.name}.partial")
@@ -59,12 +59,6 @@ def extract_clip(
         problem = damage(video, len(times))
         if problem and not accept_short:
             raise ValueError(f"{problem}; --accept-short takes the frames there are")
-        num_files = sum(1 for _ in partial.glob("[!.]*.jpg"))
-        if num_files != len(times):
-            raise ValueError(
-                f"'{partial}' holds {num_files} of the {len(times)} frames that were written: something else changes "
-                "it, perhaps another preparation; see that none is running, then start again"
-            )
     except BaseException as error:
         if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = str(partial)  # a failed write names no file

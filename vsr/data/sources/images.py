@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from vsr.data.sources import packs
-from vsr.data.sources.inflate import inflater
+from vsr.data.sources.packs import inflater
 from vsr.data.stream.augment import Crop
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -10,12 +10,16 @@ at once. On 720p film it takes half the bytes of a PNG, because PNG knows nothin
 
 import struct
 import zlib
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vsr.data.sources.inflate import inflater
+if find_spec("zlib_ng"):  # the same bytes, a third faster: four fifths of decoding a PNG, half of reading a tile
+    from zlib_ng import zlib_ng as inflater
+else:
+    import zlib as inflater
 
 Form = Literal["raw", "tiles"]
 MAGIC = b"vsr1"
@@ -97,20 +101,6 @@ def unpack_frame(
     pixels = tiles.swapaxes(1, 2).reshape(rows * size, columns * size, 3)
     top, left = top - first_row * size, left - first_column * size
     return pixels[top : top + height, left : left + width].copy()  # never a view of the memory map
-
-
-def bytes_read(data: bytes | memoryview, top: int, left: int, height: int, width: int) -> int:
-    """Returns how many bytes of a packed frame ``unpack_frame`` reads."""
-    frame = read_header(data)
-    size = frame.tile_size
-    rows = range(top // size, (top + height - 1) // size + 1)
-    first_column, last_column = left // size, (left + width - 1) // size + 1
-    if frame.form == "raw":
-        return HEADER_BYTES + len(rows) * (last_column - first_column) * size * size * 3
-    offsets = _offsets(data, frame)
-    columns = frame.grid[1]
-    read = sum(int(offsets[row * columns + last_column] - offsets[row * columns + first_column]) for row in rows)
-    return HEADER_BYTES + offsets.nbytes + read
 
 
 def _errors(tiles: np.ndarray) -> np.ndarray:
