@@ -19,7 +19,7 @@ import torch
 
 from vsr.evaluation.draw.images import write_image
 from vsr.ops.backend import BackendError
-from vsr.utils import clock, distributed, random_state
+from vsr.utils import clock, distributed, rng
 from vsr.utils.distributed import connect, take_place
 from vsr.utils.errors import UserError, exit_cleanly, tell
 from vsr.utils.files import remove_unfinished, size_text, write_atomically, write_text_atomically
@@ -205,11 +205,11 @@ def test_speed_is_of_the_steps_since_the_start(monkeypatch):
 
 
 def test_generators_go_on_from_a_saved_state(tmp_path):
-    random_state.seed(3)
+    rng.seed(3)
     device = torch.device("cpu")
-    torch.save(random_state.get_state(device), tmp_path / "state")
+    torch.save(rng.get_state(device), tmp_path / "state")
     first = random.random(), np.random.rand(), torch.rand(1).item()
-    random_state.set_state(torch.load(tmp_path / "state", weights_only=True), device)
+    rng.set_state(torch.load(tmp_path / "state", weights_only=True), device)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
 
 

@@ -16,7 +16,7 @@ from vsr.config.schema import settings_of
 from vsr.engine.optim.rules import ParameterRule, check_rules, parameter_groups, training_of
 from vsr.engine.options import TrainOptions
 from vsr.engine.recompute import recompute_blocks
-from vsr.utils import random_state
+from vsr.utils import rng
 from vsr.utils.buffers import persistent_buffers, remember
 from vsr.utils.distributed import Place
 from vsr.utils.errors import UserError
@@ -237,7 +237,7 @@ class Players(dict[str, Player]):
 
     def undoing(self, device: torch.device) -> Callable[[], None]:
         """Returns a function that undoes a step without an update: gradients, buffers and RNG state."""
-        restore_random = random_state.remember(device)
+        restore_random = rng.remember(device)
         restore_buffers = remember([buffer for player in self.values() for buffer in player.buffers])
 
         def undo() -> None:

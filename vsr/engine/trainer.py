@@ -29,7 +29,7 @@ from vsr.engine.saving import checkpoints
 from vsr.engine.saving.resume import same_validation
 from vsr.engine.saving.weights import metadata
 from vsr.losses.build import build_losses
-from vsr.utils import random_state
+from vsr.utils import rng
 from vsr.utils.buffers import share_buffers
 from vsr.utils.distributed import any_rank, over_ranks
 from vsr.utils.errors import UserError
@@ -365,7 +365,7 @@ class Trainer:
             "progress": dict(vars(self.progress)),
             "players": self.players.state_dict(),
             "guard": self.guard.state_dict(),
-            "random": random_state.get_state(self.run.place.device),
+            "random": rng.get_state(self.run.place.device),
             "effective_batch": self.run.effective_batch,
             "training_set": self.run.training_set,
             "settings": self.run.settings,
@@ -386,7 +386,7 @@ class Trainer:
             self.players.load_state_dict(state["players"], keep_rates)
             vars(self.progress).update(state["progress"])
             self.guard.load_state_dict(state["guard"])
-            random_state.set_state(state["random"], device)
+            rng.set_state(state["random"], device)
         except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"the training state does not fit this network and optimiser: {reason}") from None

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from vsr.contracts import Keyed, Sample, SampleKey, data_spec
-from vsr.utils import random_state
+from vsr.utils import rng
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError
 from vsr.utils.signals import leave_signals_to_the_main_process
@@ -207,7 +207,7 @@ class _Reader(Dataset[Any]):
 @contextmanager
 def _seeded(key: SampleKey) -> Iterator[None]:
     """Seeds the global generators of Python, NumPy and PyTorch (of its CPU) while entered."""
-    state = random_state.get_state(_CPU)
+    state = rng.get_state(_CPU)
     number = int(key.rng().integers(2**63))
     random.seed(number)
     np.random.seed(number % 2**32)
@@ -215,7 +215,7 @@ def _seeded(key: SampleKey) -> Iterator[None]:
     try:
         yield
     finally:
-        random_state.set_state(state, _CPU)
+        rng.set_state(state, _CPU)
 
 
 def _widen_pipe(stream: Any) -> None:

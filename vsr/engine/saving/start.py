@@ -14,7 +14,7 @@ from vsr.engine.saving import checkpoints
 from vsr.engine.saving.resume import check_training_set, differences, training_set_of
 from vsr.engine.saving.weights import Start, from_files, from_state
 from vsr.engine.trainer import Trainer
-from vsr.utils import random_state
+from vsr.utils import rng
 from vsr.utils.distributed import Place, from_all_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
@@ -120,7 +120,7 @@ def make_trainer(
     Raises:
         UserError: these do not fit, or another process resumes from elsewhere.
     """
-    random_state.seed(options.manual_seed)
+    rng.seed(options.manual_seed)
     network = options.network_g()
     logger.info("%s: %s parameters", type(network).__name__, f"{sum(p.numel() for p in network.parameters()):,}")
     start = Start([], {})  # a state brings its own
