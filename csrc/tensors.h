@@ -1,4 +1,4 @@
-// What all kernels need of PyTorch's stable ABI: names, memory formats, element types.
+// Helpers on PyTorch's stable ABI that all kernels share: names, memory formats, element types.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -18,7 +18,7 @@ using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// True for a tensor that is dense in channels_last and not in the plain order; sizes of 1 say nothing, as in PyTorch.
+// Whether a tensor is channels_last and not contiguous as well; dimensions of size 1 are ignored, as in PyTorch.
 inline bool is_channels_last(const Tensor& x) {
   if (x.is_contiguous()) return false;
   int64_t expected = 1;
@@ -38,7 +38,7 @@ inline Tensor empty_as(const Tensor& like, std::vector<int64_t> sizes, ScalarTyp
 
 inline std::vector<int64_t> sizes_of(const Tensor& x) { return {x.sizes().begin(), x.sizes().end()}; }
 
-// What a gradient that nobody asked for looks like: Python turns it into None.
+// The placeholder of a gradient that is not needed; Python turns it into None.
 inline Tensor no_gradient(const Tensor& like) {
   return torch::stable::empty({int64_t{0}}, like.scalar_type(), std::nullopt, like.device());
 }

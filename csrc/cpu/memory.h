@@ -1,4 +1,4 @@
-// Memory of the CPU kernels.
+// Memory buffers of the CPU kernels.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ class Buffer {
   T* data_;
 };
 
-// What a kernel computes in.
+// The dtype in which a kernel computes.
 template <typename T>
 constexpr ScalarType dtype_of() {
   return std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;

@@ -25,8 +25,8 @@ namespace st = torch::stable;
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// A tensor whose rows follow one another (plain, channels_last, or slices of them along n and c): copied only
-// where they do not.
+// A tensor whose positions have a common stride (contiguous, channels_last, or slices of them along n and c); copied
+// only if necessary.
 Tensor with_planes(const Tensor& x) {
   bool lines = x.size(2) <= 1 || x.size(3) <= 1 || x.stride(2) == x.size(3) * x.stride(3);
   return lines ? x : st::contiguous(x);
@@ -38,8 +38,8 @@ Planes<T> planes(const Tensor& x) {
   return {static_cast<T*>(x.data_ptr()), x.stride(0), x.stride(1), position};
 }
 
-// A flat tensor that lives as long as its handle: PyTorch's allocator keeps the memory for the next call, malloc would
-// give it back.
+// A flat tensor that lives as long as its handle. PyTorch's allocator reuses the memory in the next call; malloc would
+// return it to the system.
 template <typename T>
 Tensor workspace(int64_t size) {
   return st::empty({size}, dtype_of<T>());

@@ -1,4 +1,4 @@
-// What the CPU kernels work on: packed copies of the tensors, and the scratch of one thread.
+// The data of the CPU kernels: packed copies of the tensors, and the scratch memory of one thread.
 #pragma once
 
 #include "../cpu/memory.h"
@@ -9,8 +9,8 @@ namespace vsr {
 constexpr int64_t kPanel = 16;  // columns of a matrix product that stay in registers
 constexpr int64_t kBlock = 64;  // output positions handled together: their columns of one tap stay in the L1 cache
 
-// A tensor (n, c, h, w) whose rows follow one another: element (n, c, y, x) is at n * image + c * channel + (y * w + x)
-// * position.
+// A tensor (n, c, h, w) whose positions have a common stride: element (n, c, y, x) is at n * image + c * channel +
+// (y * w + x) * position.
 template <typename T>
 struct Planes {
   T* data = nullptr;
@@ -19,7 +19,7 @@ struct Planes {
 };
 
 struct Range {
-  int64_t first, last;  // last is not in it
+  int64_t first, last;  // last is excluded
 };
 
 // Channels are packed so that a deformable group starts at a multiple of 8 and a panel holds whole groups or is part of
@@ -39,9 +39,9 @@ struct Problem {
   const T* weight_backward;  // (tap, channels / 16, outputs, 16)
   const T* bias;             // (outputs)
   const T* grad_output;      // (n, ho * wo, outputs)
-  T* grad_input;             // (part, n, h * w, channels), null when nobody asked
+  T* grad_input;             // (part, n, h * w, channels), null if not needed
   Planes<T> grad_offset, grad_mask;
-  T* grad_weight;  // (part, n, tap, channels / 16, outputs, 16), null when nobody asked
+  T* grad_weight;  // (part, n, tap, channels / 16, outputs, 16), null if not needed
 
   int64_t slab_channels() const {
     return slab_groups * group_channels < kPanel ? kPanel : slab_groups * group_channels;
@@ -87,10 +87,10 @@ struct Samples {
   T mask[kBlock];
 };
 
-// Memory of one thread.
+// Scratch memory of one thread.
 template <typename T>
 struct Scratch {
-  Buffer<T> base_y{kBlock}, base_x{kBlock};  // where the taps of a position stand before padding, dilation and offset
+  Buffer<T> base_y{kBlock}, base_x{kBlock};  // coordinates of a position before padding, dilation and offset
   Buffer<T> strided{3 * kBlock};             // offsets and masks copied out of a layout with channels innermost
   Buffer<T> columns, grad_columns, output;   // (positions, channels) twice, (positions, outputs)
   Samples<T> samples;

@@ -102,7 +102,7 @@ VSR_INLINE const T* line(const Planes<const T>& planes, int64_t n, int64_t c, in
 
 // Where a block reads. A coordinate of exactly -1 touches the first row or column with weight 0: it adds nothing to the
 // output but its derivative is not zero, which is what Edge chooses (torchvision's rule), along with what the
-// derivatives need. A coordinate that is not a number makes the weights so.
+// derivatives need. A NaN coordinate makes the weights NaN.
 template <bool Edge, typename T>
 static void find_samples(const Problem<T>& p, int64_t n, int64_t group, int64_t tap, int64_t first, int64_t count,
                          Scratch<T>& scratch) {

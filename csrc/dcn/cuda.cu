@@ -40,7 +40,7 @@ cudaStream_t current_stream(const Tensor& x) {
   return static_cast<cudaStream_t>(stream);
 }
 
-// Starts a kernel that loops with the stride of all its threads, so that any number of them is right.
+// Starts a kernel that loops with the stride of all its threads, so that any number of threads is correct.
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t threads, cudaStream_t stream, const Arguments&... arguments) {
   int blocks = static_cast<int>(std::min<int64_t>((threads + kThreads - 1) / kThreads, 1 << 20));

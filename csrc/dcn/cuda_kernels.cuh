@@ -1,4 +1,4 @@
-// The CUDA kernels, right on any shape: one thread per (position, group, tap) that loops over the group's channels.
+// The CUDA kernels, correct for any shape: one thread per (position, group, tap) that loops over the group's channels.
 //
 // tests/test_ops_cuda_source.py compiles them for the CPU and runs them there, thread after thread: no thread waits for
 // another. Features are channels_last. All indices into tensors have 64 bits. Coordinates, offsets, masks and sums are
@@ -118,7 +118,7 @@ struct AddInFixedPoint {
   }
 };
 
-// Gradients of offset and mask, and the input's through `add`, from those of the columns. Null data: nobody asked.
+// Gradients of offset and mask, and the input's through `add`, from those of the columns. Null data is not needed.
 template <typename T, typename Acc, typename Add>
 __global__ void gradients_kernel(CudaShape s, int64_t first, int64_t count, const T* input, Strided<const Acc> offset,
                                  Strided<const Acc> mask, const T* grad_columns, bool need_input, Add add,
@@ -136,7 +136,7 @@ __global__ void gradients_kernel(CudaShape s, int64_t first, int64_t count, cons
       Acc gradient = Acc(grad_columns[at.row * s.c * s.taps() + s.column(channel, at.tap)]);
       for (int j = 0; j < 4; j++) {
         if (point.pixel[j] < 0) {
-          dot[j] += gradient * Acc(0);  // a gradient that is not a number stays visible
+          dot[j] += gradient * Acc(0);  // keeps a NaN gradient visible
           continue;
         }
         int64_t index = image + point.pixel[j] * s.c + channel;

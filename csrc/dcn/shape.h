@@ -26,8 +26,8 @@ inline int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t
   return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
-// The friendly messages are Python's (vsr/ops/deform_conv/checks.py); these keep a direct call of the op from reading
-// outside its tensors.
+// Users see the messages of vsr/ops/deform_conv/checks.py; these checks keep a direct call of the op from reading out
+// of bounds.
 inline Shape make_shape(const Tensor& input, const Tensor& offset, const Tensor& weight,
                         const std::optional<Tensor>& bias, const std::optional<Tensor>& mask, const Pair& stride,
                         const Pair& padding, const Pair& dilation) {
@@ -37,15 +37,15 @@ inline Shape make_shape(const Tensor& input, const Tensor& offset, const Tensor&
                   "stride, padding, dilation are pairs");
   STD_TORCH_CHECK(stride[0] > 0 && stride[1] > 0 && dilation[0] > 0 && dilation[1] > 0,
                   "stride and dilation are positive");
-  STD_TORCH_CHECK(padding[0] >= 0 && padding[1] >= 0, "padding is not negative");
+  STD_TORCH_CHECK(padding[0] >= 0 && padding[1] >= 0, "padding must not be negative");
   Shape s{};
   s.n = input.size(0), s.c = input.size(1), s.h = input.size(2), s.w = input.size(3);
   s.co = weight.size(0), s.kh = weight.size(2), s.kw = weight.size(3);
   STD_TORCH_CHECK(s.c > 0 && s.co > 0 && s.kh > 0 && s.kw > 0 && weight.size(1) > 0,
                   "input and weight have channels and taps");
-  STD_TORCH_CHECK(s.c % weight.size(1) == 0, "input channels are a multiple of weight.size(1)");
+  STD_TORCH_CHECK(s.c % weight.size(1) == 0, "input channels must be a multiple of weight.size(1)");
   s.groups = s.c / weight.size(1);
-  STD_TORCH_CHECK(s.co % s.groups == 0, "output channels are a multiple of the groups");
+  STD_TORCH_CHECK(s.co % s.groups == 0, "output channels must be a multiple of the groups");
   s.stride_h = stride[0], s.stride_w = stride[1];
   s.padding_h = padding[0], s.padding_w = padding[1];
   s.dilation_h = dilation[0], s.dilation_w = dilation[1];
@@ -61,20 +61,20 @@ inline Shape make_shape(const Tensor& input, const Tensor& offset, const Tensor&
                         mask->size(2) == s.ho && mask->size(3) == s.wo,
                     "mask is as large as the output");
   }
-  STD_TORCH_CHECK(weight.scalar_type() == input.scalar_type(), "weight has the dtype of input");
+  STD_TORCH_CHECK(weight.scalar_type() == input.scalar_type(), "weight must have the dtype of input");
   if (bias) {
     STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == s.co && bias->scalar_type() == input.scalar_type(),
                     "bias has one number per output channel, of the dtype of input");
   }
-  STD_TORCH_CHECK(s.ho > 0 && s.wo > 0, "the output has pixels");
+  STD_TORCH_CHECK(s.ho > 0 && s.wo > 0, "the output is empty");
   constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
-  STD_TORCH_CHECK(s.pixels() < kLargest && s.positions() < kLargest, "a frame has fewer than 2^31 pixels");
+  STD_TORCH_CHECK(s.pixels() < kLargest && s.positions() < kLargest, "a frame must have fewer than 2^31 pixels");
   return s;
 }
 
 inline void check_grad_output(const Shape& s, const Tensor& input, const Tensor& grad_output,
                               const std::vector<bool>& needed) {
-  STD_TORCH_CHECK(needed.size() == 4, "needed has 4 entries");
+  STD_TORCH_CHECK(needed.size() == 4, "needed must have 4 entries");
   STD_TORCH_CHECK(grad_output.dim() == 4 && grad_output.size(0) == s.n && grad_output.size(1) == s.co &&
                       grad_output.size(2) == s.ho && grad_output.size(3) == s.wo &&
                       grad_output.scalar_type() == input.scalar_type(),

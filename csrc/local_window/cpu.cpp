@@ -33,11 +33,11 @@ using Optional = std::optional<Tensor>;
 // A few rows are enough to share the margins.
 constexpr int64_t kMostColumns = 320, kMostRows = 6;
 
-// The friendly messages are Python's; these keep a direct call of the op from reading outside its tensors.
+// Users see the messages of vsr/ops; these checks keep a direct call of the op from reading out of bounds.
 Shape make_shape(const Tensor& query, const Tensor& keys, const Optional& values, const Optional& valid,
                  int64_t window) {
-  STD_TORCH_CHECK(query.dim() == 4 && keys.dim() == 5, "query has 4 dimensions, keys 5");
-  STD_TORCH_CHECK(window > 0 && window % 2 == 1, "window is odd");
+  STD_TORCH_CHECK(query.dim() == 4 && keys.dim() == 5, "query must have 4 dimensions, keys 5");
+  STD_TORCH_CHECK(window > 0 && window % 2 == 1, "window must be odd");
   Shape s{};
   s.b = keys.size(0), s.t = keys.size(1), s.c = keys.size(2), s.h = keys.size(3), s.w = keys.size(4), s.e = s.c;
   STD_TORCH_CHECK(query.size(0) == s.b && query.size(1) == s.c && query.size(2) == s.h && query.size(3) == s.w &&
@@ -61,7 +61,7 @@ Shape make_shape(const Tensor& query, const Tensor& keys, const Optional& values
 
 void check_saved(const Shape& s, const Tensor& grad_read, const Tensor& query, const Tensor& log_sum,
                  const Tensor& delta, const std::vector<bool>& needed) {
-  STD_TORCH_CHECK(needed.size() == 3, "needed has 3 entries");
+  STD_TORCH_CHECK(needed.size() == 3, "needed must have 3 entries");
   STD_TORCH_CHECK(grad_read.dim() == 4 && grad_read.size(0) == s.b && grad_read.size(1) == s.e &&
                       grad_read.size(2) == s.h && grad_read.size(3) == s.w &&
                       grad_read.scalar_type() == query.scalar_type(),

@@ -29,7 +29,7 @@ VSR_INLINE typename Vector<T>::Wide exponential(typename Vector<T>::Wide x) {
   typedef Exponential<T> E;
   typedef typename E::Bits Bits;
   auto vanishes = x < E::kLowest;
-  x = vanishes ? Wide{} + E::kLowest : x;  // not a number stays
+  x = vanishes ? Wide{} + E::kLowest : x;  // NaN stays NaN
   Wide rounded = x * T(1.44269504088896340736) + E::kRound;  // n in its lowest bits
   Wide n = rounded - E::kRound;
   Wide rest = x - n * E::kLog2High - n * E::kLog2Low;  // n * kLog2High is exact
@@ -127,7 +127,7 @@ static void subtract(const Tiles<T>& t, const Tile<T>& around, const At& at, T* 
     for (int64_t k = 0; k < t.s.window_columns(); k++, scores += Vector<T>::kLanes) wide(scores) -= wide(other + k);
 }
 
-// How many numbers the scores are: a vector for each candidate.
+// The number of scores: one vector for each candidate.
 template <typename T>
 VSR_INLINE int64_t numbers(const Tiles<T>& t, const At& at) {
   return at.rows * t.s.window_columns() * Vector<T>::kLanes;
