@@ -39,7 +39,7 @@ class Settings(NamedTuple):
 
 
 def extract_all(jobs: list[Job], settings: Settings) -> list[str]:
-    """Extracts the videos whose folder is not there yet, and tells what it does.
+    """Extracts the videos that have no folder of frames yet.
 
     Returns:
         A message for each video that could not be read. The others are extracted nevertheless.
@@ -49,7 +49,7 @@ def extract_all(jobs: list[Job], settings: Settings) -> list[str]:
         OSError: something cannot be written.
     """
     todo = [job for job in jobs if not is_done(job)]
-    for job in [job for job in jobs if is_done(job)][:1]:  # one tells; to look at all would take as long as the lists
+    for job in [job for job in jobs if is_done(job)][:1]:  # one is enough; all would take as long as the lists
         _check_side(job, settings.max_side)
     tqdm.write(f"{counted(len(jobs), 'clip')}, {len(jobs) - len(todo)} of them extracted before")
     infos, failures = _probe_all(todo, settings.threads)
@@ -68,7 +68,7 @@ def is_done(job: Job) -> bool:
 
 
 def list_entries(jobs: list[Job], root: Path, threads: int) -> tuple[list[ClipEntry], list[str]]:
-    """Returns the list entries of the clips that are there, and a message for each whose frames are not right.
+    """Returns the list entries of the extracted clips, and a message for each clip with wrong frames.
 
     Size and count are those of the frames; the rate is the header's.
     """
@@ -83,10 +83,9 @@ def list_entries(jobs: list[Job], root: Path, threads: int) -> tuple[list[ClipEn
 
 
 def write_lists(root: Path, parts: Mapping[str, list[ClipEntry]]) -> None:
-    """Writes train_list.csv, val_list.csv and test_list.csv, and tells what they hold.
+    """Writes train_list.csv, val_list.csv and test_list.csv.
 
-    A list that was there and says something else is kept as train_list.csv.old, .old1, …: it may be somebody's work.
-    One that says the same is left alone.
+    An existing list with other content is kept as train_list.csv.old, .old1 and so on: it may be edited by hand.
     """
     for name in LIST_NAMES:
         file, entries = root / name, parts[name.split("_")[0]]
@@ -102,7 +101,7 @@ def write_lists(root: Path, parts: Mapping[str, list[ClipEntry]]) -> None:
 
 
 def _keep(file: Path, content: bytes) -> None:
-    """Writes the content of a list that will be replaced to the first name that is free."""
+    """Writes the content of a list that will be replaced to the first free name."""
     names = (f"{file.name}.old{number or ''}" for number in count())
     old = next(path for path in map(file.with_name, names) if not os.path.lexists(path))
     write_atomically(old, lambda stream: stream.write(content))
@@ -150,7 +149,7 @@ def _try_probe(job: Job) -> VideoInfo | str:
 
 
 def _probe_all(jobs: list[Job], threads: int) -> tuple[dict[Job, VideoInfo], list[str]]:
-    """Returns the headers' claims, and messages for the videos that cannot be opened."""
+    """Returns the headers, and messages for the videos that cannot be opened."""
     with ThreadPoolExecutor(threads) as pool:
         results = pool.map(lambda job: _name_problem(job) or _try_probe(job), jobs)
         found = list(tqdm(results, total=len(jobs), unit="video", desc="Headers", disable=not jobs))
@@ -160,10 +159,10 @@ def _probe_all(jobs: list[Job], threads: int) -> tuple[dict[Job, VideoInfo], lis
 
 
 def _check_side(job: Job, max_side: int | None) -> None:
-    """Raises if a clip that was extracted before has not the size that it would get now."""
+    """Raises ``UserError`` if an extracted clip has another size than it would get now."""
     entry, info = _entry(job, job.folder), _try_probe(job)
     if isinstance(entry, str):
-        return  # what is wrong with its frames is told when it is listed
+        return  # reported when it is listed
     side = max(entry.width or 0, entry.height or 0)
     longest = side if isinstance(info, str) else max(info.width, info.height)
     expected = min(longest, max_side or longest)
@@ -175,7 +174,7 @@ def _check_side(job: Job, max_side: int | None) -> None:
 
 
 def _check_space(infos: Mapping[Job, VideoInfo], max_side: int | None) -> None:
-    """Raises if the disk cannot hold the frames, going by the size of some of them."""
+    """Raises ``UserError`` if the disk cannot hold the frames, estimated from some of them."""
     jobs, sizes, longest = list(infos), [], 0
     for job in jobs[:: max(len(jobs) // NUM_SAMPLES, 1)]:
         for frame, _ in islice(decode(job.video), 1):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from vsr.utils.log import note_in_file, outlive_the_terminal
 
-REMEDIES = {  # for what the system refuses
+REMEDIES = {  # by the system's error number
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT), "the disk is full; what was written before is intact. Make room, then run again"
     ),
@@ -24,7 +24,7 @@ REMEDIES = {  # for what the system refuses
 }
 
 
-LOST_WORKER = "DataLoader worker (pid"  # how PyTorch's message begins; it may come up anywhere in the program
+LOST_WORKER = "DataLoader worker (pid"  # PyTorch raises a plain RuntimeError, from a signal handler: anywhere
 WHY_A_WORKER_IS_LOST = (
     "If nobody stopped it, memory ran out: lower num_worker_per_gpu, num_prefetch_queue or the batch. --auto_resume "
     "resumes a training from its last state."
@@ -32,7 +32,7 @@ WHY_A_WORKER_IS_LOST = (
 
 
 class UserError(Exception):
-    """A mistake in options, data or usage; its text says what was got, what was expected and what to do."""
+    """A mistake in options, data or usage; the message says got, expected and remedy."""
 
 
 def refuse(mistakes: list[str]) -> None:
@@ -42,14 +42,14 @@ def refuse(mistakes: list[str]) -> None:
 
 
 def tell(error: UserError) -> None:
-    """Prints the message of a mistake, and notes it in the log's file."""
+    """Prints a message to standard error, and writes it to the log file."""
     note_in_file(f"error: {error}")
     sys.stderr.write(f"error: {error}\n")
     sys.stderr.flush()
 
 
 def exit_cleanly(main: Callable[[], int | None]) -> None:
-    """Runs an entry point and exits; what a user can mend becomes one message and exit code 2, without a traceback."""
+    """Runs an entry point and exits; a user's mistake ends in one message and exit code 2, without a traceback."""
     outlive_the_terminal()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as vsr/__init__.py leaves it
         signal.signal(signal.SIGINT, signal.default_int_handler)

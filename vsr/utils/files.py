@@ -80,7 +80,7 @@ def check_space(folder: Path, needed: float, remedy: str) -> None:
 
 @contextmanager
 def failing_is_told(active: bool) -> Generator[None]:
-    """Where ``active``, a write that fails is only logged."""
+    """If ``active``, logs a failed write instead of raising."""
     try:
         yield
     except (OSError, UserError) as error:

@@ -1,5 +1,8 @@
 """One process at a time works in a folder."""
 
+# filelock leaves parts of its functions without types
+# pyright: reportUnknownMemberType=false
+
 import errno
 import os
 import socket

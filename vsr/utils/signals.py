@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's signals as requests that the work in hand may answer when it is safe to stop."""
+"""Ctrl-C and a scheduler's signals as requests to stop at the next safe moment."""
 
 import signal
 from types import FrameType, TracebackType
@@ -6,14 +6,14 @@ from typing import NoReturn
 
 from vsr.utils.log import logger
 
-# Slurm can be told to send SIGUSR1 before the time is over; a terminal that is closed sends SIGHUP
+# Slurm sends SIGUSR1 before the time limit if asked to (--signal); a closed terminal sends SIGHUP.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopSignals:
-    """While entered, the first signal of ``STOPPING`` is kept as a request; a later Ctrl-C interrupts at once.
+    """While entered, keeps the first signal of ``STOPPING`` as a request; a second Ctrl-C interrupts at once.
 
-    Another later signal changes nothing: schedulers and launchers repeat them, and ``kill -9`` is there.
+    Other repeated signals are ignored, because schedulers and launchers repeat them.
     """
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def end_program(self, iteration: int) -> NoReturn:
-        """Ends the program after a stop was requested, here or of another process, and the state was saved.
+        """Exits after a stop was requested, of this or another process, and the state was saved.
 
-        The code is 0 where a scheduler asked: for it the job has ended well and may be started again.
+        The exit code is 0 after a scheduler's signal, so that it may start the job again.
         """
         name = self.received.name if self.received else "a signal to another process"
         logger.info("stopped by %s at iteration %d; --auto_resume resumes (of vsr.tables: --resume)", name, iteration)
@@ -50,9 +50,9 @@ class StopSignals:
 
 
 def leave_signals_to_the_main_process(worker: int = 0) -> None:
-    """Ignores what terminals and schedulers send to all processes at once; for workers of a data loader.
+    """Ignores the signals of terminals and schedulers; for workers of a data loader.
 
-    A worker that ended would take the main process, which still has to save, with it.
+    A worker that ends would stop the main process before it has saved a state.
     """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,8 @@
 """Reads weights and training states: ``.safetensors``, or ``torch.save``'s files with ``weights_only=True``."""
 
+# safetensors leaves parts of its functions without types
+# pyright: reportUnknownVariableType=false
+
 import pickle
 import re
 import zipfile

@@ -54,7 +54,7 @@ class FlowCache:
     def read(self, target: np.ndarray, source: np.ndarray, name: str) -> np.ndarray:
         """Returns :func:`backward_flow` of two frames; ``name`` is "CLIP/000550-000600"."""
         h, w = target.shape[:2]
-        file = self.folder / f"{w}x{h}" / f"{name}.{zlib.crc32(np.stack([target, source])):08x}.npy"
+        file = self.folder / f"{w}x{h}" / f"{name}.{zlib.crc32(np.stack([target, source]).tobytes()):08x}.npy"
         with suppress(OSError, EOFError, ValueError, SyntaxError, TokenError):  # missing, cut off, or no array
             flow = np.load(file, mmap_mode="r")
             is_whole = file.stat().st_size == flow.offset + flow.nbytes

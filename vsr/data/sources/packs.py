@@ -135,7 +135,7 @@ def _inflate(data: bytes | memoryview, frame: PackedFrame, rows: range, columns:
             edges = (offsets[first + columns.start : first + columns.stop + 1] + start).tolist()
             streams += [inflater.decompress(data[a:b], -15, size * size * 3) for a, b in pairwise(edges)]
         tiles = np.frombuffer(bytearray(b"".join(streams)), np.uint8).reshape(-1, 3, size, size)
-    except (inflater.error, ValueError) as error:
+    except (inflater.error, ValueError) as error:  # pyright: ignore[reportGeneralTypeIssues]  # either library
         raise ValueError(f"damaged tiles ({error})") from None
     for y in range(1, size):
         tiles[:, :, y] += tiles[:, :, y - 1]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
@@ -208,13 +209,13 @@ def _frames(video: Path) -> Iterator[av.VideoFrame]:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # see NO_THREADS
         for packet in _packets(container, stream):
-            with suppress(av.FFmpegError):  # damaged; the frames after it may be intact
+            with suppress(FFmpegError):  # damaged; the frames after it may be intact
                 frames = packet.decode()
                 yield from frames
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
-    with suppress(av.FFmpegError):  # the file is cut off
+    with suppress(FFmpegError):  # the file is cut off
         yield from container.demux(stream)
 
 
@@ -223,7 +224,7 @@ def _open(video: Path) -> InputContainer:
         raise FileNotFoundError(f"video '{video}' does not exist")
     try:
         container = av.open(str(video.absolute()), metadata_errors="replace")  # of a:b.mp4, a: would be a protocol
-    except av.FFmpegError:
+    except FFmpegError:
         size = video.stat().st_size
         raise ValueError(
             f"video '{video}' cannot be opened: {size} bytes that are damaged, cut off, or no video; copy it again"
