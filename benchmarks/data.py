@@ -35,7 +35,7 @@ from vsr.data import IOBackend, REDSDataset, TrainSampler, open_store
 from vsr.data.sources import images, packs
 from vsr.data.sources.lmdb import LmdbStore
 from vsr.data.sources.packs import HEADER_BYTES, TILE_SIZE, Form, read_header
-from vsr.data.stream.augment import Crop, draw_crop
+from vsr.data.stream.augment import Crop
 from vsr.data.stream.loader import batches, to_device
 from vsr.prepare.pack_writer import PackPlan, write_pack
 
@@ -65,15 +65,15 @@ class Loader(NamedTuple):
 
 
 class Draws(Sampler[int]):
-    """The item numbers of our sampler, for a data set that takes numbers."""
+    """The indices of our sampler, without keys."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size = size
         self.seed = seed
 
     def __iter__(self) -> Iterator[int]:
-        """Yields item numbers without end."""
-        return iter(TrainSampler(self.size, seed=self.seed))
+        """Yields indices without end."""
+        return (index for index, _ in TrainSampler(self.size, seed=self.seed))
 
 
 def main() -> None:
@@ -149,11 +149,11 @@ def basicsr_dataset(options: argparse.Namespace) -> Dataset | None:
     return BasicsrDataset({**OPTIONS, **roots, **lists, "io_backend": {"type": "disk"}})
 
 
-def check_identical(datasets: list[Dataset]) -> None:
+def check_identical(datasets: list[REDSDataset]) -> None:
     """Stops unless all data sets give the same samples."""
-    for key in islice(TrainSampler(len(datasets[0])), 20):
-        samples = [dataset[key] for dataset in datasets]
-        assert all(torch.equal(sample[side], samples[0][side]) for sample in samples for side in ("lq", "gt")), key
+    for index, key in islice(TrainSampler(len(datasets[0])), 20):
+        samples = [dataset.read(index, key) for dataset in datasets]
+        assert all(np.array_equal(sample[side], samples[0][side]) for sample in samples for side in ("lq", "gt")), key
     print(f"{len(datasets)} stores of ours give identical samples")
 
 
@@ -166,7 +166,7 @@ def samples_per_second(loader: Loader, workers: int, seconds: float) -> float:
     count = 0
     while time.perf_counter() - start < seconds:
         batch = next(stream)
-        assert batch["gt"].shape == (BATCH, 3, 256, 256)
+        assert batch["gt"].shape[0] == BATCH and batch["gt"].shape[-3:] == (3, 256, 256)
         assert batch["lq"].dtype == batch["gt"].dtype == torch.float32
         count += BATCH
     return count / (time.perf_counter() - start)
@@ -216,15 +216,16 @@ def megabytes_read(dataset: REDSDataset) -> float:
     """Returns what a sample reads on average: whole files of a folder, the touched tiles of a pack."""
     rng = np.random.default_rng(0)
     total = 0
-    for frame in range(100):
+    frames = dataset.clips[0].frames
+    for frame in frames:
         for store, side, count in ((dataset.gt, 256, 1), (dataset.lq, 64, 5)):
-            key = f"{dataset.clips[0].name}/{frame:08d}"
-            crop = draw_crop(rng, store.size(key), side)
+            key = f"{dataset.clips[0].name}/{frame}"
+            top, left = (int(rng.integers(length - side + 1)) for length in store.size(key))
             if isinstance(store, LmdbStore):
-                total += count * bytes_read(store.value(key), crop)
+                total += count * bytes_read(store.value(key), Crop(top, left, side, side))
             else:
                 total += count * (store.root / f"{key}.png").stat().st_size
-    return total / 100 / 1e6
+    return total / len(frames) / 1e6
 
 
 def gigabytes(root: Path) -> float:

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from load_script import ROOT, load_script
+from synthetic import make_clips
 
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # they import machine.py, as when they are run
@@ -81,3 +82,22 @@ def test_imresize(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "SIZE", (24, 40))
     benchmark.main()
     assert capsys.readouterr().out.count("| vsr, ") == 3
+
+
+def test_data(tmp_path, monkeypatch, capsys):
+    benchmark = load_script("data", BENCHMARKS)
+    made = make_clips(tmp_path, num_clips=1, num_frames=5, gt_size=(256, 256))
+    monkeypatch.setattr(benchmark, "basicsr_dataset", lambda _: None)
+    monkeypatch.setattr(benchmark, "find_spec", lambda _: None)
+    monkeypatch.setattr(benchmark, "PACKED", {"tiles": ("tiles", "tiles"), "raw": ("raw", "raw")})
+    roots = ["--gt", made.gt, "--lq", made.lq, "--meta", made.meta]
+    arguments = [*roots, "--seconds", 0.01, "--rounds", 1, "--workers", 0, "--packs", tmp_path / "packs"]
+    threads, argv = torch.get_num_threads(), ["data.py", *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", argv)
+    benchmark.main()
+    monkeypatch.setattr(sys, "argv", [*argv, "--augmentation"])
+    benchmark.main()
+    torch.set_num_threads(threads)
+    output = capsys.readouterr().out
+    assert output.count("3 stores of ours give identical samples") == 2
+    assert all(output.count(f"| vsr, {name} |") == 2 for name in ("folder", "tiles", "raw"))

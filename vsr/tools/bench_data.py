@@ -14,6 +14,7 @@ import torch
 from vsr import config
 from vsr.config.command_line import options_parser
 from vsr.config.options import DatasetOptions, LoaderOptions
+from vsr.data.sets.clips import ClipCrops
 from vsr.data.sources.base import FrameStore
 from vsr.data.stream.augment import Crop
 from vsr.data.stream.loader import batches, to_device
@@ -42,7 +43,7 @@ class Stages(NamedTuple):
 
 
 class TimedStore:
-    """A frame store that adds up the time of its reads."""
+    """A frame store that sums the time of its reads."""
 
     def __init__(self, store: FrameStore) -> None:
         self.store = store
@@ -103,16 +104,18 @@ def report(train: DatasetOptions, seed: int, num_samples: int, workers: Sequence
 def time_stages(dataset: Any, loader: LoaderOptions, seed: int, num_samples: int) -> tuple[Stages, float]:
     """Returns where the time of a sample goes in one process, and the megabytes the disk delivered for it.
 
-    A data set without frame stores, which decodes in places of its own, counts as decoding throughout.
+    A data set without frame stores counts as decoding throughout.
     """
     size = loader.batch_size_per_gpu
     sampler = TrainSampler(len(dataset), seed=seed)
-    stores = {name: TimedStore(store) for name, store in vars(dataset).items() if isinstance(store, FrameStore)}
-    for name, store in stores.items():
-        setattr(dataset, name, store)
+    stores: list[TimedStore] = []
+    if isinstance(dataset, ClipCrops):
+        dataset.gt = TimedStore(dataset.gt)
+        dataset.lq = None if dataset.lq is None else TimedStore(dataset.lq)
+        stores = [store for store in (dataset.gt, dataset.lq) if store is not None]
     stream = batches(dataset, sampler, size, augment_later=loader.augment_on_gpu)
     next(stream)  # opens databases and files
-    for store in stores.values():
+    for store in stores:
         store.elapsed = store.worked = 0.0
     blocks = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
     start, started = time.perf_counter(), time.process_time()
@@ -123,7 +126,7 @@ def time_stages(dataset: Any, loader: LoaderOptions, seed: int, num_samples: int
     megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_inblock - blocks) * 512 / 1e6 / count
     reading, decoding = elapsed, worked
     if stores:
-        reading, decoding = (sum(getattr(store, name) for store in stores.values()) for name in ("elapsed", "worked"))
+        reading, decoding = sum(store.elapsed for store in stores), sum(store.worked for store in stores)
     per_sample = 1000 / count
     waiting = max(reading - decoding, 0.0) * per_sample
     return Stages(waiting, decoding * per_sample, (elapsed - reading) * per_sample), megabytes

@@ -15,7 +15,7 @@ from vsr.data.lists.meta_info import ClipInfo, check_start, listed_frames, read_
 from vsr.data.sets.roots import check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.sources.base import DISK, FrameStore, IOBackend
 from vsr.data.stream.augment import Crop
-from vsr.data.stream.loader import augmented
+from vsr.data.stream.loader import to_device
 from vsr.data.stream.sampler import key_from_numpy
 from vsr.registry import Positive, Shared, register
 from vsr.utils.errors import refuse
@@ -137,11 +137,12 @@ class ClipCrops(Dataset[Sample]):
         """Returns a sample as float32 tensors in [0, 1]; NumPy's global generator makes its random choices."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of a data set of {len(self)}")
-        sample = augmented(self.read(index, key_from_numpy()))
+        sample = self.read(index, key_from_numpy())
         for message in sample.pop("passed_over"):
             _log.warning("on_bad_frame: skip: %s", message)
-        sides = {side: np.ascontiguousarray(sample[side]) for side in ("lq", "gt") if side in sample}
-        return {**sample, **{side: torch.from_numpy(pixels).float().div_(255) for side, pixels in sides.items()}}
+        arrays = {name: value[None].copy() for name, value in sample.items() if isinstance(value, np.ndarray)}
+        batch = to_device({name: torch.from_numpy(array) for name, array in arrays.items()}, torch.device("cpu"))
+        return {"key": sample["key"], **{name: value[0] for name, value in batch.items()}}
 
     def read(self, index: int, key: SampleKey) -> Sample:
         """Returns a sample as it is stored: see :class:`vsr.contracts.Keyed`.
@@ -154,9 +155,11 @@ class ClipCrops(Dataset[Sample]):
         """
         options, passed_over = self.options, []
         while True:
-            clip_index, middle = self.items[(index + len(passed_over)) % len(self)]
+            clip_index, middle = self.items[(index + len(passed_over)) % len(self.items)]
             name, frames, (h, w) = self.clips[clip_index]
-            rng = key._replace(draw=key.draw + len(passed_over)).rng()
+            rng = np.random.default_rng(
+                [key.seed, key.epoch, key.draw + len(passed_over)]
+            )  # SampleKey.rng of that draw
             interval = options.intervals[rng.integers(len(options.intervals))]
             reach = options.num_frame // 2 * interval
             if not reach <= middle < len(frames) - reach:

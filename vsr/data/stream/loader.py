@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from vsr.contracts import Keyed, Sample, SampleKey, data_spec
+from vsr.contracts import Keyed, SampleKey, data_spec
 from vsr.utils import rng
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError
@@ -75,7 +76,8 @@ def batches(
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
             if isinstance(batch, _Columns):
-                batch = batch.tensors()
+                columns = batch.columns.items()
+                batch = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in columns}
             for message in (message for messages in batch.pop("passed_over", ()) for message in messages):
                 passed_over[message] += 1  # here, since workers count only their own, and do not all reach the log
                 if passed_over[message].bit_count() == 1:  # the 1st, 2nd, 4th, … time: a training has many epochs
@@ -114,15 +116,6 @@ def augmented_batch(pixels: Tensor, turns: Tensor) -> Tensor:
     return pixels.contiguous()
 
 
-def augmented(sample: Sample) -> Sample:
-    """Returns a sample of a Keyed data set, its ``lq`` and ``gt`` turned as ``augment`` says; views."""
-    hflip, vflip, transpose = sample.pop("augment", (False, False, False))
-    for name in {"lq", "gt"} & sample.keys():
-        pixels = sample[name][..., :: -1 if vflip else 1, :: -1 if hflip else 1]
-        sample[name] = pixels.swapaxes(-2, -1) if transpose else pixels
-    return sample
-
-
 def augment_problem(dataset: Any) -> str | None:
     """Returns why a data set cannot leave its augmentation to the GPU, None if it can."""
     if isinstance(dataset, Keyed) and data_spec(dataset).crop_size is not None:
@@ -130,13 +123,14 @@ def augment_problem(dataset: Any) -> str | None:
     return f"{type(dataset).__name__} has no augmentation to leave to the GPU; remove it"
 
 
+@dataclass
 class _Failure:
     """An error of reading, carried to the main process: raised in a worker, it would arrive as a traceback."""
 
-    def __init__(self, message: str) -> None:
-        self.message = message
+    message: str
 
 
+@dataclass
 class _Columns:
     """A batch, or a sample, by name: arrays, and texts or lists of them.
 
@@ -145,16 +139,12 @@ class _Columns:
     there may be little of it: a container has 64 MB by default, and when it is full, PyTorch's loader hangs.
     """
 
-    def __init__(self, columns: dict[str, Any]) -> None:
-        self.columns = columns
-
-    def tensors(self) -> Batch:
-        """Returns the batch with its arrays as tensors."""
-        return {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in self.columns.items()}
+    columns: dict[str, Any]
 
     def pin_memory(self) -> Batch:
         """Returns the batch as page-locked tensors; DataLoader calls it, with workers in a thread of its own."""
-        return {name: v.pin_memory() if isinstance(v, Tensor) else v for name, v in self.tensors().items()}
+        arrays = {name: value for name, value in self.columns.items() if isinstance(value, np.ndarray)}
+        return {**self.columns, **{name: torch.from_numpy(array).pin_memory() for name, array in arrays.items()}}
 
 
 class _Reader(Dataset[Any]):
@@ -176,7 +166,11 @@ class _Reader(Dataset[Any]):
                     sample = self.dataset[index]
                 elif self.is_keyed:
                     sample = self.dataset.read(index, key)
-                    sample = sample if self.augment_later else augmented(sample)
+                    if "augment" in sample and not self.augment_later:
+                        hflip, vflip, transpose = sample.pop("augment")
+                        for side in {"lq", "gt"} & sample.keys():
+                            pixels = sample[side][..., :: -1 if vflip else 1, :: -1 if hflip else 1]
+                            sample[side] = pixels.swapaxes(-2, -1) if transpose else pixels
                 else:
                     with _seeded(key):
                         sample = self.dataset[index]
