@@ -33,9 +33,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vsr.data import IOBackend, REDSDataset, TrainSampler, open_store
 from vsr.data.sources import images, packs
+from vsr.data.sources.base import Crop
 from vsr.data.sources.lmdb import LmdbStore
 from vsr.data.sources.packs import HEADER_BYTES, TILE_SIZE, Form, read_header
-from vsr.data.stream.augment import Crop
 from vsr.data.stream.loader import batches, to_device
 from vsr.prepare.pack_writer import PackPlan, write_pack
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vsr.data.sources import images
+from vsr.data.sources.base import Crop
 from vsr.data.sources.images import decode
-from vsr.data.stream.augment import Crop
 
 FRAME = cv2.resize(skimage.data.coffee(), (800, 500))
 CROPS = (

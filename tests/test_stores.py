@@ -11,8 +11,7 @@ from synthetic import make_clips
 from torch.utils.data import DataLoader, Dataset
 
 from vsr.data.sources import open_store
-from vsr.data.sources.base import IOBackend, natural_order
-from vsr.data.stream.augment import Crop
+from vsr.data.sources.base import Crop, IOBackend, natural_order
 
 
 @pytest.fixture(scope="module")

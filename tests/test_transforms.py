@@ -8,7 +8,7 @@ import torch
 
 from vsr.contracts import SampleKey
 from vsr.data.sets.clips import ClipCrops, CropOptions, TrainingClip
-from vsr.data.stream.augment import to_planes, to_unit_range
+from vsr.data.stream.loader import to_planes, to_unit_range
 
 
 class Noted:

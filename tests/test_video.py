@@ -20,8 +20,8 @@ from videos import make_video, noise, write_video
 
 from vsr.data import VideoTestDataset
 from vsr.data.degrade.imresize import imresize
+from vsr.data.sources.base import Crop
 from vsr.data.sources.video import VideoStore, damage, decode, holds_videos, probe
-from vsr.data.stream.augment import Crop
 
 
 def write_lossless(file, frames):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vsr.archs.build import spec_of
 from vsr.contracts import Clip, ClipSet, Padding, Spec, data_spec
 from vsr.data.sets.test_clips import generate_frame_indices
-from vsr.data.stream.augment import to_planes, to_unit_range
+from vsr.data.stream.loader import to_planes, to_unit_range
 from vsr.utils.errors import UserError
 
 T = TypeVar("T")

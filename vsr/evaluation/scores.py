@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from vsr.contracts import Clip
 from vsr.data.degrade.imresize import imresize
-from vsr.data.stream.augment import to_planes, to_unit_range
+from vsr.data.stream.loader import to_planes, to_unit_range
 from vsr.engine.precision import full_float32
 from vsr.evaluation.draw.images import to_bgr
 from vsr.evaluation.restore import Frame, Step, in_order, read_ahead, to_pixels

@@ -15,8 +15,7 @@ from vsr import config
 from vsr.config.command_line import options_parser
 from vsr.config.options import DatasetOptions, LoaderOptions
 from vsr.data.sets.clips import ClipCrops
-from vsr.data.sources.base import FrameStore
-from vsr.data.stream.augment import Crop
+from vsr.data.sources.base import Crop, FrameStore
 from vsr.data.stream.loader import batches, to_device
 from vsr.data.stream.sampler import TrainSampler
 from vsr.utils.errors import UserError

@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 from vsr.contracts import DataSpec, Sample, SampleKey
 from vsr.data.lists.meta_info import ClipInfo, check_start, listed_frames, read_meta_info
 from vsr.data.sets.roots import check_num_frame, check_pair, open_lq_root, open_root
-from vsr.data.sources.base import DISK, FrameStore, IOBackend
-from vsr.data.stream.augment import Crop
+from vsr.data.sources.base import DISK, Crop, FrameStore, IOBackend
 from vsr.data.stream.loader import to_device
 from vsr.data.stream.sampler import key_from_numpy
 from vsr.registry import Positive, Shared, register

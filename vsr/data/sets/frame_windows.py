@@ -21,7 +21,7 @@ from vsr.data.sets.flow import MIN_SIDE, FlowCache
 from vsr.data.sources.base import root_path
 from vsr.data.sources.frame_cache import ClipFrames, FrameCache
 from vsr.data.sources.frame_files import list_frames, read_frames
-from vsr.data.stream.augment import to_planes
+from vsr.data.stream.loader import to_planes
 from vsr.data.stream.sampler import key_from_numpy
 from vsr.registry import Positive
 

@@ -7,11 +7,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-
-from vsr.data.stream.augment import Crop
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 DEGRADATION_FILE = "degradation.txt"  # in a root of LQ frames: how generate_lq.py made them, "BI x4"
@@ -31,7 +29,21 @@ class IOBackend:
 DISK = IOBackend()
 
 
-@runtime_checkable
+class Crop(NamedTuple):
+    """A rectangle of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    frame_size: tuple[int, int] | None = None  # (h, w) of the frames it was drawn for; others are refused
+
+    def fits(self, h: int, w: int) -> bool:
+        """Returns whether it lies inside a frame of this size, and was drawn for one."""
+        is_inside = 0 <= self.top <= h - self.height and 0 <= self.left <= w - self.width
+        return is_inside and self.frame_size in (None, (h, w))
+
+
 class FrameStore(Protocol):
     """Reads frames by key. Pickles cheaply, and opens files in the process that reads."""
 

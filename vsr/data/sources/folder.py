@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vsr.data.sources.base import IMAGE_SUFFIXES, natural_order
+from vsr.data.sources.base import IMAGE_SUFFIXES, Crop, natural_order
 from vsr.data.sources.images import SIZE_BYTES, decode, image_size
-from vsr.data.stream.augment import Crop
 
 
 class FolderStore:
@@ -59,8 +58,13 @@ class FolderStore:
 
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
-        path = self._path(key)
-        return decode(path.read_bytes(), str(path), crop)
+        path = self.root / f"{key}.png"
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError):  # of another format, or missing
+            path = self._path(key)
+            data = path.read_bytes()
+        return decode(data, str(path), crop)
 
     def _path(self, key: str) -> Path:
         """Returns a frame's file. To list its folder would take 4 ms among 1,000 files, a try takes 2 µs."""

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from vsr.data.sources import packs
+from vsr.data.sources.base import Crop
 from vsr.data.sources.packs import inflater
-from vsr.data.stream.augment import Crop
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _END_MARKS = {_PNG_START: b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # of PNG and JPEG, by how they start
@@ -106,9 +106,9 @@ def _decode_part_of_png(data: bytes | memoryview, crop: Crop) -> np.ndarray | No
     if data[:8] != _PNG_START or data[24:29] != _PLAIN_RGB:
         return None
     w, h = struct.unpack(">II", data[16:24])
-    if not crop.fits(h, w):
-        return None
     bottom, right, row_bytes = crop.top + crop.height, crop.left + crop.width, 1 + 3 * w  # the filter, then pixels
+    if min(crop.top, crop.left) < 0 or bottom > h or right > w or crop.frame_size not in (None, (h, w)):
+        return None
     data, stream, inflated, missing, start = memoryview(data), inflater.decompressobj(), [], bottom * row_bytes, 8
     while start + 12 <= len(data):  # a chunk: length, kind, body, checksum
         end = start + 8 + int.from_bytes(data[start : start + 4], "big")

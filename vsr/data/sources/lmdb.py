@@ -12,9 +12,8 @@ import lmdb
 import numpy as np
 
 from vsr.data.lists.meta_info import read_text
-from vsr.data.sources.base import natural_order
+from vsr.data.sources.base import Crop, natural_order
 from vsr.data.sources.images import SIZE_BYTES, decode, image_size
-from vsr.data.stream.augment import Crop
 
 _AFTER_KEY = re.compile(r"\s+(\([\d, ]+\)\s*)?\d*\s*$")  # of a line of an LMDB's meta_info.txt: size and compression
 # Reads the end of every value, whose pages are contiguous.

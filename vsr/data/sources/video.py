@@ -17,9 +17,8 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from vsr.data.lists.clip_lists import is_video
-from vsr.data.sources.base import natural_order
+from vsr.data.sources.base import Crop, natural_order
 from vsr.data.sources.images import cut
-from vsr.data.stream.augment import Crop
 
 # By the code in the stream (ITU-T H.273). Named here because PyAV obeys the stream itself only since version 17.
 MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: 9}  # 9 is BT.2020

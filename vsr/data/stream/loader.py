@@ -116,6 +116,16 @@ def augmented_batch(pixels: Tensor, turns: Tensor) -> Tensor:
     return pixels.contiguous()
 
 
+def to_planes(frames: np.ndarray) -> Tensor:
+    """Returns uint8 frames (…, h, w, c) as a uint8 tensor (…, c, h, w)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3)))
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """Returns uint8 pixels as float32 in [0, 1]."""
+    return pixels.float().div_(255)
+
+
 def augment_problem(dataset: Any) -> str | None:
     """Returns why a data set cannot leave its augmentation to the GPU, None if it can."""
     if isinstance(dataset, Keyed) and data_spec(dataset).crop_size is not None:
