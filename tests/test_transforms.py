@@ -26,7 +26,7 @@ def draw(count, size=(24, 20), gt_size=16, use_hflip=True, use_rot=True):
     """Returns the augmentations of draws, and the crops of GT and LQ."""
     gt, lq = Noted(), Noted()
     options = CropOptions(4, 1, gt_size, [1], False, use_hflip, use_rot, "error", "center")
-    dataset = ClipCrops(gt, lq, [TrainingClip("a", ["0"], size)], np.zeros((1, 2), int), options, "list.txt")
+    dataset = ClipCrops(gt, lq, [TrainingClip("a", ["0"], size)], np.zeros((1, 2), int), options)
     turns = [tuple(dataset.read(0, SampleKey(number))["augment"].tolist()) for number in range(count)]
     return turns, gt.crops, lq.crops
 
