@@ -16,14 +16,17 @@ from vsr.data.degrade.bicubic import bicubic
 from vsr.utils.errors import UserError
 
 NOISY = '''
+from typing import Annotated
 import numpy as np
 import torch
 from torch import Tensor
-from vsr.registry import register
+from vsr.registry import Shared, register
+
+Scale = Annotated[int, Shared("scale")]
 
 
 @register("degradation")
-def noisy(gt: Tensor, rng: np.random.Generator, /, scale: int = 4, sigma: float = 0.1) -> Tensor:
+def noisy(gt: Tensor, rng: np.random.Generator, /, scale: Scale = 4, sigma: float = 0.1) -> Tensor:
     """Averages and adds noise."""
     lq = torch.nn.functional.avg_pool2d(gt, scale)
     noise = rng.normal(scale=sigma * rng.random(), size=lq.shape).astype(np.float32)
