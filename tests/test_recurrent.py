@@ -8,6 +8,7 @@ import pytest
 from training import assert_same_weights, rows, small_options, weights, write_options
 
 from vsr import test
+from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
@@ -37,3 +38,10 @@ def test_a_network_of_clips_trains_validates_tests_and_resumes(tmp_path, options
     with open("results/whole/metrics.csv", newline="") as file:
         measured = list(csv.reader(file))
     assert len([row for row in measured if "000000" in "".join(row)]) >= 12, "every frame of two clips is measured"
+
+
+def test_a_network_of_clips_needs_the_truth_of_every_frame(options, train):
+    with pytest.raises(
+        UserError, match=r"datasets\.train\.gt_frames: center, but RecurrentNetwork restores every frame"
+    ):
+        train(options(datasets__train__gt_frames="center"))
