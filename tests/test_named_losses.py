@@ -42,5 +42,5 @@ def test_a_training_without_losses_is_told(tmp_path, clips):
     with pytest.raises(UserError, match=r"train\.losses: missing"):
         config.load(write_options(tmp_path, options))
     options["train"]["losses"] = {}
-    with pytest.raises(UserError, match="losses is empty: name one"):
+    with pytest.raises(UserError, match=r"train\.losses: empty; name one"):
         config.load(write_options(tmp_path, options))
