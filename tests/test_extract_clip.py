@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from videos import levels, make_video, noise, write_video
 
+from preparation import extract_clip as module
+from preparation.extract_clip import extract_clip, fit
 from vsr.data.sources.video import probe
-from vsr.prepare import extract_clip as module
-from vsr.prepare.extract_clip import extract_clip, fit
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mp4"])

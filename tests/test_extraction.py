@@ -10,10 +10,10 @@ import pytest
 from tqdm import tqdm
 from videos import levels, make_clip, make_video, write_frame
 
+from preparation import extraction
+from preparation.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.data.lists.clip_lists import ClipEntry, read_clip_list
 from vsr.data.sources.frame_files import frame_path, list_frames, read_frames
-from vsr.prepare import extraction
-from vsr.prepare.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.utils import files
 from vsr.utils.errors import UserError
 
@@ -109,7 +109,7 @@ def slow_down(setattr):
         time.sleep(0.01)
         return encode(frame)
 
-    setattr("vsr.prepare.extract_clip.encode_jpeg", slow)
+    setattr("preparation.extract_clip.encode_jpeg", slow)
 
 
 def extract_slowly(jobs):

@@ -17,11 +17,11 @@ from load_script import ROOT, another_preparation, exit_code, load_script
 from samples import sample_of
 from synthetic import make_clips
 
+from preparation import pack_writer as writer
+from preparation.pack_writer import PackPlan, partial_path, write_pack
 from vsr.data import REDSDataset, SampleKey, TrainSampler
 from vsr.data.sources import open_store
 from vsr.data.sources.base import IOBackend
-from vsr.prepare import pack_writer as writer
-from vsr.prepare.pack_writer import PackPlan, partial_path, write_pack
 from vsr.utils import files
 
 script = load_script("pack_frames")
@@ -121,7 +121,7 @@ def test_no_threads_are_refused_before_anything_is_written(clips, tmp_path, caps
 
 
 def test_the_map_grows_as_it_must(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("vsr.prepare.pack_writer._FIRST_MAP", 1 << 16)  # less than four frames
+    monkeypatch.setattr("preparation.pack_writer._FIRST_MAP", 1 << 16)  # less than four frames
     assert len(all_frames(pack(clips.gt, tmp_path / "gt.lmdb"))) == 12
 
 
@@ -148,7 +148,7 @@ def plan_of(clips, form="raw"):
 
 
 def test_a_stopped_pack_is_not_readable_and_goes_on_where_it_was(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("vsr.prepare.pack_writer._BATCH", 2)
+    monkeypatch.setattr("preparation.pack_writer._BATCH", 2)
     target = tmp_path / "gt.lmdb"
     store = open_store(clips.gt)
     done = []
@@ -246,9 +246,10 @@ def test_a_disk_that_fills_up_loses_nothing(clips, tmp_path):
     """A limit on the size of files stands in for the full disk."""
     target = tmp_path / "gt.lmdb"
     limited = (
-        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); import vsr.prepare.pack_writer as writer; "
-        "writer._BATCH = 2; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        "import os, resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); sys.argv = sys.argv[1:]; "
+        "sys.path.append(os.path.dirname(sys.argv[0])); import preparation.pack_writer as writer; writer._BATCH = 2; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     arguments = [COMMAND[1], "--from", str(clips.gt), "--to", str(target)]
     result = subprocess.run([sys.executable, "-c", limited, *arguments], capture_output=True, text=True)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from load_script import another_preparation, exit_code, load_script
 
+from preparation import sample_videos
 from vsr.data import REDSDataset, VideoTestDataset
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import read_meta_info
-from vsr.prepare import sample_videos
 
 script = load_script("prepare_demo")
 

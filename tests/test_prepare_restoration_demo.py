@@ -6,10 +6,10 @@ import pytest
 from load_script import another_preparation, exit_code, load_script
 from videos import make_video
 
+from preparation import sample_videos
 from vsr import config
 from vsr.data import HumanEvaDataset
 from vsr.data.sets.frame_windows import reach
-from vsr.prepare import sample_videos
 from vsr.utils.errors import UserError
 
 script = load_script("prepare_restoration_demo")

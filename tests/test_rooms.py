@@ -26,7 +26,6 @@ MAY_IMPORT = {
     "losses": {"registry", "utils"},
     "metrics": {"registry", "utils"},
     "config": {"registry", "utils", "contracts", "archs", "data", "metrics"},
-    "prepare": {"utils", "data"},
     "engine": {"registry", "utils", "contracts", "ops", "config", "data", "losses"},
     "evaluation": {"registry", "utils", "contracts", "memory", "archs", "config", "data", "metrics", "engine"},
 }

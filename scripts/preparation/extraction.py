@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from preparation.extract_clip import encode_jpeg, extract_clip, fit
 from vsr.data.lists.clip_lists import LIST_NAMES, ClipEntry, entry_of, format_clip_list, write_clip_list
 from vsr.data.sources import images
 from vsr.data.sources.frame_files import frame_path, list_frames
 from vsr.data.sources.video import VideoInfo, decode, probe
-from vsr.prepare.extract_clip import encode_jpeg, extract_clip, fit
 from vsr.utils.errors import UserError
 from vsr.utils.files import check_space, free_bytes, size_text, write_atomically
 from vsr.utils.log import counted
