@@ -52,18 +52,6 @@ def test_rooms_import_only_what_lies_below_them(room):
         assert set(imports(file)) <= MAY_IMPORT[room] | {room}, file
 
 
-def test_no_folder_holds_more_files_than_a_reader_takes_in():
-    folders = [ROOT, *(path for path in ROOT.rglob("*") if path.is_dir())]
-    sizes = {folder.name: [file for file in folder.glob("*.py") if not is_command(file)] for folder in folders}
-    assert {name: len(files) for name, files in sizes.items() if len(files) > 12} == {}
-
-
-def is_command(file):
-    """Returns whether a module only makes ``python -m vsr.NAME`` run what is elsewhere."""
-    statements = [node for node in ast.parse(file.read_text()).body if not isinstance(node, ast.Expr | ast.ImportFrom)]
-    return file.parent == ROOT and len(statements) == 1 and isinstance(statements[0], ast.If)
-
-
 def test_vsr_imports_what_it_declares_and_nothing_else():
     imported = set()
     for file in ROOT.rglob("*.py"):
