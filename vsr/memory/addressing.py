@@ -89,7 +89,7 @@ class Addressing(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(channels**0.5)) if normalize == "cosine" else None
 
     def forward(self, query: Tensor, sentences: Tensor, embedding: nn.Conv2d) -> tuple[Tensor, Tensor]:
-        """Returns (query map, key maps); the keys are the sentences themselves where that gives the same scores.
+        """Returns the query map and the key maps; the keys are ``sentences`` itself where that gives the same scores.
 
         Args:
             query: (b, e, h, w), the query's embedding u.
@@ -137,20 +137,15 @@ class Flatten(nn.Module):
 def by_phase(
     read: Callable[[Tensor], tuple[Tensor, Tensor | None]], values: Tensor, stride: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Reads full-size values with the weights of maps reduced by ``stride``.
+    """Reads full-size values (b, t, c, h, w) with the weights of maps reduced by ``stride``.
 
     Position x has the weights of the reduced position ⌊x / stride⌋ (nearest upsampling), and a shift of one reduced
-    position is a shift of ``stride`` positions: so the positions with equal x mod stride never meet the others, and
-    each such phase is a read of its own.
-
-    Args:
-        read: takes the values of one phase, (b, t, c, ⌈h/stride⌉ or less, …), and returns maps of their size
-            (b, …, ·, ·): the read and, or None, the weights.
-        values: (b, t, c, h, w).
-        stride: of the reduced maps.
+    position is a shift of ``stride`` positions. Positions with equal x mod stride never meet the others: ``read`` is
+    called with the values of each such phase, (b, t, c, ⌈h / stride⌉ or less, …), and returns its read and weights or
+    None, (b, …, ·, ·).
 
     Returns:
-        The reads and the weights put together to (b, …, h, w).
+        The reads and the weights of all phases, joined to (b, …, h, w).
     """
     if stride == 1:
         return read(values)

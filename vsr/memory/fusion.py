@@ -1,4 +1,4 @@
-"""Makes one feature of what a memory was asked and what it answered."""
+"""Fuses the query and the read of a memory into one feature."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -20,20 +20,12 @@ class MemoryFusion(nn.Module):
         channels: c, of query, sentences and result.
         map_size: (h, w) of the training feature maps.
         memory: builds the memory of these two.
-        fuse: how u and o come together.
-        zero: a last 1×1 convolution starts at zero, so that y does: for a branch added to a pretrained network.
-
-    Raises:
-        ValueError: ``add`` with embeddings of another width.
+        fuse: ``add`` requires embeddings of the sentences' width.
+        zero: adds a last 1×1 convolution that starts at zero, for a branch added to a pretrained network.
     """
 
     def __init__(
-        self,
-        channels: int,
-        map_size: tuple[int, int],
-        memory: Callable[..., Memory],
-        fuse: Fuse,
-        zero: bool = False,
+        self, channels: int, map_size: tuple[int, int], memory: Callable[..., Memory], fuse: Fuse, zero: bool = False
     ) -> None:
         super().__init__()
         self.memory = memory(channels, map_size)
@@ -51,12 +43,7 @@ class MemoryFusion(nn.Module):
             nn.init.zeros_(self.output.weight)
 
     def forward(self, query: Tensor, sentences: Tensor) -> Tensor:
-        """Returns y (b, c, h, w).
-
-        Args:
-            query: (b, c, h, w).
-            sentences: (b, t, c, h, w), oldest first.
-        """
+        """Returns y (b, c, h, w) for a query (b, c, h, w) and sentences (b, t, c, h, w), oldest first."""
         u, read, _ = self.memory(query, sentences)
         fused = self.projection(u) + read if self.fuse == "add" else self.projection(torch.cat([u, read], 1))
         return self.output(fused)

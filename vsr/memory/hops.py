@@ -10,22 +10,24 @@ from torch import Tensor, nn
 from vsr.memory.addressing import Addressing, Embedding, Flat2d, Normalize
 
 Tying = Literal["adjacent", "layer"]
-# (query map, key maps, values, valid) -> (weighted sum of the values, weights or None); values None: the keys are read.
+# (query map (b, e, h', w'), key maps (b, t, e, h', w'), values (b, t, c, h, w), valid (b, t) or None) -> (weighted sum
+# of the values (b, c, h, w), weights or None), with h' = ⌈h / stride⌉. Without values, the keys are summed.
 Search = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor | None]]
 
 
 class MemoryRead(NamedTuple):
-    """What a memory returns, of the last hop."""
+    """The result of a memory's last hop."""
 
     query: Tensor  # u (b, e, h, w)
     read: Tensor  # o (b, e, h, w)
-    weights: Tensor | None  # p, as the memory defines it; None unless asked for
+    weights: Tensor | None  # p, as the memory defines it; None unless requested
 
 
 class Memory(Protocol):
-    """What a component of the kind ``memory`` builds, given channels and (h, w) of query and sentences: a module.
+    """A component of the kind ``memory``: a module built from the channels and (h, w) of query and sentences.
 
-    Its option ``embed_channels`` sets e; null is the number of channels given.
+    Its option ``embed_channels`` sets e; null is the number of channels given. It is called with a query (b, c, h, w),
+    sentences (b, t, c, h, w), oldest first, and ``valid`` (b, t), False for empty slots.
     """
 
     embed_channels: int  # e
@@ -37,28 +39,18 @@ class Memory(Protocol):
 
 
 def num_kept(memory: Memory, num_sentences: int) -> int:
-    """Returns how many of the sentences a memory reads; the others, the oldest, are forgotten."""
+    """Returns how many of the sentences a memory reads: the newest."""
     return min(num_sentences, memory.memory_size or num_sentences)
 
 
 class Hops(nn.Module):
-    """Embeds query and sentences, searches once a hop, and hands each hop's answer to the next.
+    """Embeds query and sentences, searches once per hop and passes each hop's read to the next hop.
 
     With u = B q, k_i = A s_i, v_i = C s_i (convolutions without bias), p = softmax(⟨u, k_i⟩ / √e), o = Σ p_i v_i:
     ``adjacent``: u ← u + o and A of a hop is C of the hop before; ``layer``: u ← H u + o with the same A and C.
     For 1×1 embeddings the sum is taken over the sentences and C applied to it, Σ p_i C s_i = C Σ p_i s_i: one
-    convolution instead of t.
-
-    Args:
-        channels: c, of query and sentences.
-        map_size: (h, w) of the training feature maps.
-        embed_channels: e; None is c.
-        num_hops: K ≥ 1.
-        tying: what hops share.
-        normalize: see ``Addressing``; ``concat`` is a group norm over the 2e channels of u and o together.
-        embedding: see ``Addressing``.
-        memory_size: sentences kept, the newest; None keeps all.
-        flat2d: see ``Addressing``.
+    convolution instead of t. ``normalize: concat`` is a group norm over the 2e channels of u and o together. The other
+    options are those of ``Addressing`` and of the memories.
 
     Reference:
         Sukhbaatar et al., End-To-End Memory Networks, NeurIPS 2015, section 2 and 2.2, https://arxiv.org/abs/1503.08895
@@ -80,28 +72,25 @@ class Hops(nn.Module):
     ) -> None:
         super().__init__()
         self.embed_channels = e = channels if embed_channels is None else embed_channels
-        self.num_hops = num_hops
-        self.tying = tying
-        self.memory_size = memory_size
+        self.num_hops, self.tying, self.memory_size = num_hops, tying, memory_size
         self.is_pointwise = embedding != "conv3x3"
         num_embeddings = num_hops + 1 if tying == "adjacent" else 2
         self.query_embedding = _embedding(channels, e, self.is_pointwise)  # B
-        self.embeddings = nn.ModuleList(
-            _embedding(channels, e, self.is_pointwise) for _ in range(num_embeddings)
-        )  # A, C, …
+        embeddings = [_embedding(channels, e, self.is_pointwise) for _ in range(num_embeddings)]
+        self.embeddings = nn.ModuleList(embeddings)  # A, C, …
         hop_projection = tying == "layer" and num_hops > 1
         self.hop_projection = nn.Conv2d(e, e, 1, bias=False) if hop_projection else nn.Identity()  # H
         self.addressing = Addressing(e, map_size, embedding, flat2d, normalize)
         self.norm = nn.GroupNorm(_num_groups(2 * e), 2 * e) if normalize == "concat" else None
 
     def forward(self, query: Tensor, sentences: Tensor, valid: Tensor | None, search: Search) -> MemoryRead:
-        """Returns the last hop's query, read and weights.
+        """Returns the last hop's query, read and weights. Where no sentence is valid, the read is 0.
 
         Args:
             query: q (b, c, h, w).
             sentences: s (b, t, c, h, w), oldest first.
-            valid: (b, t), true for the sentences to use; None uses all. Where all are invalid the read is 0.
-            search: how weights are found and applied.
+            valid: (b, t), True for the sentences to use; None uses all.
+            search: computes the weights and applies them.
         """
         sentences, valid = self._kept(query, sentences, valid)
         u, read, weights = self.query_embedding(query), None, None
@@ -128,24 +117,22 @@ class Hops(nn.Module):
             raise ValueError(f"the query is {tuple(query.shape)}; expected (b, {channels}, h, w)")
         b, c, h, w = query.shape
         if sentences.ndim != 5 or sentences.shape[1] < 1 or sentences[:, 0].shape != query.shape:
-            raise ValueError(
-                f"the sentences are {tuple(sentences.shape)}; the query asks for ({b}, at least 1, {c}, {h}, {w})"
-            )
-        if valid is not None and (valid.dtype != torch.bool or valid.shape != sentences.shape[:2]):
-            raise ValueError(
-                f"valid is {valid.dtype} {tuple(valid.shape)}; expected torch.bool {tuple(sentences.shape[:2])}"
-            )
+            expected = f"({b}, at least 1, {c}, {h}, {w}), as the query"
+            raise ValueError(f"the sentences are {tuple(sentences.shape)}; expected {expected}")
+        slots = tuple(sentences.shape[:2])
+        if valid is not None and (valid.dtype != torch.bool or valid.shape != slots):
+            raise ValueError(f"valid is {valid.dtype} {tuple(valid.shape)}; expected torch.bool {slots}")
         if self.memory_size is not None:
             sentences = sentences[:, -self.memory_size :]
             valid = None if valid is None else valid[:, -self.memory_size :]
         if valid is not None:
-            # An empty slot may hold anything, NaN included, and 0 · NaN is NaN.
+            # An empty slot may contain NaN, and 0 · NaN is NaN.
             sentences = sentences.masked_fill(~valid[:, :, None, None, None], 0)
         return sentences, valid
 
 
 def _num_groups(channels: int) -> int:
-    """Returns 32, or how many groups of at least two channels there can be."""
+    """Returns 32, or the largest number of groups of at least two channels."""
     groups = math.gcd(32, channels)
     return groups // 2 if groups == channels else groups
 

@@ -1,11 +1,11 @@
-"""Whole-space search: every position looks for its answer in all positions of all memory frames."""
+"""Whole-space search: every position attends to all positions of all memory frames."""
 
 from functools import partial
 
 from torch import Tensor, nn
 
 from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase
-from vsr.memory.hops import Hops, MemoryRead, Search, Tying
+from vsr.memory.hops import Hops, MemoryRead, Tying
 from vsr.memory.pixsim import single_weight_search
 from vsr.memory.whole_space import frame_weights, position_weights, whole_space_read
 from vsr.registry import NotNegative, Positive, register
@@ -54,67 +54,41 @@ class PixSentence(nn.Module):
     def forward(
         self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
     ) -> MemoryRead:
-        """Reads the sentences.
+        """Reads the sentences, see ``Memory``.
 
-        Args:
-            query: (b, c, h, w).
-            sentences: (b, t, c, h, w), oldest first.
-            valid: (b, t), false for empty slots.
-            return_weights: also return the weights, summed over each frame's positions: (b, t, h, w); with
-                ``embedding: fc`` (b, t).
+        The weights are summed over each frame's positions: (b, t, h, w), or (b, t) with ``embedding: fc``.
         """
-        search: Search = partial(whole_space_search, stride=self.stride, return_weights=return_weights)
-        u, read, weights = self.hops(query, sentences, valid, single_weight_search if self.is_fc else search)
+        search = single_weight_search if self.is_fc else partial(self._search, return_weights=return_weights)
+        u, read, weights = self.hops(query, sentences, valid, search)
         return MemoryRead(u, read, weights if return_weights else None)
 
     def weights_at(self, query: Tensor, sentences: Tensor, positions: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Returns where a few positions of the query look: (b, n, t, h', w'), h' = h, or of the reduced maps.
+        """Returns the weights of a few query positions: (b, n, t, h', w'), h' = h, or of the reduced maps.
 
-        Args:
-            query: (b, c, h, w).
-            sentences: (b, t, c, h, w), oldest first.
-            positions: (n, 2), rows and columns of the query.
-            valid: (b, t), false for empty slots.
+        ``positions`` (n, 2) are rows and columns of the query; the other arguments are those of ``forward``.
         """
         if self.is_fc:
             raise ValueError("embedding: fc has one weight a frame and none of single positions")
-        search = partial(whole_space_search, stride=self.stride, positions=positions)
+
+        def search(
+            query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None
+        ) -> tuple[Tensor, Tensor | None]:
+            read, _ = self._search(query, keys, values, valid, return_weights=False)
+            return read, position_weights(query, keys, positions // self.stride, valid)
+
         weights = self.hops(query, sentences, valid, search).weights
-        assert weights is not None, "the search returns weights when positions are given"
+        assert weights is not None, "the search returns weights"
         return weights
 
+    def _search(
+        self, query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, return_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Weighs, at every position, all positions of all frames: a ``Search``, with weights (b, t, h, w)."""
 
-def whole_space_search(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor | None,
-    valid: Tensor | None,
-    stride: int = 1,
-    return_weights: bool = False,
-    positions: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Weighs, at every position, all positions of all frames.
+        def read(phase: Tensor) -> tuple[Tensor, Tensor | None]:
+            inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
+            q, k = query[inside], keys[inside]
+            weights = frame_weights(q, k, valid) if return_weights else None
+            return whole_space_read(q, k, None if values is None else phase, valid), weights
 
-    Args:
-        query: (b, e, h', w').
-        keys: (b, t, e, h', w').
-        values: (b, t, c, h, w), h' = ⌈h / stride⌉; None reads the keys.
-        valid: (b, t) or None.
-        stride: of the keys.
-        return_weights: also return the weights, summed over each frame's positions.
-        positions: (n, 2); also return the weights of these positions instead.
-
-    Returns:
-        The read (b, c, h, w) and the weights: (b, t, h, w), (b, n, t, h', w') or None.
-    """
-
-    def read(phase: Tensor) -> tuple[Tensor, Tensor | None]:
-        inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
-        q, k = query[inside], keys[inside]
-        weights = frame_weights(q, k, valid) if return_weights else None
-        return whole_space_read(q, k, None if values is None else phase, valid), weights
-
-    total, weights = by_phase(read, keys if values is None else values, stride)
-    if positions is not None:
-        weights = position_weights(query, keys, positions // stride, valid)
-    return total, weights
+        return by_phase(read, keys if values is None else values, self.stride)

@@ -59,14 +59,7 @@ class PixSim(nn.Module):
     def forward(
         self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
     ) -> MemoryRead:
-        """Reads the sentences.
-
-        Args:
-            query: (b, c, h, w).
-            sentences: (b, t, c, h, w), oldest first.
-            valid: (b, t), false for empty slots.
-            return_weights: also return the weights (b, t·R²), numbered (frame, row shift, column shift).
-        """
+        """Reads the sentences, see ``Memory``; the weights are (b, t·R²), numbered (frame, row shift, column shift)."""
         search = partial(single_weight_search, window=self.window, stride=self.stride, tau=self.tau)
         u, read, weights = self.hops(query, sentences, valid, search)
         return MemoryRead(u, read, weights if return_weights else None)
@@ -81,12 +74,12 @@ def single_weight_search(
     stride: int = 1,
     tau: Tensor | float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Weighs whole frames (shifted by each δ of the window) by the mean inner product.
+    """Weighs whole frames (shifted by each δ of the window) by the mean inner product: a ``Search``.
 
     Args:
         query: (b, e, h', w').
         keys: (b, t, e, h', w').
-        values: (b, t, c, h, w), h' = ⌈h / stride⌉ (any size when the window is 1); None reads the keys.
+        values: (b, t, c, h, w), of any size when the window is 1.
         valid: (b, t) or None.
         window: R, counted in positions of the keys.
         stride: of the keys.
@@ -97,9 +90,8 @@ def single_weight_search(
     """
     b, t = keys.shape[:2]
     values = keys if values is None else values
-    inside = (
-        inside_window(keys.shape[-2], keys.shape[-1], window, keys.device).flatten(1).sum(1)
-    )  # positions in the mean, (R²,)
+    # positions in the mean, (R²,)
+    inside = inside_window(keys.shape[-2], keys.shape[-1], window, keys.device).flatten(1).sum(1)
     scores = window_scores(query, keys, window).flatten(2).sum(2)  # (b, t·R²)
     scores = tau * scores / inside.clamp(min=1).repeat(t)
     allowed = (inside > 0).expand(b, t, -1)

@@ -5,7 +5,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase, checked_window
-from vsr.memory.hops import Hops, MemoryRead, Search, Tying
+from vsr.memory.hops import Hops, MemoryRead, Tying
 from vsr.memory.pixsim import single_weight_search
 from vsr.ops import local_window_read
 from vsr.registry import NotNegative, Positive, register
@@ -53,50 +53,23 @@ class PixWise(nn.Module):
     def forward(
         self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
     ) -> MemoryRead:
-        """Reads the sentences.
+        """Reads the sentences, see ``Memory``.
 
-        Args:
-            query: (b, c, h, w).
-            sentences: (b, t, c, h, w), oldest first.
-            valid: (b, t), false for empty slots.
-            return_weights: also return the weights (b, t·R², h, w), numbered (frame, row shift, column shift); with
-                ``embedding: fc`` (b, t).
+        The weights are (b, t·R², h, w), numbered (frame, row shift, column shift), or (b, t) with ``embedding: fc``.
         """
-        search: Search = partial(
-            spatial_weight_search, window=self.window, stride=self.stride, return_weights=return_weights
-        )
-        u, read, weights = self.hops(query, sentences, valid, single_weight_search if self.is_fc else search)
+        search = single_weight_search if self.is_fc else partial(self._search, return_weights=return_weights)
+        u, read, weights = self.hops(query, sentences, valid, search)
         return MemoryRead(u, read, weights if return_weights else None)
 
+    def _search(
+        self, query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, return_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Weighs, at every position, the candidates of its window: a ``Search``, with weights (b, t·R², h, w)."""
+        if values is None:
+            return local_window_read(query, keys, None, self.window, valid, return_weights)
 
-def spatial_weight_search(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor | None,
-    valid: Tensor | None,
-    window: int,
-    stride: int = 1,
-    return_weights: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Weighs, at every position, the candidates of its window.
+        def read(phase: Tensor) -> tuple[Tensor, Tensor | None]:
+            inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
+            return local_window_read(query[inside], keys[inside], phase, self.window, valid, return_weights)
 
-    Args:
-        query: (b, e, h', w').
-        keys: (b, t, e, h', w').
-        values: (b, t, c, h, w), h' = ⌈h / stride⌉; None reads the keys.
-        valid: (b, t) or None.
-        window: R, counted in positions of the keys.
-        stride: of the keys.
-        return_weights: also return the weights.
-
-    Returns:
-        The read (b, c, h, w) and the weights (b, t·R², h, w) or None.
-    """
-    if values is None:
-        return local_window_read(query, keys, None, window, valid, return_weights)
-
-    def read(phase: Tensor) -> tuple[Tensor, Tensor | None]:
-        inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
-        return local_window_read(query[inside], keys[inside], phase, window, valid, return_weights)
-
-    return by_phase(read, values, stride)
+        return by_phase(read, values, self.stride)

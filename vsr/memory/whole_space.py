@@ -1,6 +1,7 @@
-"""The read of every position of every frame, without ever holding all scores."""
+"""Attention to every position of every frame, without storing all scores."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ def whole_space_read(query: Tensor, keys: Tensor, values: Tensor | None, valid: 
     """Reads every position of every frame, at every position.
 
     o(x) = Σ p v_i(y), with p the softmax over frames i and positions y of ⟨q(x), k_i(y)⟩.
-    Uses ``scaled_dot_product_attention``. Where it would materialise the scores, the queries go through it in chunks,
-    which are computed again in the backward pass.
+    Uses ``scaled_dot_product_attention``. Where it would materialise the scores, the queries are processed in chunks,
+    which are recomputed in the backward pass.
 
     Args:
         query: (b, c, h, w); the scale of the scores is part of it.
@@ -48,12 +49,8 @@ def whole_space_read(query: Tensor, keys: Tensor, values: Tensor | None, valid: 
         with _repeatable(part):
             return F.scaled_dot_product_attention(part, k, v, attn_mask=mask, scale=1.0)
 
-    def attend_again(part: Tensor) -> Tensor:
-        result = checkpoint(attend, part, use_reentrant=False)
-        assert isinstance(result, Tensor), "attend returns a tensor"
-        return result
-
-    run = attend_again if in_full and torch.is_grad_enabled() else attend
+    must_repeat = in_full and torch.is_grad_enabled()
+    run = partial(checkpoint, attend, use_reentrant=False) if must_repeat else attend
     read = torch.cat([run(part) for part in q.split(chunk, 2)], 2)  # (b, 1, h·w, e)
     if nothing is not None:
         read = read.masked_fill(nothing, 0)

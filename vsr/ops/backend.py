@@ -71,7 +71,10 @@ def built(device_type: str) -> Library:
     if not path.exists():
         return Library(f"{path.name} was not built; {HOW_TO_BUILD}", {})
     content, mark, line = path.read_bytes().rpartition(_MARK)
-    record = _parse(line)
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = {}
     if not mark or hashlib.sha256(content).hexdigest() != record.get("sha256"):
         # Checked first: loading a truncated library raises SIGBUS.
         return Library(f"{path.name} is damaged (its checksum is wrong); {HOW_TO_BUILD}", record)
@@ -98,13 +101,6 @@ def library(device_type: str) -> Library:
     return Library(None, record)
 
 
-def _parse(line: bytes) -> dict[str, str]:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return {}
-
-
 def is_stale(record: dict[str, str]) -> bool:
     """Returns whether the library was built from sources that differ from this checkout's."""
     if not SOURCES.is_dir():
@@ -117,7 +113,13 @@ def is_stale(record: dict[str, str]) -> bool:
 def unavailable(backend: Backend, operator: Operator, device_type: str) -> str | None:
     """Returns why a back end cannot run an operator on a device type; None if it can."""
     if backend == "compiled":
-        return _compiled_problem(operator, device_type)
+        if device_type not in COMPILED[operator]:
+            return f"{operator} has no compiled kernels for {device_type}"
+        problem = library(device_type).problem
+        key = device_type.upper()
+        if problem is None and not torch._C._dispatch_has_kernel_for_dispatch_key(f"vsr::{operator}", key):
+            return f"{LIBRARIES[device_type].name} is older than {operator}; {HOW_TO_BUILD}"
+        return problem
     if backend == "triton":
         if device_type != "cuda":
             return f"Triton kernels run on CUDA, not on {device_type}"
@@ -127,18 +129,7 @@ def unavailable(backend: Backend, operator: Operator, device_type: str) -> str |
             return "Triton builds its kernel launchers with gcc or clang, and neither was found"
         if not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").exists():
             return "Triton builds its kernel launchers with Python.h, which was not found (install python3-dev)"
-        return None
     return None
-
-
-def _compiled_problem(operator: Operator, device_type: str) -> str | None:
-    if device_type not in COMPILED[operator]:
-        return f"{operator} has no compiled kernels for {device_type}"
-    problem = library(device_type).problem
-    key = device_type.upper()
-    if problem is None and not torch._C._dispatch_has_kernel_for_dispatch_key(f"vsr::{operator}", key):
-        return f"{LIBRARIES[device_type].name} is older than {operator}; {HOW_TO_BUILD}"
-    return problem
 
 
 def choose(operator: Operator, device_type: str) -> Choice:
@@ -157,28 +148,21 @@ def choose_all() -> None:
 
 
 def _decide(operator: Operator, device_type: str) -> Choice:
-    name = os.environ.get("VSR_OPS", "")
-    wanted: Backend | None = name if name in get_args(Backend) else None  # type: ignore[assignment]
-    if name and wanted is None:
-        return Choice(None, f"VSR_OPS={name}: expected one of {', '.join(get_args(Backend))}, or nothing")
-    if wanted is not None:
-        problem = unavailable(wanted, operator, device_type)
-        return Choice(None, f"VSR_OPS={wanted}, but {problem}") if problem else Choice(wanted, f"VSR_OPS={wanted}")
+    forced = os.environ.get("VSR_OPS", "")
+    if forced not in ("", *get_args(Backend)):
+        return Choice(None, f"VSR_OPS={forced}: expected one of {', '.join(get_args(Backend))}, or nothing")
     reasons: list[str] = []
     for backend in get_args(Backend):
-        problem = unavailable(backend, operator, device_type)
-        if problem is None:
-            return Choice(backend, "; ".join(reasons))
-        reasons.append(f"no {backend} kernels: {problem}")
-    raise AssertionError("the reference runs everywhere")
+        if forced in ("", backend):
+            problem = unavailable(backend, operator, device_type)
+            if problem is None:
+                return Choice(backend, f"VSR_OPS={forced}" if forced else "; ".join(reasons))
+            reasons.append(f"VSR_OPS={forced}, but {problem}" if forced else f"no {backend} kernels: {problem}")
+    return Choice(None, "; ".join(reasons))
 
 
 def require(operator: Operator, device_type: str) -> Backend:
-    """Returns the back end of an operator for a device type.
-
-    Raises:
-        BackendError: ``VSR_OPS`` forces a back end that cannot run on it.
-    """
+    """Returns the back end; raises ``BackendError`` if ``VSR_OPS`` forces one that cannot run on the device type."""
     choice = choose(operator, device_type)
     if choice.backend is None:
         raise BackendError(choice.reason)
@@ -186,12 +170,9 @@ def require(operator: Operator, device_type: str) -> Backend:
 
 
 def use_triton(operator: Operator, module: str, library: torch.library.Library) -> None:
-    """Registers an operator's Triton kernels for CUDA if they are the selected back end.
+    """Registers ``forward`` and ``backward`` of ``module`` for CUDA if Triton is the selected back end.
 
-    Args:
-        operator: an operator whose schema and ``_backward`` schema are defined.
-        module: the module with ``forward`` and ``backward``; imported at the first call.
-        library: the library that registers the kernels.
+    The operator's schemas must be defined in ``library``. The module is imported at the first call.
     """
 
     def kernel(name: str) -> Callable[..., Any]:
@@ -211,9 +192,8 @@ def use_reference(operator: Operator, x: Tensor, sizes: list[int]) -> bool:
 
     Args:
         operator: the operator that is called.
-        x: one of its arguments; its dtype and device are used.
-        sizes: the number of elements that one image of each argument spans. They may be symbolic and are compared only
-            if Triton is selected.
+        x: the argument whose dtype and device are decisive.
+        sizes: the elements that one image of each argument spans; if symbolic, compared only if Triton is selected.
     """
     chosen = require(operator, x.device.type)
     problem = triton_problem(x.dtype, sizes) if chosen == "triton" else None
@@ -225,7 +205,7 @@ def use_reference(operator: Operator, x: Tensor, sizes: list[int]) -> bool:
 
 
 def triton_problem(dtype: torch.dtype, sizes: list[int]) -> str | None:
-    """Returns why Triton does not support such tensors; None if it does. Its kernels index an image with 32 bits."""
+    """Returns why Triton does not support such tensors, or None. Its kernels index an image with 32 bits."""
     if dtype == torch.float64:
         return "float64"
     too_large = [size for size in sizes if size >= 2**31]

@@ -1,9 +1,7 @@
-"""Dtypes and memory formats shared by the operators."""
+"""Dtypes, memory formats and checks shared by the operators."""
 
 import torch
 from torch import Tensor
-
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -15,3 +13,19 @@ def layout_of(x: Tensor) -> torch.memory_format:
     """Returns the memory format of outputs: channels_last only if ``x`` has it and is not contiguous as well."""
     is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if is_channels_last else torch.contiguous_format
+
+
+def check_tensors(required: dict[str, Tensor], optional: dict[str, Tensor | None]) -> None:
+    """Raises ValueError if an argument is not a tensor or is on another device than the first."""
+    first, like = next(iter(required.items()))
+    for name, x in {**required, **{name: x for name, x in optional.items() if x is not None}}.items():
+        if not isinstance(x, Tensor):
+            raise ValueError(f"{name} is a {type(x).__name__}; expected a tensor")
+        if x.device != like.device:
+            raise ValueError(f"{name} is on {x.device}; expected {like.device}, where {first} is")
+
+
+def check_float(name: str, x: Tensor) -> None:
+    """Raises ValueError if the argument has no floating-point dtype that the operators support."""
+    if x.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        raise ValueError(f"{name} has dtype {x.dtype}; expected float32, float64, float16 or bfloat16")

@@ -1,23 +1,14 @@
 """Checks the arguments of a deformable convolution. Messages name the argument, its value and the expected one."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from vsr.ops.tensors import FLOATS
+from vsr.ops.tensors import check_float
 
 Pair = tuple[int, int]
-
-
-class Geometry(NamedTuple):
-    """Sizes derived from the arguments of a deformable convolution."""
-
-    groups: int
-    offset_groups: int
-    output_height: int
-    output_width: int
 
 
 def pair(name: str, value: int | tuple[int, int] | list[int], smallest: int) -> Pair:
@@ -32,9 +23,15 @@ def pair(name: str, value: int | tuple[int, int] | list[int], smallest: int) -> 
     return both[0], both[1]
 
 
-def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Returns the length of a convolution's output along one axis."""
-    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+def output_size(input: Tensor, weight: Tensor, *geometry: Sequence[int]) -> Pair:
+    """Returns the height and width of a convolution's output; ``geometry`` is stride, padding and dilation."""
+    stride, padding, dilation = geometry
+
+    def along(axis: int) -> int:
+        margin = 2 * padding[axis] - dilation[axis] * (weight.shape[2 + axis] - 1) - 1
+        return (input.shape[2 + axis] + margin) // stride[axis] + 1
+
+    return along(0), along(1)
 
 
 def extents(x: Tensor) -> tuple[int, int]:
@@ -47,21 +44,14 @@ def extents(x: Tensor) -> tuple[int, int]:
 
 
 def check_arguments(
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    mask: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-) -> Geometry:
-    """Returns the geometry of ``deform_conv2d``'s arguments.
+    input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, *geometry: Pair
+) -> None:
+    """Checks the tensors of ``deform_conv2d`` and its stride, padding and dilation.
 
     Raises:
-        ValueError: a rank, size, dtype or device is wrong.
+        ValueError: a rank, size or dtype is wrong.
     """
-    _check_kinds(input, offset, weight, bias, mask)
+    _check_kinds(input, {"offset": offset, "weight": weight, "bias": bias, "mask": mask})
     _, channels, height, width = input.shape
     out_channels, group_channels, kernel_height, kernel_width = weight.shape
     taps = kernel_height * kernel_width
@@ -78,9 +68,9 @@ def check_arguments(
             f"weight has {out_channels} output channels; expected a multiple of groups = {channels} input channels "
             f"/ {group_channels} = {groups}"
         )
-    output_height = output_size(height, kernel_height, stride[0], padding[0], dilation[0])
-    output_width = output_size(width, kernel_width, stride[1], padding[1], dilation[1])
+    output_height, output_width = output_size(input, weight, *geometry)
     if output_height <= 0 or output_width <= 0:
+        stride, padding, dilation = geometry
         raise ValueError(
             f"input is {height}x{width}; too small for kernel {kernel_height}x{kernel_width} with stride {stride}, "
             f"padding {padding} and dilation {dilation}: the output would be {output_height}x{output_width}"
@@ -93,48 +83,23 @@ def check_arguments(
             f"offset has {offset.shape[1]} channels; expected 2 * offset_groups * {kernel_height} * {kernel_width} "
             f"with offset_groups dividing the input's {channels} channels"
         )
-    _check_map("offset", offset, (input.shape[0], offset.shape[1], output_height, output_width))
-    if mask is not None:
-        _check_map("mask", mask, (input.shape[0], offset_groups * taps, output_height, output_width))
+    for name, x, num_channels in (("offset", offset, offset.shape[1]), ("mask", mask, offset_groups * taps)):
+        expected = (input.shape[0], num_channels, output_height, output_width)
+        if x is not None and tuple(x.shape) != expected:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {expected}, one value per output position")
     if bias is not None and bias.shape != (out_channels,):
         raise ValueError(f"bias has shape {tuple(bias.shape)}; expected ({out_channels},), weight's output channels")
-    return Geometry(groups, offset_groups, output_height, output_width)
 
 
-def check_tensors(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
-    """Checks that the arguments of ``deform_conv2d`` are tensors of the right rank.
-
-    Raises:
-        ValueError: an argument is not.
-    """
-    for name, tensor in _named(input, offset, weight, bias, mask).items():
-        if not isinstance(tensor, Tensor):
-            raise ValueError(f"{name} is a {type(tensor).__name__}; expected a tensor")
-        if name != "bias" and tensor.dim() != 4:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected 4 dimensions")
-
-
-def _named(
-    input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
-) -> dict[str, Tensor]:
-    optional = {name: tensor for name, tensor in (("bias", bias), ("mask", mask)) if tensor is not None}
-    return {"input": input, "offset": offset, "weight": weight, **optional}
-
-
-def _check_kinds(input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
-    for name, tensor in _named(input, offset, weight, bias, mask).items():
-        if tensor.dtype not in FLOATS:
-            raise ValueError(f"{name} has dtype {tensor.dtype}; expected float32, float64, float16 or bfloat16")
-        if tensor.device != input.device:
-            raise ValueError(f"{name} is on {tensor.device}; expected {input.device}, where input is")
-        if name in ("weight", "bias") and tensor.dtype != input.dtype:
-            raise ValueError(f"{name} has dtype {tensor.dtype}; expected {input.dtype} as input has")
-        if name in ("offset", "mask") and (tensor.dtype == torch.float64) != (input.dtype == torch.float64):
-            raise ValueError(
-                f"{name} has dtype {tensor.dtype}; expected float64 beside a float64 input, and only there"
-            )
-
-
-def _check_map(name: str, tensor: Tensor, expected: tuple[int, int, int, int]) -> None:
-    if tuple(tensor.shape) != expected:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}, one value per output position")
+def _check_kinds(input: Tensor, others: dict[str, Tensor | None]) -> None:
+    """Checks ranks and dtypes."""
+    for name, x in {"input": input, **others}.items():
+        if x is None:
+            continue
+        check_float(name, x)
+        if name != "bias" and x.dim() != 4:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; expected 4 dimensions")
+        if name in ("weight", "bias") and x.dtype != input.dtype:
+            raise ValueError(f"{name} has dtype {x.dtype}; expected {input.dtype} as input has")
+        if name in ("offset", "mask") and (x.dtype == torch.float64) != (input.dtype == torch.float64):
+            raise ValueError(f"{name} has dtype {x.dtype}; expected float64 beside a float64 input, and only there")

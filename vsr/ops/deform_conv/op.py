@@ -5,6 +5,7 @@ autocast. The kernels are in ``csrc/dcn``, ``triton.py`` and ``reference.py``; `
 """
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from vsr.ops import backend
 from vsr.ops.deform_conv import reference
-from vsr.ops.deform_conv.checks import Pair, check_arguments, check_tensors, extents, output_size, pair
-from vsr.ops.tensors import layout_of
+from vsr.ops.deform_conv.checks import Pair, check_arguments, extents, output_size, pair
+from vsr.ops.tensors import check_tensors, layout_of
 
 _library = torch.library.Library("vsr", "DEF")
 _tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
@@ -68,21 +69,18 @@ def deform_conv2d(
         X. Zhu, H. Hu, S. Lin, J. Dai, "Deformable ConvNets v2: More Deformable, Better Results", CVPR 2019, equation 1.
         https://arxiv.org/abs/1811.11168
     """
-    check_tensors(input, offset, weight, bias, mask)
-    stride, padding, dilation = pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1)
+    check_tensors({"input": input, "offset": offset, "weight": weight}, {"bias": bias, "mask": mask})
+    geometry = pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1)
     device_type = input.device.type
     is_autocast = not input.is_meta and torch.is_autocast_enabled(device_type)
     if is_autocast:
         input, weight, bias = _autocast(input, weight, bias, device_type)
-    check_arguments(input, offset, weight, bias, mask, stride, padding, dilation)
+    check_arguments(input, offset, weight, bias, mask, *geometry)
     sizes = [size for x in (input, offset, offset if mask is None else mask) for size in extents(x)]
     if not input.is_meta and backend.use_reference("deform_conv2d", input, sizes):
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
-            return reference.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-    return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, stride, padding, dilation)
-
-
-backend.use_triton("deform_conv2d", "vsr.ops.deform_conv.triton", _library)
+            return reference.deform_conv2d(input, offset, weight, bias, mask, *geometry)
+    return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, *geometry)
 
 
 def _autocast(
@@ -100,86 +98,56 @@ def _autocast(
     return cast(input), cast(weight), None if bias is None else cast(bias)
 
 
-def _autocast_rule(device_type: str, key: torch._C.DispatchKey) -> None:
-    """Registers the autocast rule of a direct call of the operator."""
-
-    def rule(
-        input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, *geometry: list[int]
-    ) -> Tensor:
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
-            input, weight, bias = _autocast(input, weight, bias, device_type)
-            return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, *geometry)
-
-    _library.impl("deform_conv2d", rule, "AutocastCUDA" if device_type == "cuda" else "AutocastCPU")
+def _autocast_rule(
+    device_type: str, input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
+) -> Tensor:
+    """The autocast rule of a direct call of the operator."""
+    key = getattr(torch._C.DispatchKey, f"Autocast{device_type.upper()}")
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
+        input, weight, bias = _autocast(input, weight, bias, device_type)
+        return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, *rest)
 
 
-_autocast_rule("cpu", torch._C.DispatchKey.AutocastCPU)
-_autocast_rule("cuda", torch._C.DispatchKey.AutocastCUDA)
+_library.impl("deform_conv2d", partial(_autocast_rule, "cpu"), "AutocastCPU")
+_library.impl("deform_conv2d", partial(_autocast_rule, "cuda"), "AutocastCUDA")
 
 
 @torch.library.register_fake("vsr::deform_conv2d", lib=_library)
 def _fake(
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    mask: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
+    input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, *geometry: list[int]
 ) -> Tensor:
-    height = output_size(input.shape[2], weight.shape[2], stride[0], padding[0], dilation[0])
-    width = output_size(input.shape[3], weight.shape[3], stride[1], padding[1], dilation[1])
-    size = (input.shape[0], weight.shape[0], height, width)
+    size = (input.shape[0], weight.shape[0], *output_size(input, weight, *geometry))
     return torch.empty(size, dtype=input.dtype, device=input.device, memory_format=layout_of(input))
 
 
 @torch.library.register_fake("vsr::deform_conv2d_backward", lib=_library)
 def _fake_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    mask: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    needed: list[bool],
-    deterministic: bool,
+    grad_output: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *options: Any
 ) -> tuple[Tensor, ...]:
+    *_, needed, _ = options
     return (
         torch.empty_like(input, memory_format=layout_of(input)) if needed[0] else input.new_empty(0),
         torch.empty_like(offset, memory_format=layout_of(offset)) if needed[1] else offset.new_empty(0),
         torch.empty_like(weight, memory_format=torch.contiguous_format) if needed[2] else weight.new_empty(0),
-        torch.empty_like(mask, memory_format=layout_of(mask))
-        if needed[3] and mask is not None
-        else offset.new_empty(0),
+        offset.new_empty(0) if mask is None or not needed[3] else torch.empty_like(mask, memory_format=layout_of(mask)),
     )
 
 
 def _save_for_backward(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    input, offset, weight, _, mask, *geometry = inputs
+    input, offset, weight, _, mask, *ctx.geometry = inputs
     ctx.save_for_backward(input, offset, weight, mask)
-    ctx.geometry = geometry
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():  # without this error, second derivatives would silently be missing
         raise RuntimeError("deform_conv2d is differentiable once; VSR_OPS=reference supports higher derivatives")
-    input, offset, weight, mask = ctx.saved_tensors
     for_input, for_offset, for_weight, for_bias, for_mask, *_ = ctx.needs_input_grad
     needed = [for_input, for_offset, for_weight, for_mask]
     gradients: list[Tensor | None] = [None] * 4
     if any(needed):
+        is_deterministic = torch.are_deterministic_algorithms_enabled()
         computed = torch.ops.vsr.deform_conv2d_backward(
-            grad_output,
-            input,
-            offset,
-            weight,
-            mask,
-            *ctx.geometry,
-            needed,
-            torch.are_deterministic_algorithms_enabled(),
+            grad_output, *ctx.saved_tensors, *ctx.geometry, needed, is_deterministic
         )
         gradients = [gradient if wanted else None for gradient, wanted in zip(computed, needed, strict=True)]
     grad_input, grad_offset, grad_weight, grad_mask = gradients
@@ -188,3 +156,4 @@ def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("vsr::deform_conv2d", _backward, setup_context=_save_for_backward, lib=_library)
+backend.use_triton("deform_conv2d", "vsr.ops.deform_conv.triton", _library)

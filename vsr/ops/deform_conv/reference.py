@@ -14,14 +14,7 @@ from vsr.ops.tensors import accumulator, layout_of
 
 
 def deform_conv2d(
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    mask: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
+    input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, *geometry: Pair
 ) -> Tensor:
     """Computes ``vsr.ops.deform_conv2d`` without checking its arguments.
 
@@ -31,7 +24,7 @@ def deform_conv2d(
     n, c, _, _ = input.shape
     kernel = weight.shape[2], weight.shape[3]
     groups = c // weight.shape[1]
-    y, x = sampling_points(offset.to(dtype), kernel, stride, padding, dilation)  # each (n, g, taps, ho, wo)
+    y, x = sampling_points(offset.to(dtype), kernel, *geometry)  # each (n, g, taps, ho, wo)
     g, taps, ho, wo = y.shape[1:]
     image = input.to(dtype).reshape(n * g, c // g, *input.shape[2:])
     samples = bilinear(image, *(v.reshape(n * g, taps * ho * wo) for v in (y, x)))
@@ -49,12 +42,7 @@ def deform_conv2d(
 def sampling_points(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[Tensor, Tensor]:
     """Returns the sampling coordinates y and x, each (n, g, kh·kw, ho, wo), in pixels of the input.
 
-    Args:
-        offset: (n, 2·g·kh·kw, ho, wo), in pixels; the channels are (group, tap, (y, x)).
-        kernel: (kh, kw).
-        stride: (vertical, horizontal), as are ``padding`` and ``dilation``.
-        padding: zero padding in pixels.
-        dilation: spacing of the taps in pixels.
+    The arguments are those of ``deform_conv2d``; ``kernel`` is (kh, kw).
     """
     n, channels, ho, wo = offset.shape
     kh, kw = kernel
@@ -69,18 +57,13 @@ def sampling_points(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair, d
 
 
 def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Samples an image bilinearly; it is 0 outside.
+    """Samples ``image`` (n, c, h, w) bilinearly at y and x, both (n, p) in pixels; outside it is 0.
 
     At a coordinate of exactly -1 the value is 0 and the derivative is the value of the first row or column, as in
-    torchvision.
-
-    Args:
-        image: (n, c, h, w).
-        y: (n, p), in pixels.
-        x: (n, p), in pixels.
+    torchvision. A NaN coordinate gives NaN.
 
     Returns:
-        (n, c, p). A NaN coordinate gives NaN.
+        (n, c, p).
     """
     n, c, h, w = image.shape
     inside = (y >= -1) & (y < h) & (x >= -1) & (x < w)

@@ -7,6 +7,7 @@ in deterministic mode.
 # Triton's compiler defines the types of kernel arguments.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -16,13 +17,6 @@ from torch import Tensor
 from vsr.ops.deform_conv.checks import Pair, output_size
 from vsr.ops.deform_conv.triton_kernels import data_gradients_kernel, forward_kernel, weight_gradient_kernel
 from vsr.ops.tensors import layout_of
-
-
-class Launch(NamedTuple):
-    """Launch options: positions per program, and pipeline stages (taps whose weights are loaded ahead)."""
-
-    block: int
-    stages: int
 
 
 class Sizes(NamedTuple):
@@ -41,32 +35,25 @@ class Sizes(NamedTuple):
         """Number of columns of one tap."""
         return self.padded_groups * self.padded_group_channels
 
-    def launch(self, dtype: torch.dtype) -> Launch:
-        """Returns the largest launch of 8 warps that spills no register when compiled for sm_90."""
-        widest = max(self.padded_channels, self.padded_outputs)
-        if dtype == torch.float32:
-            return Launch(32, 2) if widest <= 64 else Launch(16, 1)
-        return Launch(64, 2) if widest <= 128 else Launch(16, 1)
-
     def constants(self, x: Tensor, mask: Tensor | None) -> dict[str, int | bool | str]:
-        """Returns the compile-time parameters common to all kernels, and the launch options."""
-        block, stages = self.launch(x.dtype)
+        """Returns the compile-time parameters common to all kernels, and the launch options.
+
+        The block of positions and the pipeline stages (taps whose weights are loaded ahead) are the largest that spill
+        no register when compiled for sm_90 with 8 warps.
+        """
+        is_float32 = x.dtype == torch.float32
+        widest = max(self.padded_channels, self.padded_outputs)
+        block, stages = (32 if is_float32 else 64, 2) if widest <= (64 if is_float32 else 128) else (16, 1)
+        # fp32_precision reflects both settings of TF32; allow_tf32 raises after the newer one was written.
+        may_round = not is_float32 or torch.backends.cuda.matmul.fp32_precision == "tf32"
+        # enable_fp_fusion: the default before Triton 3.10, which requires it.
         return {
-            "C": self.channels,
-            "CO": self.outputs,
-            "DG": self.offset_groups,
-            "KW": self.kernel[1],
-            "TAPS": self.kernel[0] * self.kernel[1],
-            "G": self.padded_groups,
-            "GP": self.padded_group_channels,
-            "OP": self.padded_outputs,
-            "BM": block,
-            "HAS_MASK": mask is not None,
-            "PRECISION": _precision(x),
-            "num_warps": 8,
-            "num_stages": stages,
-            "enable_fp_fusion": True,  # the default before Triton 3.10, which requires it
-        }
+            "C": self.channels, "CO": self.outputs, "DG": self.offset_groups, "KW": self.kernel[1],
+            "TAPS": self.kernel[0] * self.kernel[1], "G": self.padded_groups, "GP": self.padded_group_channels,
+            "OP": self.padded_outputs, "BM": block, "HAS_MASK": mask is not None,
+            "PRECISION": "tf32" if may_round else "tf32x3",  # otherwise three TF32 products
+            "num_warps": 8, "num_stages": stages, "enable_fp_fusion": True,
+        }  # fmt: skip
 
 
 def sizes_of(input: Tensor, offset: Tensor, weight: Tensor) -> Sizes:
@@ -75,14 +62,17 @@ def sizes_of(input: Tensor, offset: Tensor, weight: Tensor) -> Sizes:
     offset_groups = offset.shape[1] // (2 * kh * kw)
     groups = triton.next_power_of_2(offset_groups)
     group_channels = max(triton.next_power_of_2(channels // offset_groups), -(-16 // groups))
-    return Sizes(
-        channels, outputs, offset_groups, (kh, kw), groups, group_channels, max(16, triton.next_power_of_2(outputs))
-    )
+    padded_outputs = max(16, triton.next_power_of_2(outputs))
+    return Sizes(channels, outputs, offset_groups, (kh, kw), groups, group_channels, padded_outputs)
 
 
 def pack_weight(weight: Tensor, sizes: Sizes) -> Tensor:
     """Returns the weight as (taps, padded channels, padded outputs); the padding is zero."""
-    dense = _dense(weight, sizes.channels).permute(2, 3, 1, 0).flatten(0, 1)  # (taps, c, co)
+    dense, groups = weight, sizes.channels // weight.shape[1]
+    if groups > 1:
+        dense = weight.new_zeros(weight.shape[0], sizes.channels, *weight.shape[2:])
+        _diagonal(dense, groups).copy_(weight.unflatten(0, (groups, -1)))
+    dense = dense.permute(2, 3, 1, 0).flatten(0, 1)  # (taps, c, co)
     by_group = dense.unflatten(1, (sizes.offset_groups, -1))
     packed = weight.new_zeros(dense.shape[0], sizes.padded_groups, sizes.padded_group_channels, sizes.padded_outputs)
     packed[:, : sizes.offset_groups, : by_group.shape[2], : sizes.outputs] = by_group
@@ -95,23 +85,12 @@ def unpack_weight(packed: Tensor, weight: Tensor, sizes: Sizes) -> Tensor:
     by_group = packed.unflatten(1, (sizes.padded_groups, -1))
     dense = by_group[:, : sizes.offset_groups, :group_channels, : sizes.outputs].flatten(1, 2)  # (taps, c, co)
     dense = dense.permute(2, 1, 0).unflatten(2, sizes.kernel)
-    groups = sizes.channels // weight.shape[1]
-    if groups > 1:
-        blocks = dense.unflatten(0, (groups, -1)).unflatten(2, (groups, -1))
-        dense = torch.stack([blocks[i, :, i] for i in range(groups)]).flatten(0, 1)
-    return dense.contiguous().to(weight.dtype)
+    return _diagonal(dense, sizes.channels // weight.shape[1]).flatten(0, 1).contiguous().to(weight.dtype)
 
 
-def _dense(weight: Tensor, channels: int) -> Tensor:
-    """Returns a grouped weight as a block-diagonal one, (co, c, kh, kw)."""
-    groups = channels // weight.shape[1]
-    if groups == 1:
-        return weight
-    dense = weight.new_zeros(weight.shape[0], channels, *weight.shape[2:])
-    for i, rows in enumerate(weight.chunk(groups)):
-        first, read = i * rows.shape[0], weight.shape[1]
-        dense[first : first + rows.shape[0], i * read : (i + 1) * read] = rows
-    return dense
+def _diagonal(dense: Tensor, groups: int) -> Tensor:
+    """Views the blocks (groups, co / groups, c / groups, kh, kw) of a grouped weight in a dense one (co, c, kh, kw)."""
+    return dense.unflatten(0, (groups, -1)).unflatten(2, (groups, -1)).diagonal(dim1=0, dim2=2).movedim(-1, 0)
 
 
 def _positions(x: Tensor) -> Tensor:
@@ -123,28 +102,13 @@ def _strides(x: Tensor | None) -> tuple[int, int, int]:
     return (0, 0, 0) if x is None else (x.stride(0), x.stride(1), x.stride(3) if x.shape[3] > 1 else x.stride(2))
 
 
-def _precision(x: Tensor) -> str:
-    """Returns the precision of float32 products: TF32 if PyTorch may use it, otherwise three TF32 products."""
-    # Reading allow_tf32 raises after the newer setting was written; fp32_precision reflects both.
-    may_round = x.dtype != torch.float32 or torch.backends.cuda.matmul.fp32_precision == "tf32"
-    return "tf32" if may_round else "tf32x3"
-
-
 def forward(
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    mask: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
+    input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, *geometry: list[int]
 ) -> Tensor:
     """Computes ``vsr::deform_conv2d`` on a CUDA device."""
     layout = layout_of(input)
     n, _, h, w = input.shape
-    ho = output_size(h, weight.shape[2], stride[0], padding[0], dilation[0])
-    wo = output_size(w, weight.shape[3], stride[1], padding[1], dilation[1])
+    ho, wo = output_size(input, weight, *geometry)
     sizes = sizes_of(input, offset, weight)
     x = input.contiguous(memory_format=torch.channels_last)
     offset, mask = _positions(offset), None if mask is None else _positions(mask)
@@ -153,24 +117,16 @@ def forward(
     if y.numel():
         forward_kernel[triton.cdiv(ho * wo, constants["BM"]), n](
             x, offset, x if mask is None else mask, pack_weight(weight, sizes), x if bias is None else bias, y,
-            h, w, wo, ho * wo, *_strides(offset), *_strides(mask), *stride, *padding, *dilation,
+            h, w, wo, ho * wo, *_strides(offset), *_strides(mask), *chain(*geometry),
             **constants, HAS_BIAS=bias is not None,
         )  # fmt: skip
     return y.permute(0, 3, 1, 2).contiguous(memory_format=layout)
 
 
 def backward(
-    grad_output: Tensor,
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    mask: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    needed: list[bool],
-    deterministic: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_output: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, stride: list[int],
+    padding: list[int], dilation: list[int], needed: list[bool], deterministic: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Computes ``vsr::deform_conv2d_backward`` on a CUDA device."""
     n, _, h, w = input.shape
     ho, wo = grad_output.shape[2:]

@@ -11,7 +11,7 @@ the reference save log Σ exp(s) for the backward pass instead of the weights.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ from torch import Tensor
 from vsr.ops import backend
 from vsr.ops.local_window import reference
 from vsr.ops.local_window.reference import without_invalid
-from vsr.ops.local_window.shifts import WindowContext, allowed_candidates, masked_softmax, window_scores
-from vsr.ops.tensors import FLOATS, accumulator, layout_of
+from vsr.ops.local_window.shifts import allowed_candidates, masked_softmax, window_scores
+from vsr.ops.tensors import accumulator, check_float, check_tensors, layout_of
 
 _library = torch.library.Library("vsr", "FRAGMENT")
 _tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
@@ -92,15 +92,10 @@ def local_window_read(
 
 
 def _check_arguments(query: Tensor, keys: Tensor, values: Tensor | None, window: int, valid: Tensor | None) -> None:
-    named = {"query": query, "keys": keys, "values": values, "valid": valid}
-    named = {name: x for name, x in named.items() if x is not None or name in ("query", "keys")}
-    for name, x in named.items():
-        if not isinstance(x, Tensor):
-            raise ValueError(f"{name} is a {type(x).__name__}; expected a tensor")
-        if x.device != query.device:
-            raise ValueError(f"{name} is on {x.device}; expected {query.device}, where query is")
-        if name != "valid" and x.dtype not in FLOATS:
-            raise ValueError(f"{name} has dtype {x.dtype}; expected float32, float64, float16 or bfloat16")
+    check_tensors({"query": query, "keys": keys}, {"values": values, "valid": valid})
+    for name, x in (("query", query), ("keys", keys), ("values", values)):
+        if x is not None:
+            check_float(name, x)
     if query.dim() != 4:
         raise ValueError(f"query has shape {tuple(query.shape)}; expected (b, c, h, w)")
     b, c, h, w = query.shape
@@ -127,16 +122,9 @@ def _fake(
 
 @torch.library.register_fake("vsr::local_window_read_backward", lib=_library)
 def _fake_backward(
-    grad_read: Tensor,
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor | None,
-    valid: Tensor | None,
-    log_sum: Tensor,
-    delta: Tensor,
-    window: int,
-    needed: list[bool],
+    grad_read: Tensor, query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, *options: Any
 ) -> tuple[Tensor, ...]:
+    *_, needed = options
     return (
         torch.empty_like(query) if needed[0] else query.new_empty(0),
         torch.empty_like(keys) if needed[1] else query.new_empty(0),
@@ -144,24 +132,20 @@ def _fake_backward(
     )
 
 
-def _save_for_backward(ctx: WindowContext, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.window = inputs
     ctx.save_for_backward(*tensors, *output)
 
 
-def _backward(ctx: WindowContext, grad_read: Tensor, grad_log_sum: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_read: Tensor, grad_log_sum: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():  # without this error, second derivatives would silently be missing
         raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
-    query, keys, values, valid, read, log_sum = ctx.saved_tensors
+    *inputs, read, log_sum = ctx.saved_tensors
     delta = (grad_read.to(log_sum.dtype) * read).sum(1) - grad_log_sum
     needed = list(ctx.needs_input_grad[:3])
-    computed = torch.ops.vsr.local_window_read_backward(
-        grad_read, query, keys, values, valid, log_sum, delta, ctx.window, needed
-    )
+    computed = torch.ops.vsr.local_window_read_backward(grad_read, *inputs, log_sum, delta, ctx.window, needed)
     return *(gradient if wanted else None for gradient, wanted in zip(computed, needed, strict=True)), None, None
 
 
 torch.library.register_autograd("vsr::local_window_read", _backward, setup_context=_save_for_backward, lib=_library)
-
-
 backend.use_triton("local_window_read", "vsr.ops.local_window.triton", _library)

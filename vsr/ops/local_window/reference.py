@@ -5,10 +5,12 @@ weight maps (b, t·R², h, w), but never R² copies of a frame. Keys that are al
 supports any device and floating-point dtype.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from vsr.ops.local_window.shifts import WindowContext, allowed_candidates, correlate, gather, masked_softmax, spread_
+from vsr.ops.local_window.shifts import allowed_candidates, correlate, gather, masked_softmax, spread_
 from vsr.ops.tensors import layout_of
 
 
@@ -30,23 +32,18 @@ def without_invalid(frames: Tensor, valid: Tensor | None) -> Tensor:
 class _LocalWindowRead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: WindowContext, query: Tensor, keys: Tensor, values: Tensor | None, window: int, valid: Tensor | None
+        ctx: Any, query: Tensor, keys: Tensor, values: Tensor | None, window: int, valid: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         scores = correlate(query, keys, window)
         weights = masked_softmax(scores, allowed_candidates(keys, window, valid))
         ctx.save_for_backward(query, keys, keys if values is None else values, weights)
-        ctx.window = window
-        ctx.reads_keys = values is None
+        ctx.window, ctx.reads_keys = window, values is None
         ctx.set_materialize_grads(False)
         return gather(weights, keys if values is None else values, window), weights
 
     @staticmethod
-    def backward(
-        ctx: WindowContext, grad_read: Tensor | None, grad_weights: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        if (
-            torch.is_grad_enabled()
-        ):  # once_differentiable would only detach here, and second derivatives would silently be missing
+    def backward(ctx: Any, grad_read: Tensor | None, grad_weights: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # once_differentiable would only detach: second derivatives would be missing
             raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
         query, keys, values, weights = ctx.saved_tensors
         window = ctx.window

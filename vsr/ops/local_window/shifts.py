@@ -12,10 +12,10 @@ its result. Half precision accumulates in float32, and the scores are then float
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from vsr.ops.tensors import accumulator
 
@@ -26,32 +26,26 @@ _BLOCK = 2**26
 
 
 def window_scores(query: Tensor, frames: Tensor, window: int) -> Tensor:
-    """Returns the similarity of each position to each of its candidates: ∂T/∂p.
+    """Returns ∂T/∂p, the inner products ⟨q(x), f_i(x + δ)⟩: (b, t·R², h, w); 0 where x + δ is outside the frame.
 
     Args:
         query: (b, c, h, w).
         frames: (b, t, c, h, w).
         window: R, odd.
-
-    Returns:
-        (b, t·R², h, w): ⟨q(x), f_i(x + δ)⟩; 0 where x + δ is outside the frame.
     """
     dtype = torch.promote_types(query.dtype, frames.dtype)
-    return _Scores.apply(query.to(dtype), frames.to(dtype), window)
+    return _Contraction.apply(None, query.to(dtype), frames.to(dtype), window)
 
 
 def window_sum(weights: Tensor, frames: Tensor, window: int) -> Tensor:
-    """Returns the weighted sum of each position's candidates: ∂T/∂q.
+    """Returns ∂T/∂q, each position's weighted sum of its candidates Σ_n p_n(x) f_i(x + δ): (b, c, h, w).
 
     Args:
         weights: (b, t·R², h, w).
         frames: (b, t, c, h, w).
         window: R, odd.
-
-    Returns:
-        (b, c, h, w): Σ_n p_n(x) f_i(x + δ).
     """
-    return _Sum.apply(weights, frames, window)
+    return _Contraction.apply(weights, None, frames, window)
 
 
 def inside_window(height: int, width: int, window: int, device: torch.device) -> Tensor:
@@ -74,14 +68,11 @@ def allowed_candidates(frames: Tensor, window: int, valid: Tensor | None) -> Ten
 
 
 def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
-    """Returns the softmax over dimension 1 of the allowed scores.
+    """Returns the softmax over dimension 1 of the allowed scores; 0 for the others, even where none is allowed.
 
     Args:
         scores: (b, n, …).
         allowed: bool, broadcastable to ``scores``.
-
-    Returns:
-        Like ``scores``; 0 where not allowed, including positions where nothing is.
     """
     nothing = ~allowed.any(1, keepdim=True)
     weights = scores.masked_fill(~(allowed | nothing), float("-inf")).softmax(1)
@@ -120,13 +111,6 @@ def spread_(total: Tensor, weights: Tensor, query: Tensor, window: int) -> Tenso
     return total
 
 
-def _spread(weights: Tensor, query: Tensor, window: int) -> Tensor:
-    b, n, h, w = weights.shape
-    shape = (b, n // window**2, query.shape[1], h, w)
-    total = query.new_zeros(shape, dtype=accumulator(query.dtype))
-    return spread_(total, weights, query, window).to(query.dtype)
-
-
 def _blocks(like: Tensor, window: int) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
     """Yields (number of the shift, slices at x, slices at x + δ) for blocks of rows; the slices index (b, c, h, w)."""
     b, c, h, w = like.shape
@@ -143,61 +127,27 @@ def _blocks(like: Tensor, window: int) -> Iterator[tuple[int, tuple[slice, ...],
                 yield shift, here, there
 
 
-class WindowContext(FunctionCtx):
-    """The autograd context; ``FunctionCtx`` does not declare these attributes."""
+class _Contraction(torch.autograd.Function):
+    """The derivative of T with respect to the one of weights, query and frames that is None."""
 
-    saved_tensors: tuple[Tensor, ...]
-    needs_input_grad: tuple[bool, ...]
-    window: int
-    reads_keys: bool
-
-
-class _Scores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: WindowContext, query: Tensor, frames: Tensor, window: int) -> Tensor:
-        ctx.save_for_backward(query, frames)
+    def forward(ctx: Any, weights: Tensor | None, query: Tensor | None, frames: Tensor | None, window: int) -> Tensor:
+        ctx.save_for_backward(weights, query, frames)
         ctx.window = window
-        return correlate(query, frames, window)
+        if weights is None:
+            return correlate(query, frames, window)
+        if query is None:
+            return gather(weights, frames, window)
+        t = weights.shape[1] // window**2
+        total = query.new_zeros(query.shape[0], t, *query.shape[1:], dtype=accumulator(query.dtype))
+        return spread_(total, weights, query, window).to(query.dtype)
 
     @staticmethod
-    def backward(ctx: WindowContext, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        query, frames = ctx.saved_tensors
-        return (
-            _Sum.apply(grad, frames, ctx.window) if ctx.needs_input_grad[0] else None,
-            _Spread.apply(grad, query, ctx.window) if ctx.needs_input_grad[1] else None,
-            None,
-        )
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: WindowContext, weights: Tensor, frames: Tensor, window: int) -> Tensor:
-        ctx.save_for_backward(weights, frames)
-        ctx.window = window
-        return gather(weights, frames, window)
-
-    @staticmethod
-    def backward(ctx: WindowContext, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        weights, frames = ctx.saved_tensors
-        return (
-            _Scores.apply(grad, frames, ctx.window).to(weights.dtype) if ctx.needs_input_grad[0] else None,
-            _Spread.apply(weights, grad, ctx.window) if ctx.needs_input_grad[1] else None,
-            None,
-        )
-
-
-class _Spread(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: WindowContext, weights: Tensor, query: Tensor, window: int) -> Tensor:
-        ctx.save_for_backward(weights, query)
-        ctx.window = window
-        return _spread(weights, query, window)
-
-    @staticmethod
-    def backward(ctx: WindowContext, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        weights, query = ctx.saved_tensors
-        return (
-            _Scores.apply(query, grad, ctx.window).to(weights.dtype) if ctx.needs_input_grad[0] else None,
-            _Sum.apply(weights, grad, ctx.window) if ctx.needs_input_grad[1] else None,
-            None,
-        )
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gradients: list[Tensor | None] = []
+        for i, given in enumerate(ctx.saved_tensors):
+            factors = [grad if x is None else x for x in ctx.saved_tensors]
+            factors[i] = None
+            wanted = ctx.needs_input_grad[i]
+            gradients.append(_Contraction.apply(*factors, ctx.window).to(given.dtype) if wanted else None)
+        return *gradients, None

@@ -29,20 +29,12 @@ def constants(
     e = c if values is None else values.shape[2]
     padded_c, padded_e = (max(16, triton.next_power_of_2(size)) for size in (c, e))
     positions = (2048 if backward else 4096) // max(padded_c, padded_e)
+    # enable_fp_fusion: the default before Triton 3.10, which requires it.
     return {
-        "T": t,
-        "C": c,
-        "CP": padded_c,
-        "E": e,
-        "EP": padded_e,
-        "WINDOW": window,
-        "READS_KEYS": values is None,
-        "HAS_VALID": valid is not None,
-        "BY": min(max(positions // _COLUMNS, 1), 8),
-        "BX": _COLUMNS,
-        "num_warps": 4,
-        "enable_fp_fusion": True,  # the default before Triton 3.10, which requires it
-    }
+        "T": t, "C": c, "CP": padded_c, "E": e, "EP": padded_e, "WINDOW": window, "READS_KEYS": values is None,
+        "HAS_VALID": valid is not None, "BY": min(max(positions // _COLUMNS, 1), 8), "BX": _COLUMNS,
+        "num_warps": 4, "enable_fp_fusion": True,
+    }  # fmt: skip
 
 
 def forward(
@@ -60,16 +52,9 @@ def forward(
 
 
 def backward(
-    grad_read: Tensor,
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor | None,
-    valid: Tensor | None,
-    log_sum: Tensor,
-    delta: Tensor,
-    window: int,
-    needed: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad_read: Tensor, query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, log_sum: Tensor,
+    delta: Tensor, window: int, needed: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Computes ``vsr::local_window_read_backward`` on a CUDA device."""
     known = constants(keys, values, valid, window, backward=True)
     (b, t, _, h, w), tiles = keys.shape, _tiles(*keys.shape[-2:], known)
