@@ -51,7 +51,8 @@ def whole_space_read(query: Tensor, keys: Tensor, values: Tensor | None, valid: 
 
     must_repeat = in_full and torch.is_grad_enabled()
     run = partial(checkpoint, attend, use_reentrant=False) if must_repeat else attend
-    read = torch.cat([run(part) for part in q.split(chunk, 2)], 2)  # (b, 1, h·w, e)
+    parts: list[Any] = [run(part) for part in q.split(chunk, 2)]
+    read = torch.cat(parts, 2)  # (b, 1, h·w, e)
     if nothing is not None:
         read = read.masked_fill(nothing, 0)
     return read.squeeze(1).transpose(1, 2).unflatten(2, (h, w))

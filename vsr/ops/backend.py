@@ -65,9 +65,7 @@ choices: dict[tuple[Operator, str], Choice] = {}
 @cache
 def built(device_type: str) -> Library:
     """Inspects the library for ``"cpu"`` or ``"cuda"`` without loading it."""
-    path = LIBRARIES.get(device_type)
-    if path is None:
-        return Library(f"there are no compiled kernels for {device_type}", {})
+    path = LIBRARIES[device_type]
     if not path.exists():
         return Library(f"{path.name} was not built; {HOW_TO_BUILD}", {})
     content, mark, line = path.read_bytes().rpartition(_MARK)
@@ -89,16 +87,15 @@ def library(device_type: str) -> Library:
 
     Loading registers its kernels and replaces Triton's. Call it only if the compiled kernels are wanted.
     """
-    problem, record = built(device_type)
-    if problem is not None:
-        return Library(problem, record)
-    path = LIBRARIES[device_type]
-    try:
-        torch.ops.load_library(str(path))
-    except OSError as error:
-        versions = f"built with PyTorch {record.get('torch')}, running {torch.__version__}"
-        return Library(f"{path.name} does not load ({versions}): {error}; {HOW_TO_BUILD}", record)
-    return Library(None, record)
+    known = built(device_type)
+    if known.problem is None:
+        path = LIBRARIES[device_type]
+        try:
+            torch.ops.load_library(str(path))
+        except OSError as error:
+            versions = f"built with PyTorch {known.record.get('torch')}, running {torch.__version__}"
+            return Library(f"{path.name} does not load ({versions}): {error}; {HOW_TO_BUILD}", known.record)
+    return known
 
 
 def is_stale(record: dict[str, str]) -> bool:

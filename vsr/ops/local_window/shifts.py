@@ -50,9 +50,8 @@ def window_sum(weights: Tensor, frames: Tensor, window: int) -> Tensor:
 
 def inside_window(height: int, width: int, window: int, device: torch.device) -> Tensor:
     """Returns (R², h, w), True where the position shifted by δ is inside the frame."""
-    shifts = torch.arange(window, device=device) - window // 2
-    rows = torch.arange(height, device=device) + shifts[:, None]
-    columns = torch.arange(width, device=device) + shifts[:, None]
+    shifts = torch.arange(window, device=device)[:, None] - window // 2
+    rows, columns = torch.arange(height, device=device) + shifts, torch.arange(width, device=device) + shifts
     rows_inside = (rows >= 0) & (rows < height)  # (R, h)
     columns_inside = (columns >= 0) & (columns < width)  # (R, w)
     return (rows_inside[:, None, :, None] & columns_inside[None, :, None, :]).flatten(0, 1)
@@ -134,10 +133,11 @@ class _Contraction(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor | None, query: Tensor | None, frames: Tensor | None, window: int) -> Tensor:
         ctx.save_for_backward(weights, query, frames)
         ctx.window = window
-        if weights is None:
+        if query is not None and frames is not None:
             return correlate(query, frames, window)
-        if query is None:
+        if weights is not None and frames is not None:
             return gather(weights, frames, window)
+        assert weights is not None and query is not None, "one factor is None"
         t = weights.shape[1] // window**2
         total = query.new_zeros(query.shape[0], t, *query.shape[1:], dtype=accumulator(query.dtype))
         return spread_(total, weights, query, window).to(query.dtype)
