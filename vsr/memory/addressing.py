@@ -1,6 +1,6 @@
-"""What is compared with what: the embedded maps as they are, reduced (``flat2d``), flattened (``fc``), or normalised.
+"""The maps whose inner products are the scores: embedded, and reduced (``flat2d``), flattened (``fc``) or normalised.
 
-Only *addressing*, the scores, sees these maps; the read sums the sentences themselves.
+The read sums the sentences themselves.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from vsr.registry import NotNegative
 Normalize = Literal["none", "cosine", "concat"]
 Embedding = Literal["conv", "conv3x3", "fc"]
 
-# A fully connected embedding has e·h·w·e weights; beyond 2^27 (0.5 GiB, as much again for each gradient moment) it is
-# surely a mistake: 128 channels fit up to 90 × 90.
+# A fully connected embedding has e·h·w·e weights; more than 2^27 (0.5 GiB, and as much again for each moment of the
+# gradient) are a mistake. 128 channels fit up to 90 × 90.
 _MAX_FC_WEIGHTS = 2**27
 
 
@@ -35,10 +35,10 @@ class Flat2d:
 
 
 def checked_window(crop: int, map_size: tuple[int, int], embedding: Embedding, flat2d: Flat2d | None) -> int:
-    """Returns the window R that ``crop`` asks for: an odd number, 1 for no search around a position.
+    """Returns the odd window R of ``crop``; 1 compares equal positions only.
 
     Raises:
-        ValueError: no window has that size, or some of its rows and columns are outside the map at every position.
+        ValueError: ``crop`` is even, larger than the map allows, or combined with ``fc``.
     """
     if crop % 2 == 0 and crop != 0:
         raise ValueError(f"crop is {crop}; the window needs a middle: choose 0 (no search), or an odd number")
@@ -54,14 +54,14 @@ def checked_window(crop: int, map_size: tuple[int, int], embedding: Embedding, f
 
 
 class Addressing(nn.Module):
-    """Turns the query's embedding and the sentences into the pair of maps whose inner products are the scores.
+    """Computes the query map and the key maps whose inner products are the scores.
 
-    Where keys are just 1×1 embeddings (``conv``), they are never computed: ⟨u, A s⟩ = ⟨Aᵀu, s⟩, so Aᵀu is compared
+    Where keys are only 1×1 embeddings (``conv``), they are never computed: ⟨u, A s⟩ = ⟨Aᵀu, s⟩, so Aᵀu is compared
     with the sentences as they are. That saves t maps, their gradients and t convolutions, and gives the same scores.
 
     Args:
         channels: e, of the embeddings.
-        map_size: (h, w), what ``fc`` is made for.
+        map_size: (h, w) of the maps, fixed with ``fc``.
         embedding: ``conv`` and ``conv3x3`` compare maps; ``fc`` one vector a map.
         flat2d: reduction of the maps.
         normalize: ``cosine`` compares directions: the inner product of L2-normalised channels times a learned
