@@ -1,11 +1,11 @@
-"""What a part asks of another stands in vsr/contracts.py: getattr and hasattr are left for what has another reason."""
+"""Contracts between parts stand in vsr/contracts.py: no contract is found by getattr or hasattr."""
 
 import ast
 from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "vsr"
-# file: number of uses, reason
+# file: the most uses, reason
 ALLOWED = {
     "archs/resnet.py": (1, "the layers have torchvision's names, layer1 to layer4"),
     "data/sources/lmdb.py": (1, "os.register_at_fork: not on every system"),
@@ -27,4 +27,4 @@ def test_getattr_finds_no_contracts():
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
     )
-    assert found == {file: count for file, (count, _) in ALLOWED.items()}
+    assert {file: count for file, count in found.items() if count > ALLOWED.get(file, (0, ""))[0]} == {}
