@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from vsr.engine.options import TrainOptions
 from vsr.engine.players import Player, Turn
-from vsr.engine.trainer import Trainer, ground_truth
+from vsr.engine.trainer import Trainer
 from vsr.registry import Component, register
 
 
@@ -48,8 +48,7 @@ class GANTrainer(Trainer):
     def losses(self, batch):
         """Yields the generator's losses, then the discriminator's."""
         judge = self.players["d"]
-        sr = self.players["g"].model(batch["lq"]).float()
-        gt = ground_truth(batch, sr)
+        sr, gt = self.players["g"].model(batch["lq"]).float(), batch["gt"]
         adversarial = self.train.adversarial * softplus(-judge.network(sr)).mean()
         yield Turn("g", {"pixel": self.criteria["pixel"](sr, gt), "adversarial": adversarial}, sr)
         real, fake = judge.model(torch.cat([gt, sr.detach()])).chunk(2)

@@ -34,8 +34,7 @@ def fit(trainer: Trainer) -> None:
                 stop.end_program(progress.iteration)
             trainer.save(may_fail=progress.iteration < total)
         if progress.iteration >= total:
-            text = "nothing to train: this is iteration %d, train.total_iter is %d"
-            logger.info(text, progress.iteration, total)
+            logger.info("nothing to train: this is iteration %d, train.total_iter is %d", progress.iteration, total)
             if place.is_main and not checkpoints.weights_file(trainer.run.folder, progress.iteration).exists():
                 trainer.save_weights()  # a stop came between the state and them
         clock, stream = Clock(), step_batches(trainer)
@@ -66,14 +65,14 @@ def fit(trainer: Trainer) -> None:
                 if saving_is_due or stopped:
                     trainer.save(may_fail=progress.iteration < total and not stopped)
                 if stopped:
-                    trainer.players.release()
                     stop.end_program(progress.iteration)
                 if progress.iteration == total:
                     file = checkpoints.weights_file(trainer.run.folder, total)
                     logger.info("finished: %d iterations, weights in %s", total, file)
-        finally:  # an error's traceback would keep it, and Python, at its end, wait for its workers
-            stream.close()
-    trainer.players.release()
+        finally:
+            stream.close()  # an error's traceback would keep it, and Python, at its end, wait for its workers
+            for player in trainer.players.values():
+                player.model = None  # DDP has to go before the processes part
 
 
 def step_batches(trainer: Trainer) -> Generator[list[Batch]]:
@@ -99,7 +98,7 @@ def validation_is_due(trainer: Trainer) -> bool:
 
 def log(trainer: Trainer, record: Recorder, output: Tensor, batch: Batch, clock: Clock) -> None:
     """Writes a line: mean loss since the last one, PSNR of this batch, rate, speed, wait for data, time to go."""
-    place, progress, player = trainer.run.place, trainer.progress, trainer.players["g"]
+    place, progress = trainer.run.place, trainer.progress
     losses = {name: value.item() / progress.loss_steps for name, value in trainer.mean_losses().items()}
     loss = losses.pop("", math.nan)
     progress.losses, progress.loss_steps = {}, 0
@@ -110,14 +109,14 @@ def log(trainer: Trainer, record: Recorder, output: Tensor, batch: Batch, clock:
         "loss": loss,
         "loss_per_value": loss / num_values,
         "psnr": -10 * math.log10(max(error, 1e-12)),
-        "lr": player.optimizer.param_groups[0]["lr"],
+        "lr": trainer.players["g"].optimizer.param_groups[0]["lr"],
     }
     record.scalars(progress.iteration, {f"train/{name}": value for name, value in values.items()})
-    losses = losses if len(losses) > 1 else {}
+    if len(losses) == 1:
+        losses = {}
     record.curves(progress.iteration, {f"train/loss/{name}": value for name, value in losses.items()})
     if trainer.guard.is_due(progress.iteration):
         for layer, mean, maximum in trainer.guard.offsets():
             record.curves(progress.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
-    speed, wait = clock.speed_and_wait()
     memory = peak_memory(place.device)
-    record.line(progress.iteration, trainer.train.total_iter, values, speed, wait, memory, losses)
+    record.line(progress.iteration, trainer.train.total_iter, values, *clock.speed_and_wait(), memory, losses)

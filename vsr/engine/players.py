@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,17 +16,12 @@ from vsr.config.schema import settings_of
 from vsr.engine.optim.rules import ParameterRule, check_rules, parameter_groups, training_of
 from vsr.engine.options import TrainOptions
 from vsr.engine.recompute import recompute_blocks
-from vsr.utils import rng
-from vsr.utils.buffers import persistent_buffers, remember
+from vsr.utils.buffers import persistent_buffers
 from vsr.utils.distributed import Place
-from vsr.utils.errors import UserError
 
 # PyTorch 2.13 renamed DDP's option
-SYNC_BUFFERS = next(
-    name
-    for name in ("forward_sync_buffers", "broadcast_buffers")
-    if name in inspect.signature(DistributedDataParallel.__init__).parameters
-)
+DDP_OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
+SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in DDP_OPTIONS else "broadcast_buffers"
 
 
 class Turn(NamedTuple):
@@ -92,11 +87,6 @@ class Player:
         """The network that is validated: the average where one is kept."""
         return self.network if self.ema is None else self.ema
 
-    @property
-    def has_unused(self) -> bool:
-        """Whether a trained parameter has no gradient."""
-        return any(p.requires_grad and p.grad is None for p in self.network.parameters())
-
     def freeze(self, rules: Sequence[ParameterRule], iteration: int) -> int:
         """Freezes and unfreezes parameters for an iteration, counted from 1; returns how many numbers are trained."""
         count = 0
@@ -109,18 +99,11 @@ class Player:
         self.model = self.network
         return count
 
-    def set_learning_rate(self, rate: Callable[[float], float]) -> None:
-        """Sets every group's rate to a function of its base rate."""
-        for group, base_rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate(base_rate)
-
-    def backward(self, loss: Tensor, is_alone: bool) -> None:
-        """Adds the gradients of a loss to this player's trained parameters; of no others, unless it is alone."""
-        scaled = self.scaler.scale(loss)
-        if is_alone:
-            scaled.backward()
-        else:
-            scaled.backward(inputs=[p for p in self.network.parameters() if p.requires_grad])
+    def distribute(self, has_unused: bool) -> None:
+        """Wraps the model in DDP; ``has_unused``: some rank's step leaves a trained parameter without gradient."""
+        # each step begins with the main process's buffers, since a state holds no others
+        options = {"find_unused_parameters": has_unused, SYNC_BUFFERS: bool(self.buffers)}
+        self.model = DistributedDataParallel(self.network, **options)
 
     def gradient_norm(self) -> Tensor:
         """Returns the norm of all gradients, after undoing the loss scale."""
@@ -135,16 +118,6 @@ class Player:
         if self.ema is not None:
             update_average(self.ema, self.network, self.ema_decay)
 
-    def slow_down_deformable(self, rates: Iterable[float]) -> None:
-        """Sets the base rates to ``rates``, halved for deformable convolutions."""
-        groups = self.optimizer.param_groups
-        self.base_rates = [rate / 2 if group["deformable"] else rate for rate, group in zip(rates, groups, strict=True)]
-
-    def weights(self) -> dict[str, dict[str, Tensor]]:
-        """Returns the content of a weight file: ``params`` and, where an average is kept, ``params_ema``."""
-        average = {} if self.ema is None else {"params_ema": self.ema.state_dict()}
-        return {"params": self.network.state_dict(), **average}
-
     def state_dict(self) -> dict[str, Any]:
         """Returns tensors and plain values to resume from; moments by name, since rules may group them otherwise."""
         names, optimizer = self._names(), self.optimizer.state_dict()
@@ -158,12 +131,7 @@ class Player:
         }
 
     def load_state_dict(self, state: dict[str, Any], keep_rates: bool = True) -> None:
-        """Loads what :meth:`state_dict` returned.
-
-        Args:
-            state: of the same network and optimiser.
-            keep_rates: keeps the state's learning rates and optimiser options, not those of the options file.
-        """
+        """Loads what :meth:`state_dict` returned; its learning rates and optimiser options only if ``keep_rates``."""
         self.network.load_state_dict(state["network"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"] or state["network"])
@@ -180,82 +148,6 @@ class Player:
         """Returns the parameters' names in the order in which the optimiser numbers them."""
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
         return [names[id(parameter)] for group in self.optimizer.param_groups for parameter in group["params"]]
-
-
-class Players(dict[str, Player]):
-    """The networks in training, by name.
-
-    Attributes:
-        phase: the phase whose parameters are trained, see phase_of; None before the first one.
-    """
-
-    phase: int | None = None
-
-    def enter_phase(self, phase: int, rules: Sequence[ParameterRule], iteration: int) -> int:
-        """Freezes and unfreezes the parameters of ``g`` and undoes distribution and compilation.
-
-        Returns:
-            How many numbers of all players are trained.
-
-        Raises:
-            UserError: none are.
-        """
-        self.phase = phase
-        count = sum(player.freeze(rules if name == "g" else [], iteration) for name, player in self.items())
-        if count == 0:
-            raise UserError(f"iteration {iteration}: every parameter is frozen; there is nothing to train")
-        return count
-
-    def distribute(self, has_unused: Mapping[str, bool]) -> None:
-        """Wraps every model in DistributedDataParallel, which has to know the trained parameters.
-
-        Args:
-            has_unused: by name, whether some rank's step leaves a trained parameter without gradient.
-        """
-        for name, player in self.items():
-            # each step begins with the main process's buffers, since a state holds no others
-            options = {"find_unused_parameters": has_unused[name], SYNC_BUFFERS: bool(player.buffers)}
-            player.model = DistributedDataParallel(player.network, **options)
-
-    def compile(self) -> None:
-        """Compiles every model anew."""
-        torch.compiler.reset()  # or code compiled for the phase before, with its gradients, is used again
-        for player in self.values():
-            player.model = torch.compile(player.model)
-
-    def release(self) -> None:
-        """Releases the models: DDP has to go before the processes part."""
-        self.phase = None
-        for player in self.values():
-            player.model = None
-
-    def start_step(self) -> None:
-        """Switches the models to training and forgets the gradients."""
-        for player in self.values():
-            player.model.train()
-            player.optimizer.zero_grad(set_to_none=True)
-
-    def undoing(self, device: torch.device) -> Callable[[], None]:
-        """Returns a function that undoes a step without an update: gradients, buffers and RNG state."""
-        restore_random = rng.remember(device)
-        restore_buffers = remember([buffer for player in self.values() for buffer in player.buffers])
-
-        def undo() -> None:
-            restore_random()
-            restore_buffers()
-            for player in self.values():
-                player.optimizer.zero_grad(set_to_none=True)
-
-        return undo
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the states of all players by name."""
-        return {name: player.state_dict() for name, player in self.items()}
-
-    def load_state_dict(self, state: dict[str, Any], keep_rates: bool = True) -> None:
-        """Loads what :meth:`state_dict` returned; see Player."""
-        for name, player in self.items():
-            player.load_state_dict(state[name], keep_rates)
 
 
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:

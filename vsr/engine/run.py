@@ -1,6 +1,6 @@
 """What a trainer works with besides its network and its options, and how far it has got."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,9 +93,3 @@ class Progress:
     bad_steps: int = 0
     losses: dict[str, Tensor] = field(default_factory=dict)
     loss_steps: int = 0
-
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Adds the losses of a complete step to the sums."""
-        self.bad_steps = 0
-        self.losses = {name: self.losses.get(name, 0) + value for name, value in losses.items()}
-        self.loss_steps += 1

@@ -21,16 +21,16 @@ from vsr.engine.guards import Answer
 from vsr.engine.optim.rules import ParameterRule, phase_of
 from vsr.engine.optim.schedules import learning_rate
 from vsr.engine.options import TrainOptions
-from vsr.engine.players import Player, Players, Turn
+from vsr.engine.players import Player, Turn
 from vsr.engine.precision import autocast_type, set_switches
 from vsr.engine.record import Recorder
 from vsr.engine.run import Progress, Run, Validation
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.resume import same_validation
 from vsr.engine.saving.weights import metadata
-from vsr.losses.build import build_losses
+from vsr.losses.build import built_loss
 from vsr.utils import rng
-from vsr.utils.buffers import share_buffers
+from vsr.utils.buffers import remember, share_buffers
 from vsr.utils.distributed import any_rank, over_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told, sync
@@ -59,23 +59,16 @@ class Trainer:
         self.progress = Progress(sorted(run.loaded), run.weight_files)
         set_switches(train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
-        self.players = Players(self.make_players(network))
+        self.phase: int | None = None  # of the parameters that are trained, see phase_of
+        self.players = self.make_players(network)
         self.guard = guards.OffsetGuard(self.players["g"].network, train, run.place)
-        self.criteria = build_losses(train.losses, run.place.device)
+        self.criteria = {name: built_loss(loss, run.place.device) for name, loss in train.losses.items()}
         self.sums = {name for name, loss in train.losses.items() if settings_of(loss).get("reduction") == "sum"}
 
     def make_players(self, network: nn.Module) -> dict[str, Player]:
         """Returns the networks in training; ``g`` comes first."""
-        player = Player(
-            network,
-            self.train.optim_g,
-            self.train,
-            self.run.place,
-            self.train.parameters,
-            scales_loss=self.scales_loss,
-            ema_decay=self.train.ema_decay,
-        )
-        return {"g": player}
+        train, scaled = self.train, self.scales_loss
+        return {"g": Player(network, train.optim_g, train, self.run.place, train.parameters, scaled, train.ema_decay)}
 
     @property
     def scales_loss(self) -> bool:
@@ -91,8 +84,7 @@ class Trainer:
 
         Args:
             batch: on its device, pixels as float32 in [0, 1].
-            keys: (b, 3) int64 on the CPU: draw, epoch and seed of each sample. Random choices that follow from them are
-                the same after resuming.
+            keys: (b, 3) int64 on the CPU: draw, epoch and seed of each sample, which seed its random choices.
         """
         return batch if self.run.degradation is None else degraded(batch, keys, self.run.degradation)
 
@@ -100,13 +92,13 @@ class Trainer:
         """Yields the losses of a batch, a turn for each player; a turn's gradients are computed before the next one.
 
         Args:
-            batch: ``lq`` (b, t, 3, h, w) and ``gt``, (b, 3, H, W) or (b, k, 3, H, W) with k = 1 or t.
+            batch: ``lq`` (b, t, 3, h, w) and ``gt`` of the network's output: (b, 3, H, W), or of a network of clips
+                (b, t, 3, H, W).
 
         Raises:
             UserError: the network's output and the ground truth differ in shape.
         """
-        sr = self.players["g"].model(batch["lq"]).float()
-        gt = ground_truth(batch, sr)
+        sr, gt = self.players["g"].model(batch["lq"]).float(), batch["gt"]
         if sr.shape != gt.shape:
             raise UserError(
                 f"the network restores {tuple(sr.shape)}, the ground truth is {tuple(gt.shape)}: check network_g, and "
@@ -119,7 +111,7 @@ class Trainer:
 
     def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the frames that an output stands for and the true ones, for the PSNR in the log."""
-        return output, ground_truth(batch, output)
+        return output, batch["gt"]
 
     @contextmanager
     def saved_on_mistake(
@@ -143,41 +135,65 @@ class Trainer:
                 go_back()
                 if self.progress.iteration:
                     self.save()
-                    text = "a state is saved at iteration %d; --auto_resume resumes it"
-                    logger.info(text, self.progress.iteration)
+                    logger.info("state saved at iteration %d; --auto_resume resumes it", self.progress.iteration)
             if lacks_memory:
                 raise guards.out_of_memory(iteration, self.run.folder, validating) from error
             raise
 
     def enter_phase(self, batch: Batch) -> None:
-        """Freezes and unfreezes parameters where the phase changes; it follows from the iteration alone."""
+        """Freezes and unfreezes parameters where the phase changes, then distributes and compiles the models anew.
+
+        Raises:
+            UserError: every parameter is frozen.
+        """
         iteration, place, rules = self.progress.iteration, self.run.place, self.rules()
         phase = phase_of(rules, iteration)
-        if phase == self.players.phase:
+        if phase == self.phase:
             return
-        count = self.players.enter_phase(phase, rules, iteration)
+        self.phase = phase
+        count = sum(player.freeze(rules if name == "g" else [], iteration) for name, player in self.players.items())
+        if count == 0:
+            raise UserError(f"iteration {iteration}: every parameter is frozen; there is nothing to train")
         logger.info("from iteration %d on, %s parameters are trained", iteration, f"{count:,}")
         if place.world_size > 1:
-            self.players.distribute({name: any_rank(flag, place) for name, flag in self.try_step(batch).items()})
+            has_unused = self.try_step(batch)
+            for name, player in self.players.items():
+                player.distribute(any_rank(has_unused[name], place))
             self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
         if self.train.compile:
             logger.info("compiling: the first steps take minutes")
-            self.players.compile()
+            torch.compiler.reset()  # else code of the phase before, with its gradients, is used again
+            for player in self.players.values():
+                player.model = torch.compile(player.model)
 
     def try_step(self, batch: Batch) -> dict[str, bool]:
         """Makes a step that changes nothing; returns whether it left a player's trained parameters without gradient."""
-        undo = self.players.undoing(self.run.place.device)
-        self.players.start_step()
+        undo = self.undoing()
         self.backward([batch])
-        unused = {name: player.has_unused for name, player in self.players.items()}
+        parameters = {name: list(player.network.parameters()) for name, player in self.players.items()}
+        unused = {name: any(p.requires_grad and p.grad is None for p in own) for name, own in parameters.items()}
         undo()
         return unused
 
+    def undoing(self) -> Callable[[], None]:
+        """Returns a function that undoes a step without an update: gradients, buffers and RNG state."""
+        restore_random = rng.remember(self.run.place.device)
+        restore_buffers = remember([buffer for player in self.players.values() for buffer in player.buffers])
+
+        def undo() -> None:
+            restore_random()
+            restore_buffers()
+            for player in self.players.values():
+                player.optimizer.zero_grad(set_to_none=True)
+
+        return undo
+
     def set_learning_rate(self) -> None:
         """Sets every group's rate for this iteration."""
-        iteration, schedule, warmup_iter = self.progress.iteration - 1, self.train.scheduler, self.train.warmup_iter
+        iteration, train = self.progress.iteration - 1, self.train
         for player in self.players.values():
-            player.set_learning_rate(lambda rate: learning_rate(iteration, rate, schedule, warmup_iter))
+            for group, rate in zip(player.optimizer.param_groups, player.base_rates, strict=True):
+                group["lr"] = learning_rate(iteration, rate, train.scheduler, train.warmup_iter)
 
     def step(self, batches: list[Batch], stop: StopSignals) -> tuple[Tensor, Batch, Answer, bool]:
         """Makes one optimiser step of every player; skips it where a loss, gradient or offset is out of range.
@@ -187,9 +203,8 @@ class Trainer:
             some rank was asked to stop.
         """
         progress = self.progress
-        self.players.start_step()
         self.guard.watch(progress.iteration)
-        undo = self.players.undoing(self.run.place.device)
+        undo = self.undoing()
 
         def go_back() -> None:
             undo()
@@ -209,7 +224,9 @@ class Trainer:
         else:
             for name, player in self.players.items():
                 player.update(norms[name], self.train.clip_grad_norm)
-            progress.add(losses)
+            progress.losses = {name: progress.losses.get(name, 0) + value for name, value in losses.items()}
+            progress.loss_steps += 1
+            progress.bad_steps = 0
         for player in self.players.values():
             player.scaler.update()
         return output, batch, answer, stopped
@@ -227,47 +244,47 @@ class Trainer:
         Returns:
             Its losses by name, float64, "" being their sum; the network's output for the last batch; and that batch.
         """
-        device = self.run.place.device
-        losses = {"": torch.zeros((), dtype=torch.float64, device=device)}
+        place, players, is_alone = self.run.place, self.players, len(self.players) == 1
+        dtype, accumulate = self.autocast_type, self.train.accumulate
+        restores_clips = players["g"].network.spec.reads == "clip"  # type: ignore[union-attr]  # a Spec
+        for player in players.values():
+            player.model.train()
+            player.optimizer.zero_grad(set_to_none=True)
+        losses = {"": torch.zeros((), dtype=torch.float64, device=place.device)}
         output = torch.zeros(())
         for number, batch in enumerate(batches, start=1):
-            batch = to_device(batch, device)
+            batch = to_device(batch, place.device)
             batch = self.prepare(batch, batch["keys"])
+            if not restores_clips and "gt" in batch and batch["gt"].ndim == 5:  # the middle of (b, k, 3, H, W)
+                batch = {**batch, "gt": batch["gt"][:, batch["gt"].shape[1] // 2]}
             with ExitStack() as stack:
-                if number < len(batches) and self.run.place.world_size > 1:
-                    for player in self.players.values():
+                if number < len(batches) and place.world_size > 1:
+                    for player in players.values():
                         stack.enter_context(player.model.no_sync())
-                for turn in self.turns(batch):
-                    parts = {name: value * self.loss_factor(name) for name, value in turn.losses.items()}
+                turns = iter(self.losses(batch))
+                while True:
+                    with torch.autocast(place.device.type, dtype, enabled=dtype is not None):
+                        turn = next(turns, None)
+                    if turn is None:
+                        break
+                    # DDP takes means of gradients over the processes
+                    factors = {name: place.world_size if name in self.sums else 1 / accumulate for name in turn.losses}
+                    parts = {name: value * factors[name] for name, value in turn.losses.items()}
                     loss = sum(parts.values())
                     assert isinstance(loss, Tensor), "a turn has losses"
-                    self.players[turn.player].backward(loss, is_alone=len(self.players) == 1)
+                    player = players[turn.player]
+                    trained = None if is_alone else [p for p in player.network.parameters() if p.requires_grad]
+                    player.scaler.scale(loss).backward(inputs=trained)
                     for name, part in {"": loss, **parts}.items():
                         losses[name] = losses.get(name, 0) + part.detach().double()
                     output = output if turn.output is None else turn.output.detach()
         return losses, output, batch
 
-    def turns(self, batch: Batch) -> Iterator[Turn]:
-        """Yields the turns of :meth:`losses`, computed under autocast."""
-        turns = iter(self.losses(batch))
-        while True:
-            with torch.autocast(self.run.place.device.type, self.autocast_type, enabled=self.autocast_type is not None):
-                turn = next(turns, None)
-            if turn is None:
-                return
-            yield turn
-
     def count_bad_step(self, batches: list[Batch], loss: float, norm: float, loss_is_bad: bool) -> None:
-        """Warns of a step whose loss or gradient is not finite; too many in a row end the training.
-
-        Args:
-            batches: the step's.
-            loss: of this rank.
-            norm: of the gradients.
-            loss_is_bad: whether some rank's loss is not finite; all ranks decide alike.
+        """Warns of a step whose loss or gradient norm is not finite; too many in a row end the training.
 
         Raises:
-            UserError: that was one too many. Batches and weights are saved for inspection.
+            UserError: that was one too many; batches and weights are saved. All ranks decide alike.
         """
         progress = self.progress
         progress.bad_steps += 1
@@ -296,16 +313,13 @@ class Trainer:
         self.progress.samples = samples
         self.guard.ok_until = self.progress.iteration - 1  # runaway offsets at the next check again: go back further
         for name, player in self.players.items():
-            player.slow_down_deformable(rates[name])
+            groups = zip(rates[name], player.optimizer.param_groups, strict=True)
+            player.base_rates = [rate / 2 if group["deformable"] else rate for rate, group in groups]
         if place.is_main:
             checkpoints.forget_after(folder, self.progress.iteration)
         text = "rolled back to %s, %d iterations; deformable convolutions learn half as fast"
         logger.warning(text, found.file, self.progress.iteration)
         return True
-
-    def loss_factor(self, name: str) -> float:
-        """Returns the factor of a batch's loss in the step's; DDP takes means of gradients over the processes."""
-        return float(self.run.place.world_size) if name in self.sums else 1 / self.train.accumulate
 
     def mean_losses(self) -> dict[str, Tensor]:
         """Returns the sums of losses since the last line of the log, means over the ranks."""
@@ -320,7 +334,7 @@ class Trainer:
         Returns:
             The values; None if a stop was requested meanwhile.
         """
-        assert self.run.validate is not None, "validation_is_due says there is something to validate on"
+        assert self.run.validate is not None, "validation_is_due checks it"
         progress, network = self.progress, self.players["g"].evaluated
         share_buffers(network, self.run.place)
         network.eval()
@@ -356,14 +370,15 @@ class Trainer:
             file = checkpoints.weights_file(self.run.folder, self.progress.iteration, name)
             about = metadata(self.run.settings if name == "g" else {}, self.progress.iteration)
             checkpoints.save_safetensors(file.with_suffix(".safetensors"), player.evaluated.state_dict(), about)
-            checkpoints.save(file, player.weights())
+            average = {} if player.ema is None else {"params_ema": player.ema.state_dict()}
+            checkpoints.save(file, {"params": player.network.state_dict(), **average})
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next step depends on: tensors and plain values."""
         return {
             "format": checkpoints.STATE_FORMAT,
             "progress": dict(vars(self.progress)),
-            "players": self.players.state_dict(),
+            "players": {name: player.state_dict() for name, player in self.players.items()},
             "guard": self.guard.state_dict(),
             "random": rng.get_state(self.run.place.device),
             "effective_batch": self.run.effective_batch,
@@ -376,14 +391,15 @@ class Trainer:
 
         Args:
             state: read from a file, or of the same training.
-            keep_rates: keeps the state's learning rates, not those of the options.
+            keep_rates: whether the state's learning rates replace those of the options.
 
         Raises:
             UserError: the state is another network's, or no state.
         """
         device = self.run.place.device
         try:
-            self.players.load_state_dict(state["players"], keep_rates)
+            for name, player in self.players.items():
+                player.load_state_dict(state["players"][name], keep_rates)
             vars(self.progress).update(state["progress"])
             self.guard.load_state_dict(state["guard"])
             rng.set_state(state["random"], device)
@@ -393,9 +409,3 @@ class Trainer:
         self.progress.losses = {name: value.to(device) for name, value in self.progress.losses.items()}
         same = same_validation(state["settings"], self.run.settings)
         self.progress.best = dict(self.progress.best) if same else {}
-
-
-def ground_truth(batch: Batch, sr: Tensor) -> Tensor:
-    """Returns the ground truth of an output: of (b, 3, H, W) the middle frame, of (b, t, 3, H, W) all frames."""
-    gt = batch["gt"]
-    return gt[:, gt.shape[1] // 2] if gt.ndim == 5 and sr.ndim == 4 else gt

@@ -1,5 +1,6 @@
 """Pixel losses: a distance between the restored frame and the ground truth, pixel by pixel."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -37,26 +38,25 @@ def charbonnier_loss(
         equation 1, https://arxiv.org/abs/1704.03915
     Differs: eps stands for ε², as in the released EDVR.
     """
-    return _reduce(torch.sqrt(_difference(sr, gt).square() + eps), loss_weight, reduction)
+    return _loss(sr, gt, loss_weight, reduction, lambda x: torch.sqrt(x.square() + eps))
 
 
 @register("loss", "L1Loss")
 def l1_loss(sr: Tensor, gt: Tensor, /, loss_weight: Weight = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Returns the mean or sum of the absolute difference; arguments as :func:`charbonnier_loss`."""
-    return _reduce(_difference(sr, gt).abs(), loss_weight, reduction)
+    return _loss(sr, gt, loss_weight, reduction, torch.abs)
 
 
 @register("loss", "MSELoss")
 def mse_loss(sr: Tensor, gt: Tensor, /, loss_weight: Weight = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Returns the mean or sum of (sr − gt)²; arguments as :func:`charbonnier_loss`."""
-    return _reduce(_difference(sr, gt).square(), loss_weight, reduction)
+    return _loss(sr, gt, loss_weight, reduction, torch.square)
 
 
-def _difference(sr: Tensor, gt: Tensor) -> Tensor:
+def _loss(
+    sr: Tensor, gt: Tensor, loss_weight: float, reduction: Reduction, distance: Callable[[Tensor], Tensor]
+) -> Tensor:
     if sr.shape != gt.shape:
         raise ValueError(f"the restored frame is {tuple(sr.shape)}, the ground truth {tuple(gt.shape)}: check `scale`")
-    return sr - gt
-
-
-def _reduce(values: Tensor, loss_weight: float, reduction: Reduction) -> Tensor:
+    values = distance(sr - gt)
     return loss_weight * (values.sum() if reduction == "sum" else values.mean())
