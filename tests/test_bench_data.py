@@ -1,14 +1,11 @@
-import numpy as np
 import pytest
 import torch
 import yaml
-from samples import sample_of
 from synthetic import make_clips
 from torch.utils.data import Dataset
 
+from vsr import bench_data
 from vsr.config.options import LoaderOptions
-from vsr.data import REDSDataset
-from vsr.tools import bench_data
 from vsr.utils.errors import UserError
 
 
@@ -41,32 +38,21 @@ def options_file(tmp_path_factory):
     return file
 
 
-def test_the_report_names_every_stage_and_the_limit(options_file, capsys):
-    assert bench_data.main(["-opt", str(options_file), "--samples", "6", "--workers", "0", "1"]) == 0
+@pytest.mark.parametrize("augment_on_gpu", ["false", "true"])
+def test_the_report_names_the_parts_of_the_time_and_the_limit(options_file, capsys, augment_on_gpu):
+    override = ["--set", f"datasets.train.augment_on_gpu={augment_on_gpu}"]
+    assert bench_data.main(["-opt", str(options_file), "--samples", "6", "--workers", "0", "1", *override]) == 0
     output = capsys.readouterr().out
     assert "small: one process, 6 samples:" in output
-    for stage in ("waiting", "decoding", "augmenting"):
-        assert f"  {stage} " in output
+    assert "  waiting " in output and "ms, decoding and augmenting " in output
     assert "loader with 0 workers, batch 2:" in output
     assert "loader with 1 workers, batch 2:" in output
     limit = output.rsplit("limit: ", 1)[1].split(" (")[0]
-    assert limit in bench_data._ADVICE
+    assert limit in bench_data.ADVICE
 
 
-@pytest.mark.parametrize("augment_on_gpu", [False, True])
-def test_timing_changes_no_sample(options_file, augment_on_gpu):
-    root = options_file.parent
-    arguments = root / "train_sharp", root / "train_sharp_bicubic", root / "meta_info.txt"
-    plain, timed = (REDSDataset(*arguments, gt_size=32, num_frame=3, val_partition="none") for _ in range(2))
-    loader = LoaderOptions(batch_size_per_gpu=3, augment_on_gpu=augment_on_gpu)
-    stages, _ = bench_data.time_stages(timed, loader, 0, 4)
-    assert all(milliseconds >= 0 for milliseconds in stages)
-    assert stages.decoding > 0
-    np.testing.assert_array_equal(sample_of(timed, 3)["gt"], sample_of(plain, 3)["gt"])
-
-
-class WithoutStores(Dataset):
-    """A data set that decodes in a place of its own, as those of next-frame prediction do."""
+class OneOfOurOwn(Dataset):
+    """A data set of PyTorch's kind, without frame stores."""
 
     def __len__(self):
         return 4
@@ -75,10 +61,10 @@ class WithoutStores(Dataset):
         return {"query": torch.zeros(3, 8, 8, dtype=torch.uint8), "key": "a"}
 
 
-def test_a_data_set_without_stores_is_timed_as_a_whole():
-    stages, _ = bench_data.time_stages(WithoutStores(), LoaderOptions(batch_size_per_gpu=2), 0, 4)
-    assert stages.decoding > 0
-    assert stages.augmenting == 0
+@pytest.mark.parametrize("workers", [0, 1])
+def test_any_data_set_is_measured(workers):
+    cost = bench_data.measure(OneOfOurOwn(), LoaderOptions(batch_size_per_gpu=3), 0, 4, workers)
+    assert cost.elapsed > 0 and cost.worked > 0 and cost.megabytes >= 0
 
 
 def test_mistakes_are_user_errors(options_file):

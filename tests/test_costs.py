@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vsr.archs import EDVR, EDVRMemory
+from vsr.costs import main, num_macs, num_parameters
 from vsr.memory import Flat2d, PixSentence, PixSim, PixWise
-from vsr.tools.costs import main, num_macs, num_parameters
 
 LQ = (1, 5, 3, 180, 320)
 WIDE = (1, 5, 3, 12, 16)

@@ -10,11 +10,10 @@ import yaml
 from training import log_of, predictor_options, rows, small_options, start, write_options
 from videos import make_humaneva
 
-from vsr import config
+from vsr import config, costs
 from vsr import test as tester
 from vsr.data.stream.loader import batches
 from vsr.data.stream.sampler import TrainSampler
-from vsr.tools import costs
 from vsr.train import main as train
 from vsr.utils.errors import UserError
 

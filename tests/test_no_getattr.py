@@ -15,7 +15,6 @@ ALLOWED = {
     "losses/build.py": (1, "the function of a partial, or the function itself"),
     "ops/backend.py": (1, "a back end's function, by the name of its module"),
     "tables.py": (2, "arguments of the command line, by name"),
-    "tools/bench_data.py": (2, "fields of a measurement, by name"),
     "utils/log.py": (1, "a stream that passes everything on"),
 }
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from load_script import load_script
 
+from vsr import env
 from vsr.ops import backend, deform_conv2d
-from vsr.tools import env
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,14 +8,14 @@ from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError, exit_cleanly
 
 COMMANDS = {
-    "train": ("vsr.train", "trains the network of an options file"),
-    "test": ("vsr.test", "tests a network: restores, measures, writes tables and pictures"),
-    "tables": ("vsr.tables", "trains, tests and tabulates the experiments of Tables 1-3"),
-    "costs": ("vsr.tools.costs", "counts a network's parameters and multiply-accumulates"),
-    "env": ("vsr.tools.env", "describes the machine and the installation"),
-    "bench-data": ("vsr.tools.bench_data", "measures how fast training samples are read"),
+    "train": "trains the network of an options file",
+    "test": "tests a network: restores, measures, writes tables and pictures",
+    "tables": "trains, tests and tabulates the experiments of Tables 1-3",
+    "costs": "counts a network's parameters and multiply-accumulates",
+    "env": "describes the machine and the installation",
+    "bench-data": "measures how fast training samples are read",
 }
-HELP = "usage: vsr COMMAND …\n\n" + "".join(f"  {name:<12}{text}\n" for name, (_, text) in COMMANDS.items())
+HELP = "usage: vsr COMMAND …\n\n" + "".join(f"  {name:<12}{text}\n" for name, text in COMMANDS.items())
 HELP += "\nvsr COMMAND --help lists its options.\n"
 
 
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         known = ", ".join(COMMANDS)
         raise UserError(f"unknown command '{command}'{did_you_mean(command, COMMANDS)}; commands: {known}")
-    return import_module(COMMANDS[command][0]).main(rest)
+    return import_module(f"vsr.{command.replace('-', '_')}").main(rest)
 
 
 def main() -> None:

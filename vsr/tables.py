@@ -21,13 +21,13 @@ from torch import nn
 from vsr import config, test, train
 from vsr.config.options import Options
 from vsr.contracts import data_spec
+from vsr.costs import num_macs, num_parameters
 from vsr.engine.precision import full_float32
 from vsr.engine.saving.resume import differences
 from vsr.engine.saving.weights import load_weights
 from vsr.evaluation.draw.images import to_bgr, write_image
 from vsr.evaluation.restore import Step, clips_of, middle_target, restore, spec_for, steps_of
 from vsr.evaluation.tables import Row, write_table
-from vsr.tools.costs import num_macs, num_parameters
 from vsr.utils.distributed import take_place
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically

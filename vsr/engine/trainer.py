@@ -177,11 +177,12 @@ class Trainer:
 
     def undoing(self) -> Callable[[], None]:
         """Returns a function that undoes a step without an update: gradients, buffers and RNG state."""
-        restore_random = rng.remember(self.run.place.device)
+        device = self.run.place.device
+        random_state = rng.get_state(device)
         restore_buffers = remember([buffer for player in self.players.values() for buffer in player.buffers])
 
         def undo() -> None:
-            restore_random()
+            rng.set_state(random_state, device)
             restore_buffers()
             for player in self.players.values():
                 player.optimizer.zero_grad(set_to_none=True)

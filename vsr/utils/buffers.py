@@ -1,4 +1,4 @@
-"""What a network keeps beside parameters, such as BatchNorm's means; EDVR keeps nothing."""
+"""A network's buffers, such as BatchNorm's running means; EDVR has none."""
 
 from collections.abc import Callable
 
@@ -10,24 +10,24 @@ from vsr.utils.distributed import Place
 
 
 def persistent_buffers(network: nn.Module) -> list[Tensor]:
-    """Returns the buffers that are part of a state."""
+    """Returns the buffers that are part of the network's state."""
     kept = network.state_dict().keys()
     return [buffer for name, buffer in network.named_buffers() if name in kept]
 
 
 def remember(buffers: list[Tensor]) -> Callable[[], None]:
-    """Returns a function that puts back the values that buffers have now."""
+    """Returns a function that restores the present values of the buffers."""
     former = [buffer.clone() for buffer in buffers]
 
     @torch.no_grad()
-    def put_back() -> None:
-        for buffer, before in zip(buffers, former, strict=True):
-            buffer.copy_(before)
+    def restore() -> None:
+        for buffer, value in zip(buffers, former, strict=True):
+            buffer.copy_(value)
 
-    return put_back
+    return restore
 
 
 def share_buffers(network: nn.Module, place: Place) -> None:
-    """Gives every process the main process's persistent buffers; every rank has to call it."""
+    """Copies the main process's persistent buffers to all ranks; every rank has to call it."""
     for buffer in persistent_buffers(network) if place.world_size > 1 else []:
         dist.broadcast(buffer, 0)

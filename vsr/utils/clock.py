@@ -27,7 +27,6 @@ class Clock:
 
     def speed_and_wait(self) -> tuple[float, float]:
         """Returns steps per second and the waiting share since the last start or call, and starts anew."""
-        elapsed = max(time.perf_counter() - self.since, 1e-9)
-        result = self.steps / elapsed, self.waited / elapsed
+        elapsed, waited, steps = time.perf_counter() - self.since, self.waited, self.steps
         self.start()
-        return result
+        return steps / elapsed, waited / elapsed

@@ -1,4 +1,4 @@
-"""Where a process runs: its device, and its place among the processes of a distributed run."""
+"""The device of a process, and its rank in a distributed run."""
 
 # PyTorch leaves these functions without types
 # pyright: reportUnknownMemberType=false
@@ -18,10 +18,9 @@ from vsr.utils.errors import UserError, tell
 from vsr.utils.log import logger
 
 T = TypeVar("T")
-LAUNCHER = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}  # what torchrun sets, and the values without it
 UNSET = "torchrun sets these environment variables; unset them to run one process"
 GLOO_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's errors have no type
-PATIENCE = timedelta(hours=2)  # for the slowest rank: longer than any validation, which is shared among the ranks
+TIMEOUT = timedelta(hours=2)  # for the slowest rank: longer than any validation, which is shared among the ranks
 
 
 class Place(NamedTuple):
@@ -48,7 +47,7 @@ class Place(NamedTuple):
 
 @contextmanager
 def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port: int | None = None) -> Generator[Place]:
-    """Yields the place of this process; joins the others when ``torchrun`` started several.
+    """Yields the place of this process; joins the others if ``torchrun`` started several.
 
     Args:
         num_gpu: 0 is the CPU, ``auto`` a GPU if there is one, a number asks for GPUs.
@@ -56,69 +55,59 @@ def take_place(num_gpu: int | Literal["auto"], backend: str | None = None, port:
         port: the rendezvous port, where the launcher gives none.
 
     Raises:
-        UserError: a GPU was asked for and there is none, the processes cannot be connected, or one of them died.
+        UserError: there is no such GPU, or the processes cannot be connected.
     """
-    rank, world_size, local_rank = (_from_launcher(name) for name in LAUNCHER)
+    rank, world_size, local_rank = _variable("RANK", 0), _variable("WORLD_SIZE", 1), _variable("LOCAL_RANK", 0)
     if rank >= world_size:
         raise UserError(f"RANK is {rank} and WORLD_SIZE {world_size}: {UNSET}")
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if num_gpu not in (0, "auto") and not available:
-        raise UserError(
-            f"num_gpu: {num_gpu} asks for a GPU and none was found; num_gpu: 0 runs on the CPU, auto on either"
-        )
+        remedy = "num_gpu: 0 runs on the CPU, auto on either"
+        raise UserError(f"num_gpu: {num_gpu} asks for a GPU and none was found; {remedy}")
     device = torch.device("cuda", local_rank % available) if available and num_gpu != 0 else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world_size == 1:
         yield Place(device)
         return
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", str(port or 29500))
+    address = os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    address += ":" + os.environ.setdefault("MASTER_PORT", str(port or 29500))
     if rank == 0:
-        meeting_point = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        logger.warning("waiting for %d other process(es) at %s, as WORLD_SIZE says", world_size - 1, meeting_point)
+        logger.warning("waiting for %d other process(es) at %s, as WORLD_SIZE says", world_size - 1, address)
     connect(device, backend, rank, world_size)
     try:
         yield Place(device, rank, world_size)
-    except SystemExit:  # all ranks stop together
-        _leave_together()
-        raise
     except UserError as error:
         _leave_alone(error)
     except RuntimeError as error:
-        is_lost = isinstance(error, dist.DistBackendError) or any(sign in str(error) for sign in GLOO_LOST_PEER)
-        if not is_lost:
+        if not isinstance(error, dist.DistBackendError) and not any(sign in str(error) for sign in GLOO_LOST_PEER):
             raise
-        _leave_alone(UserError(f"rank {rank} stops: another process of this run ended; its message says why"))
+        _leave_alone(f"rank {rank} stops: another process of this run ended; its message says why")
+    except SystemExit:  # all ranks stop together
+        _leave_together()
+        raise
     else:
         _leave_together()
 
 
-def _from_launcher(name: str) -> int:
-    text, smallest = os.environ.get(name, str(LAUNCHER[name])), int(name == "WORLD_SIZE")
-    if not text.isdecimal() or not smallest <= int(text) < 2**31:
-        raise UserError(f"{name} is {text!r}; expected a whole number, at least {smallest}: {UNSET}")
+def _variable(name: str, default: int) -> int:
+    """Returns a variable that torchrun sets; its default is its smallest value, too."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or not default <= int(text) < 2**31:
+        raise UserError(f"{name} is {text!r}; expected a whole number, at least {default}: {UNSET}")
     return int(text)
 
 
 def connect(device: torch.device, backend: str | None, rank: int, world_size: int) -> None:
-    """Joins the other processes of the run.
-
-    Raises:
-        UserError: they cannot be connected: the port is taken, or two processes share a GPU.
-    """
-    if device.type == "cpu":
-        backend = "gloo"  # nccl, which published files ask for, knows no CPU
-    elif backend is None:
-        backend = "nccl"
+    """Joins the other processes of the run; raises UserError if the port is taken or two processes share a GPU."""
+    backend = "gloo" if device.type == "cpu" else backend or "nccl"  # published files ask for nccl, on CPUs, too
     bound_to = device if backend == "nccl" else None  # or nccl guesses, and connects only at the first exchange
     try:
-        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE, device_id=bound_to)
+        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=TIMEOUT, device_id=bound_to)
     except (dist.DistNetworkError, dist.DistBackendError) as error:
+        remedy = "each GPU takes one process (torchrun --nproc_per_node=…); dist_params.backend: gloo shares GPUs"
         if isinstance(error, dist.DistNetworkError):
             remedy = "dist_params.port, or the environment variable MASTER_PORT, chooses another port"
-        else:
-            remedy = "each GPU takes one process (torchrun --nproc_per_node=…); dist_params.backend: gloo shares GPUs"
         reason = " ".join(str(error).split())[:500]
         raise UserError(f"the processes of this run cannot be connected: {remedy}. PyTorch: {reason}") from None
 
@@ -128,9 +117,9 @@ def _leave_together() -> None:
     dist.destroy_process_group()
 
 
-def _leave_alone(error: UserError) -> None:
+def _leave_alone(message: UserError | str) -> None:
     """Exits at once; the launcher stops the other ranks."""
-    tell(error)
+    tell(message)
     logging.shutdown()
     os._exit(2)
 

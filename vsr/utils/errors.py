@@ -1,34 +1,25 @@
 """User errors, each reported in one message."""
 
-import errno
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from errno import EACCES, EDQUOT, EEXIST, EFBIG, EISDIR, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 
-from vsr.utils.log import note_in_file, outlive_the_terminal
+from vsr.utils.log import logger, outlive_the_terminal
 
 REMEDIES = {  # by the system's error number
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT), "the disk is full; what was written before is intact. Make room, then run again"
-    ),
-    **{
-        number: f"{os.strerror(number)}: change the permissions, or work in another folder"
-        for number in (errno.EACCES, errno.EPERM, errno.EROFS)
-    },
-    errno.EEXIST: "something else has this name, a file or a link that leads nowhere: move it away",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it away",
-    errno.EISDIR: "a folder stands where a file is needed: move it away, or give the file's name",
-    errno.EFBIG: "larger than this file system, or `ulimit -f`, lets a file be: work in another folder, or raise it",
-    errno.ENAMETOOLONG: "the name is too long for this file system: choose a shorter one",
+    **dict.fromkeys((ENOSPC, EDQUOT), "the disk is full; earlier files are intact. Make room, then run again"),
+    **{e: f"{os.strerror(e)}: change the permissions, or work in another folder" for e in (EACCES, EPERM, EROFS)},
+    EEXIST: "something else has this name, a file or a link that leads nowhere: move it away",
+    ENOTDIR: "a file stands where a folder is needed: move it away",
+    EISDIR: "a folder stands where a file is needed: move it away, or give the file's name",
+    EFBIG: "larger than this file system, or `ulimit -f`, lets a file be: work in another folder, or raise it",
+    ENAMETOOLONG: "the name is too long for this file system: choose a shorter one",
 }
-
-
 LOST_WORKER = "DataLoader worker (pid"  # PyTorch raises a plain RuntimeError, from a signal handler: anywhere
-WHY_A_WORKER_IS_LOST = (
-    "If nobody stopped it, memory ran out: lower num_worker_per_gpu, num_prefetch_queue or the batch. --auto_resume "
-    "resumes a training from its last state."
-)
+LOST_WORKER_REMEDY = "It probably ran out of memory: lower num_worker_per_gpu, num_prefetch_queue or the batch size."
 
 
 class UserError(Exception):
@@ -41,10 +32,13 @@ def refuse(mistakes: list[str]) -> None:
         raise ValueError("\n".join(mistakes))
 
 
-def tell(error: UserError) -> None:
+def tell(error: UserError | str) -> None:
     """Prints a message to standard error, and writes it to the log file."""
-    note_in_file(f"error: {error}")
-    sys.stderr.write(f"error: {error}\n")
+    text = f"error: {error}"
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(logging.LogRecord(logger.name, logging.ERROR, "", 0, text, None, None))
+    sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
@@ -55,19 +49,16 @@ def exit_cleanly(main: Callable[[], int | None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(main() or 0)
-    except UserError as error:
-        tell(error)
-        sys.exit(2)
-    except RuntimeError as error:
-        if LOST_WORKER not in str(error):
-            raise
-        tell(UserError(f"{' '.join(str(error).split())} {WHY_A_WORKER_IS_LOST}"))
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in REMEDIES:
-            raise
-        tell(UserError(f"{error.filename or 'writing'}: {REMEDIES[error.errno]}"))
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)
+    except (UserError, RuntimeError, OSError) as error:
+        message = str(error)
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            message = f"{error.filename or 'writing'}: {REMEDIES[error.errno]}"
+        elif isinstance(error, RuntimeError) and LOST_WORKER in message:
+            message = f"{' '.join(message.split())} {LOST_WORKER_REMEDY}"
+        elif not isinstance(error, UserError):
+            raise
+        tell(message)
+        sys.exit(2)

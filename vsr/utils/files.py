@@ -16,7 +16,7 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object], flush: boo
     """Writes a file so that a crash at any moment leaves either the old file or the new one, complete.
 
     Args:
-        file: the name of the complete file.
+        file: the complete file; its folder is created.
         write: writes to a temporary file beside it. Its name is random: containers on one folder share process IDs.
         flush: waits for the disk, so that the file also survives a power failure.
     """
@@ -31,30 +31,28 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object], flush: boo
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-    if not flush:
-        return
-    directory = os.open(file.parent, os.O_RDONLY)
+    if flush:
+        sync(file.parent)
+
+
+def write_text_atomically(file: Path, text: str) -> None:
+    """Writes UTF-8 text; see :func:`write_atomically`."""
+    write_atomically(file, lambda stream: stream.write(text.encode()))
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's content, or the names in a folder, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the rename also survives a power failure
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
-
-
-def sync(file: Path) -> None:
-    """Waits until the content of a file survives a power failure."""
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
+        os.close(descriptor)
 
 
 def remove_unfinished(folder: Path) -> None:
     """Removes the temporary files of killed writes; no other process may be writing there."""
     for file in folder.rglob(".*.tmp"):
         file.unlink()
-
-
-def write_text_atomically(file: Path, text: str) -> None:
-    """Writes UTF-8 text; see :func:`write_atomically`."""
-    write_atomically(file, lambda stream: stream.write(text.encode()))
 
 
 def size_text(num_bytes: float) -> str:
@@ -65,10 +63,8 @@ def size_text(num_bytes: float) -> str:
 
 def free_bytes(folder: Path) -> int:
     """Returns the free space on the disk of ``folder``, which need not exist."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    path = folder.absolute()
+    return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
 
 
 def check_space(folder: Path, needed: float, remedy: str) -> None:

@@ -3,11 +3,12 @@
 # filelock leaves parts of its functions without types
 # pyright: reportUnknownMemberType=false
 
-import errno
 import os
 import socket
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from errno import EACCES, ENOLCK, ENOSYS, EOPNOTSUPP, EPERM, EROFS
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,8 +16,7 @@ from filelock import FileLock, Timeout
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
-# Read-only folders, and file systems without locks.
-CANNOT_LOCK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+CANNOT_LOCK = (EACCES, EPERM, EROFS, ENOLCK, ENOSYS, EOPNOTSUPP)  # read-only folders, file systems without locks
 
 
 @contextmanager
@@ -35,8 +35,8 @@ def sole_use(
     Args:
         folder: need not exist. The lock file is ``.NAME.lock`` beside it, or in it where only that can be written.
         active: false, on all but the main process, locks nothing.
-        doing: the work that is going on, for the message.
-        remedy: advice for the message.
+        doing: the other process's work, for the message.
+        remedy: for the message.
         wait: waits for the other process instead of raising.
 
     Raises:
@@ -45,7 +45,10 @@ def sole_use(
     if not active:
         yield
         return
-    file = _lock_file(folder.resolve())  # one folder under two paths has one lock
+    path = folder.resolve()  # one folder under two paths has one lock
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_beside = os.access(path.parent, os.W_OK) or not path.is_dir()
+    file = (path.parent if is_beside else path) / f".{path.name}.lock"
     lock = FileLock(file)
     try:
         lock.acquire(timeout=-1 if wait else 0)
@@ -63,13 +66,4 @@ def sole_use(
         lock.release()
 
 
-def sole_preparation(folder: Path, active: bool = True) -> AbstractContextManager[None]:
-    """Keeps other preparations of the same data out; see :func:`sole_use`."""
-    return sole_use(folder, active, "being prepared", "wait for it, or stop it")
-
-
-def _lock_file(folder: Path) -> Path:
-    """Returns the lock file of a folder; creates the parent folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    is_beside = os.access(folder.parent, os.W_OK) or not folder.is_dir()
-    return (folder.parent if is_beside else folder) / f".{folder.name}.lock"
+sole_preparation = partial(sole_use, doing="being prepared", remedy="wait for it, or stop it")

@@ -14,7 +14,7 @@ logger = logging.getLogger("vsr")
 
 
 class _Terminal:
-    """Standard output or error; writing to it never fails, though it is closed, on a full disk or behind ``| head``."""
+    """Standard output or error; writing never fails, even to a closed stream, a full disk or ``| head``."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w") if stream is None else stream
@@ -35,7 +35,7 @@ class _Terminal:
 
 
 def outlive_the_terminal() -> None:
-    """Lets the program go on when its terminal is gone; log files still have to be writable."""
+    """Lets the program continue when its terminal is gone; log files still have to be writable."""
     sys.stdout, sys.stderr = _Terminal(sys.stdout), _Terminal(sys.stderr)  # type: ignore[assignment]  # all that is used
 
 
@@ -48,32 +48,17 @@ class _AboveBars(logging.Handler):
 
 
 def start_log(file: Path | None = None, active: bool = True) -> None:
-    """Sends the log to the terminal and, appending, to a file.
-
-    Args:
-        file: None writes to the terminal only.
-        active: false, on all but the main process, lets only warnings through.
-    """
-    logger.handlers.clear()
+    """Sends the log to the terminal and, appending, to a file; where not ``active``, only warnings to the terminal."""
     logger.propagate = False
     logger.setLevel(logging.INFO if active else logging.WARNING)
-    handlers: list[logging.Handler] = [_AboveBars()]
+    logger.handlers = [_AboveBars()]
     if file is not None and active:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, encoding="utf-8"))
-    for handler in handlers:
+        logger.addHandler(logging.FileHandler(file, encoding="utf-8"))
+    for handler in logger.handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
-        logger.addHandler(handler)
 
 
 def counted(number: int, noun: str) -> str:
     """Returns "1 clip", "2 clips"."""
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def note_in_file(text: str) -> None:
-    """Writes a line to the log's file alone, where there is one."""
-    record = logging.LogRecord(logger.name, logging.ERROR, "", 0, text, None, None)
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)

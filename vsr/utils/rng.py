@@ -4,7 +4,6 @@
 # pyright: reportUnknownMemberType=false
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,28 +21,13 @@ def get_state(device: torch.device) -> dict[str, Any]:
     """Returns the state of every generator, as tensors and plain values."""
     version, numbers, gauss = random.getstate()
     legacy: Any = np.random.get_state()
-    name, keys, position, has_gauss, cached = legacy
+    name, keys, *rest = legacy
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "python": [version, list(numbers), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
     }
-
-
-def remember(device: torch.device) -> Callable[[], None]:
-    """Returns a function that restores the state that every generator has now; faster than :func:`get_state`."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    def restore() -> None:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, device)
-
-    return restore
 
 
 def set_state(state: dict[str, Any], device: torch.device) -> None:

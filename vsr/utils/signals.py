@@ -1,7 +1,7 @@
 """Ctrl-C and a scheduler's signals as requests to stop at the next safe moment."""
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn
 
 from vsr.utils.log import logger
@@ -29,7 +29,7 @@ class StopSignals:
                 self._former[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
@@ -49,8 +49,8 @@ class StopSignals:
             raise KeyboardInterrupt
 
 
-def leave_signals_to_the_main_process(worker: int = 0) -> None:
-    """Ignores the signals of terminals and schedulers; for workers of a data loader.
+def leave_signals_to_the_main_process() -> None:
+    """Ignores the signals of terminals and schedulers in a data loader's worker.
 
     A worker that ends would stop the main process before it has saved a state.
     """

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from vsr.utils.errors import UserError
 
-PARAMETER_KEYS = ("params", "params_ema")
-
 
 def read(file: Path) -> dict[str, Any]:
     """Returns the content of a ``.safetensors`` file, or of one that ``torch.save`` wrote, on the CPU.
@@ -56,23 +54,19 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
     content = read(file)
     if {"settings", "effective_batch"} <= content.keys():
         raise UserError(f"{file} is a training state; its weights are in models/net_g_….pth")
-    entries = [str(entry) for entry, value in content.items() if isinstance(value, dict)]
-    ours = [entry for entry in PARAMETER_KEYS if entry in entries]
-    is_bare = any(isinstance(value, Tensor) for value in content.values())
-    if key is not None and key not in entries and entries and not is_bare:
-        raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {', '.join(entries)}")
-    if ours or key in entries:
-        content = content[key or (prefer if prefer in ours else ours[0])]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    for name in tensors:
-        if not isinstance(name, str):
-            raise UserError(f"{file} holds a tensor named {name!r}; expected the names of parameters")
-    weights = {re.sub(r"^module\.", "", name): value for name, value in tensors.items()}
-    if not weights:
-        others = entries and key is None and not ours
-        remedy = f"it has the entries {', '.join(entries)}: path.param_key_g names one" if others else "is it empty?"
+    entries: dict[str, dict[Any, Any]] = {str(k): v for k, v in content.items() if isinstance(v, dict)}
+    entry = next((name for name in ([key] if key else [prefer, "params", "params_ema"]) if name in entries), None)
+    values: dict[Any, Any] = content if entry is None else entries[entry]
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    if not tensors:
+        listed, has_others = ", ".join(entries), entry is None and len(entries) > 0
+        if key and has_others:
+            raise UserError(f"{file} has no entry '{key}' (path.param_key_g); it has {listed}")
+        remedy = f"it has the entries {listed}: path.param_key_g names one" if has_others else "is it empty?"
         raise UserError(f"{file} holds no parameters (tensors by name, alone or in an entry 'params'); {remedy}")
-    return weights
+    if others := [name for name in tensors if not isinstance(name, str)]:
+        raise UserError(f"{file} holds a tensor named {others[0]!r}; expected the names of parameters")
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
 
 
 def _reason(file: Path, error: Exception) -> str:
