@@ -14,6 +14,7 @@ ALLOWED = {
     "evaluation/validation.py": (1, "lower_is_better, an attribute of a metric, which is a plain function"),
     "losses/build.py": (1, "the function of a partial, or the function itself"),
     "ops/backend.py": (1, "a back end's function, by the name of its module"),
+    "ops/deform_conv/op.py": (1, "a dispatch key, by the device type"),
     "tables.py": (2, "arguments of the command line, by name"),
     "utils/log.py": (1, "a stream that passes everything on"),
 }
