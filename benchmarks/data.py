@@ -6,7 +6,7 @@ r"""Training samples per second: BasicSR's REDS loader and ours, on the same cli
 A sample is 5 LQ frames 64 x 64 and 1 GT frame 256 x 256, augmented, as float tensors. The loaders take turns, several
 rounds each, with the files in the page cache: what is measured is decoding and copying, not the disk. "MB" is what a
 sample reads of its files or packs; with a cold cache, that is what the disk must deliver. "CPU ms" is the processor
-time of a sample in one process, without workers; --augmentation splits that of ours. Without basicsr, our rows are
+time of a sample in one process, without workers. Without basicsr, our rows are
 measured alone; with zlib-ng, the folder is read with it, too.
 """
 
@@ -89,14 +89,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--tile-sizes", type=int, nargs="+", default=[TILE_SIZE], help="measure packs of these")
     parser.add_argument("--packs", type=Path, help="keep the packs here (default: a temporary folder)")
-    parser.add_argument("--augmentation", action="store_true", help="measure only what flips and rotations cost")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         loaders = our_loaders(options, options.packs or Path(folder))
         check_identical([loader.dataset for loader in loaders.values()])
-        if options.augmentation:
-            report_augmentation(loaders, options.rounds)
-            return
         basicsr = basicsr_dataset(options)
         if basicsr is not None:
             loaders = {"basicsr, folder": Loader(basicsr), **loaders}
@@ -182,23 +178,6 @@ def processor_milliseconds(loader: Loader, seed: int, number: int = 15) -> float
     for _ in range(number):
         next(stream)
     return 1000 * (time.process_time() - start) / number / BATCH
-
-
-def report_augmentation(loaders: dict[str, Loader], rounds: int) -> None:
-    """Prints the processor time of what a worker does for a sample, augmenting it and leaving that to the GPU."""
-    print("\n| worker's part | augmenting, CPU ms | leaving it to the GPU, CPU ms |\n|---|---|---|")
-    for name, loader in loaders.items():
-        times: dict[bool, list[float]] = {False: [], True: []}
-        for number, later in product(range(rounds), times):
-            images.inflater = packs.inflater = loader.inflater
-            sampler = TrainSampler(len(loader.dataset), seed=number)
-            stream = batches(loader.dataset, sampler, BATCH, augment_later=later)
-            next(stream)
-            start = time.process_time()
-            for _ in range(50):
-                next(stream)
-            times[later].append(1000 * (time.process_time() - start) / 50 / BATCH)
-        print(f"| {name} | {spread(times[False], 2)} | {spread(times[True], 2)} |")
 
 
 def bytes_read(data: bytes, crop: Crop) -> int:

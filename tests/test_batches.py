@@ -1,24 +1,21 @@
-"""Batches on their way to a network: which they are depends neither on who reads ahead nor on who augments."""
+"""Batches on their way to a network: they do not depend on who reads them ahead."""
 
 import os
 import re
 import subprocess
 import sys
-import threading
 import time
-from itertools import count, islice
+from itertools import islice
 
-import numpy as np
 import pytest
 import torch
 from training import assert_same_weights, rows, small_options, weights, write_options
 
 from vsr.config.options import LoaderOptions
 from vsr.data import REDSDataset, TrainSampler
-from vsr.data.stream.loader import augmented_batch, batches, to_device
-from vsr.data.stream.prefetch import copied_ahead, grouped, prefetched, read_ahead
+from vsr.data.stream.loader import batches, to_device
+from vsr.data.stream.prefetch import copied_ahead, prefetched
 from vsr.train import main
-from vsr.utils.errors import UserError
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -36,9 +33,8 @@ def train(tmp_path, monkeypatch):
     return lambda options, *arguments: main(["-opt", str(write_options(tmp_path, options)), *arguments])
 
 
-def stream(dataset, workers=0, augment_later=False, **options):
-    sampler = TrainSampler(len(dataset), seed=3)
-    return batches(dataset, sampler, 4, workers, augment_later=augment_later, **options)
+def stream(dataset, workers=0, **options):
+    return batches(dataset, TrainSampler(len(dataset), seed=3), 4, workers, **options)
 
 
 def assert_same_batches(first, second):
@@ -55,41 +51,10 @@ def on(device, batches, number=8):
     return [to_device(batch, device) for batch in islice(batches, number)]
 
 
-# augmentation ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(8, 3, 6, 6), (8, 5, 3, 6, 6)])
-def test_every_augmentation_of_a_batch_is_that_of_its_samples(shape):
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    turns = [tuple(map(bool, flags)) for flags in np.ndindex(2, 2, 2)]
-    result = augmented_batch(torch.from_numpy(pixels), torch.tensor(turns))
-    expected = pixels.copy()
-    for number, (hflip, vflip, transpose) in enumerate(turns):
-        sample = expected[number, ..., ::-1] if hflip else expected[number]
-        sample = sample[..., ::-1, :] if vflip else sample
-        expected[number] = (sample.swapaxes(-2, -1) if transpose else sample).copy()
-    assert result.is_contiguous()
-    np.testing.assert_array_equal(result.numpy(), expected)
-
-
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
-@pytest.mark.parametrize("workers", [0, 2])
-def test_augmenting_later_gives_the_pixels_that_the_workers_would_have_made(dataset, workers):
-    raw = list(islice(stream(dataset, workers, augment_later=True), 8))
-    assert all(batch["augment"].shape == (4, 3) and batch["lq"].dtype == torch.uint8 for batch in raw)
-    assert torch.cat([batch["augment"] for batch in raw]).float().mean(0).min() > 0.2
-    assert_same_batches(on(CPU, stream(dataset)), on(CPU, raw))
-
-
 def test_a_batch_that_has_arrived_stays_as_it_is(dataset):
-    arrived = to_device(next(stream(dataset, augment_later=True)), CPU)
+    arrived = to_device(next(stream(dataset)), CPU)
     again = to_device(arrived, CPU)
     assert all(again[name] is arrived[name] for name in arrived)
-
-
-def test_a_data_set_without_augmentation_cannot_leave_it_to_the_gpu():
-    with pytest.raises(UserError, match="augment_on_gpu: list has no augmentation"):
-        next(batches([1, 2], batch_size=1, augment_later=True))
 
 
 # reading ahead --------------------------------------------------------------------------------------------------------
@@ -99,57 +64,15 @@ def test_a_data_set_without_augmentation_cannot_leave_it_to_the_gpu():
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("mode", [None, "cpu", "cuda"])
 def test_the_same_batches_come_in_every_mode(dataset, mode, workers):
-    assert_same_batches(on(CPU, stream(dataset)), on(CPU, prefetched(stream(dataset, workers), mode, 2, CPU)))
+    assert_same_batches(on(CPU, stream(dataset)), on(CPU, prefetched(stream(dataset, workers), mode, CPU)))
 
 
 def test_copying_ahead_needs_a_gpu_and_says_so_once(caplog):
     source = iter([{"a": 1}])
     with caplog.at_level("INFO", logger="vsr"):
-        assert prefetched(source, "cuda", 2, CPU) is source
+        assert prefetched(source, "cuda", CPU) is source
     (record,) = caplog.records
     assert record.message == "prefetch_mode: cuda has no effect, since training runs on the CPU"
-
-
-def test_a_thread_reads_while_a_batch_is_used():
-    asked = threading.Semaphore(0)
-    threads = []
-
-    def source():
-        for number in count():
-            threads.append(threading.current_thread())
-            asked.release()
-            yield number
-
-    ahead = read_ahead(source(), 3)
-    assert next(ahead) == 0
-    for _ in range(4):  # number 0 and three ahead are read while 0 is used; else this waits for ever
-        assert asked.acquire(timeout=10)
-    assert threads[0] is threading.main_thread()
-    assert threads[1] is not threading.main_thread()
-    assert list(islice(ahead, 5)) == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize("length", [0, 1, 2, 5])
-def test_finite_streams_end(length):
-    assert list(read_ahead(iter(range(length)), 3)) == list(range(length))
-
-
-def test_an_error_of_the_thread_comes_in_its_turn():
-    def source():
-        yield from (1, 2)
-        raise UserError("frame 5 is truncated")
-
-    ahead = read_ahead(source(), 4)
-    assert [next(ahead), next(ahead)] == [1, 2]
-    with pytest.raises(UserError, match="frame 5 is truncated"):
-        next(ahead)
-
-
-def test_a_stream_that_is_left_leaves_no_thread_and_no_worker(dataset):
-    before = threading.active_count()
-    for _ in grouped(read_ahead(stream(dataset), 2), 2):
-        break
-    assert threading.active_count() == before
 
 
 # copying ahead: the order of what is asked of the GPU, here one that only notes it -----------------------------------
@@ -207,10 +130,9 @@ def test_the_next_batch_is_copied_before_the_present_one_is_given(notes):
 @pytest.mark.gpu
 @gpu
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("augment_later", [False, True])
-def test_batches_copied_ahead_are_those_of_the_cpu(dataset, workers, augment_later):
+def test_batches_copied_ahead_are_those_of_the_cpu(dataset, workers):
     device = torch.device("cuda")
-    source = stream(dataset, workers, augment_later, pin_memory=True)
+    source = stream(dataset, workers, pin_memory=True)
     copies = []
     for batch in islice(copied_ahead(source, device), 8):
         torch.cuda._sleep(50_000_000)  # so that the next copies are made while this batch is still to be read
@@ -274,7 +196,6 @@ def test_every_line_of_the_log_tells_the_wait_and_a_long_one_the_remedy(tmp_path
 VARIANTS = {
     "cpu": {"prefetch_mode": "cpu"},
     "cuda": {"prefetch_mode": "cuda"},
-    "later": {"augment_on_gpu": True},
     "all": {"prefetch_mode": "cpu", "num_worker_per_gpu": 1, "augment_on_gpu": True, "num_prefetch_queue": 3},
 }
 

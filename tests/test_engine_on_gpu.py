@@ -49,7 +49,7 @@ def assert_resumes_exactly(folder, train, options):
 @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
 def test_a_killed_training_resumes_exactly(tmp_path, clips, train, amp):
     switches = {"train__amp": amp, "train__tsa_iter": 3, "train__accumulate": 2, "train__tf32": True}
-    loader = {"num_worker_per_gpu": 2, "prefetch_mode": "cuda", "augment_on_gpu": True}
+    loader = {"num_worker_per_gpu": 2, "prefetch_mode": "cuda"}
     switches |= {f"datasets__train__{key}": value for key, value in loader.items()}
     assert_resumes_exactly(tmp_path, train, lambda name: small_options(clips, name=name, **REPEATABLE, **switches))
 

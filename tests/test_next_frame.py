@@ -281,9 +281,3 @@ def test_testing_on_what_is_trained_on_is_noted(tmp_path, root):
     options["datasets"]["val"]["list_file"] = options["datasets"]["train"]["list_file"]
     notes = config.load(write_options(tmp_path, options)).notes
     assert "datasets.val.list_file is that of datasets.train: the network is measured on its training clips" in notes
-
-
-def test_augmentation_cannot_be_left_to_the_gpu(tmp_path):
-    options = predictor_options(make_humaneva(tmp_path / "frames"), datasets__train__augment_on_gpu=True)
-    with pytest.raises(UserError, match=r"datasets\.train\.augment_on_gpu: HumanEvaDataset has no augmentation"):
-        config.load(write_options(tmp_path, options))

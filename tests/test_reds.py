@@ -233,7 +233,6 @@ def test_full_frame_crops_and_other_scales(tmp_path):
         ({"num_frame": 9}, "clip '000' has 8 frames, but num_frame 9 at interval 1 needs 9"),
         ({"interval_list": [1, 4]}, "num_frame 3 at interval 4 needs 9"),
         ({"dataroot_flow": "flow"}, "dataroot_flow is not supported"),
-        ({"val_partition": "REDS5"}, "val_partition 'REDS5' is unknown; known: REDS4, official, none"),
         ({"scale": 2, "gt_size": 32}, "GT is not 2 x LQ: .* is 64 x 96 and .* is 16 x 24"),
     ],
 )

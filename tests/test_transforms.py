@@ -12,14 +12,15 @@ from vsr.data.stream.loader import to_planes, to_unit_range
 
 
 class Noted:
-    """A store of black frames that notes the crops that it is asked for."""
+    """A store of numbered pixels that notes the crops that it is asked for."""
 
     def __init__(self):
         self.root, self.crops = Path("store"), []
 
     def read(self, key, crop):
         self.crops.append(crop)
-        return np.zeros((crop.height, crop.width, 3), np.uint8)
+        pixels = np.arange(crop.height * crop.width).reshape(crop.height, crop.width, 1)
+        return pixels.repeat(3, axis=2).astype(np.uint8)
 
 
 def draw(count, size=(24, 20), gt_size=16, use_hflip=True, use_rot=True):
@@ -27,8 +28,23 @@ def draw(count, size=(24, 20), gt_size=16, use_hflip=True, use_rot=True):
     gt, lq = Noted(), Noted()
     options = CropOptions(4, 1, gt_size, [1], False, use_hflip, use_rot, "error", "center")
     dataset = ClipCrops(gt, lq, [TrainingClip("a", ["0"], size)], np.zeros((1, 2), int), options)
-    turns = [tuple(dataset.read(0, SampleKey(number))["augment"].tolist()) for number in range(count)]
+    turns = [turns_of(dataset.read(0, SampleKey(number))) for number in range(count)]
     return turns, gt.crops, lq.crops
+
+
+def turns_of(sample):
+    """Returns whether a sample of a Noted store is mirrored horizontally, mirrored vertically, and then transposed."""
+    found = []
+    for side in ("lq", "gt"):
+        size = sample[side].shape[-1]
+        plain = np.arange(size * size).reshape(size, size)
+        for hflip, vflip, transpose in np.ndindex(2, 2, 2):
+            turned = plain[:: -1 if vflip else 1, :: -1 if hflip else 1]
+            if np.array_equal(sample[side][0, 0], turned.T if transpose else turned):
+                found.append((bool(hflip), bool(vflip), bool(transpose)))
+    lq, gt = found
+    assert lq == gt
+    return gt
 
 
 def test_all_eight_augmentations_are_drawn_equally_often():

@@ -148,9 +148,7 @@ class Keyed(Protocol):
     def read(self, index: int, key: SampleKey) -> Sample:
         """Returns the sample that ``dataset[index]`` would return, its random choices drawn from ``key.rng()``.
 
-        Its arrays may be views. ``augment``, (3,) bool, where it is there, says that ``lq`` and ``gt`` are still to be
-        mirrored horizontally, mirrored vertically, and transposed. ``passed_over`` lists the errors of unreadable
-        samples that this one stands in for.
+        Its arrays may be views. ``passed_over`` lists the errors of unreadable samples that this one stands in for.
         """
         ...
 

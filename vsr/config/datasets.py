@@ -10,7 +10,6 @@ from vsr.config.options import DatasetOptions, LoaderOptions, folder_name_proble
 from vsr.config.schema import Report, check_component, check_value, describe, lines_of, options_of, resolved
 from vsr.contracts import DataSpec, HasSpec, data_spec
 from vsr.data.degrade.apply import degradation_problem
-from vsr.data.stream.loader import augment_problem
 from vsr.data.stream.sampler import TrainSampler
 
 Need = Literal["train", "test", "both"]
@@ -106,9 +105,6 @@ def _check_training_set(data: Any, spec: DataSpec, loader: LoaderOptions, path: 
         TrainSampler(len(data), loader.dataset_enlarge_ratio)
     except ValueError as error:
         report.mistakes += lines_of(error, path, LOADER_KEYS)
-    problem = augment_problem(data) if loader.augment_on_gpu else None
-    if problem is not None:
-        report.mistake(f"{path}.augment_on_gpu", problem)
     if (unable := degradation_problem(spec, loader.degradation is not None)) is not None:
         report.mistake(f"{path}.{unable[0]}", unable[1])
 

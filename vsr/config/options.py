@@ -29,14 +29,10 @@ class LoaderOptions:
         use_shuffle: draws samples in random order.
         dataset_enlarge_ratio: an epoch draws every sample this many times, shuffled as a whole: above 1, a sample may
             recur before others have come once.
-        prefetch_mode: ~ leaves it to the workers, which always prepare batches ahead. cuda also copies the next batch
-            to the GPU, and converts it, while the current one is computed. cpu has a thread of the training process
-            keep ``num_prefetch_queue`` batches ready, which helps where there are no workers. Which batches come does
-            not change.
+        prefetch_mode: cuda copies the next batch to the GPU, and converts it, while the current one is computed. ~ and
+            cpu leave it to the workers, which always prepare batches ahead. The batches are the same.
         num_prefetch_queue: batches that each worker prepares ahead.
         pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
-        augment_on_gpu: applies flips and rotations on the network's device; the workers still draw them, and the pixels
-            are the same. On a CPU the training process applies them.
         degradation: makes the LQ frames of the GT frames, on the network's device, for each sample anew; ~ reads them.
             Needs ``gt_frames: all``.
     """
@@ -48,7 +44,6 @@ class LoaderOptions:
     prefetch_mode: Literal["cpu", "cuda"] | None = None
     num_prefetch_queue: Positive = 2
     pin_memory: bool = True
-    augment_on_gpu: bool = False
     degradation: Annotated[Callable[..., Tensor], Component("degradation")] | None = None
 
 

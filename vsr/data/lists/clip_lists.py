@@ -1,4 +1,4 @@
-"""Lists of clips that train, validate and test: train_list.csv, val_list.csv, test_list.csv.
+"""Lists of clips for training, validation and tests: train_list.csv, val_list.csv, test_list.csv.
 
     clip,video,subject,action,trial,camera,start,end,num_frames,fps,width,height
     S1_Box_1_(C1),video/S1/Box_1_(C1).avi,S1,Box,1,C1,0,,827,60,640,480
@@ -26,7 +26,7 @@ _HUMANEVA_NAME = re.compile(r"(S\d+)_([^_]+)_(\d+)_\((\w+)\)")  # subject, actio
 
 
 class ClipEntry(NamedTuple):
-    """One line of a list; what it does not say is empty or None."""
+    """One line of a list; missing cells are empty or None."""
 
     clip: str  # the folder of its frames
     video: str = ""
@@ -34,7 +34,7 @@ class ClipEntry(NamedTuple):
     action: str = ""
     trial: str = ""
     camera: str = ""
-    start: int = 0  # the frames that are used, counted from the clip's first, whatever its number
+    start: int = 0  # first frame that is used; position in the clip, independent of the number in its name
     end: int | None = None  # exclusive; None is the clip's end
     num_frames: int | None = None  # of the whole clip
     fps: float | None = None
@@ -54,19 +54,16 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
     """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
-        raise FileNotFoundError(
-            f"list_file '{path}' does not exist; scripts/prepare_humaneva.py and scripts/prepare_charades.py write it, "
-            "and a file with the name of one clip per line will do"
-        )
+        writers = "scripts/prepare_humaneva.py and scripts/prepare_charades.py write it"
+        raise FileNotFoundError(f"list_file '{path}' does not exist; {writers}; one clip name per line is enough")
     entries: list[ClipEntry] = []
     line = 1
     try:
         text = path.read_text(encoding="utf-8-sig")
         first = next(csv.reader([text.partition("\n")[0]], strict=True, skipinitialspace=True), [])
         has_header = len(first) > 1 or [cell.strip().lower() for cell in first] == ["clip"]
-        rows = csv.DictReader(
-            io.StringIO(text, newline=""), None if has_header else ["clip"], "", strict=True, skipinitialspace=True
-        )
+        columns, table = None if has_header else ["clip"], io.StringIO(text, newline="")
+        rows = csv.DictReader(table, columns, "", strict=True, skipinitialspace=True)
         if has_header:
             rows.fieldnames = _checked_header(rows.fieldnames or [], f"{path}, line 1")
         for row in rows:
@@ -84,7 +81,7 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
 
 
 def format_clip_list(entries: Iterable[ClipEntry]) -> bytes:
-    """Returns the file of a list, with its header; only cells that hold a comma are quoted."""
+    """Returns the content of a list's file, with its header; only cells with a comma are quoted."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(ClipEntry._fields)
@@ -95,17 +92,13 @@ def format_clip_list(entries: Iterable[ClipEntry]) -> bytes:
 
 
 def write_clip_list(path: str | Path, entries: Iterable[ClipEntry]) -> None:
-    """Writes a list, whole or not at all."""
+    """Writes a list atomically."""
     content = format_clip_list(entries)
     write_atomically(Path(path), lambda stream: stream.write(content))
 
 
 def read_beside(path: str | Path) -> list[ClipEntry]:
-    """Returns a list's entries, after comparing them with the train, val and test lists in its folder.
-
-    Raises:
-        ValueError: two of the lists share frames; also what :func:`read_clip_list` raises.
-    """
+    """Returns a list's entries; raises ``ValueError`` if the train, val and test lists of its folder share frames."""
     path = Path(os.path.expanduser(path))
     entries = read_clip_list(path)
     siblings = [path.with_name(name) for name in LIST_NAMES if path.name in LIST_NAMES and name != path.name]
@@ -114,10 +107,10 @@ def read_beside(path: str | Path) -> list[ClipEntry]:
 
 
 def check_disjoint(lists: Mapping[str, list[ClipEntry]]) -> None:
-    """Raises ``ValueError`` if two entries share frames: a network must not be tested on what it was trained on.
+    """Raises ``ValueError`` if two entries share frames, since a network must not be tested on its training frames.
 
     Args:
-        lists: entries by the name of their list. A clip may stand in several lists with ranges that do not overlap.
+        lists: entries by the name of their list; ranges of one clip may be in several lists if they do not overlap.
     """
     ranges: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
     for name, entries in lists.items():
@@ -128,10 +121,8 @@ def check_disjoint(lists: Mapping[str, list[ClipEntry]]) -> None:
         for (_, end, first), (start, _, second) in pairwise(parts):
             if start < end:
                 where = f"twice in '{first}'" if first == second else f"in '{first}' and in '{second}'"
-                raise ValueError(
-                    f"clip '{clip}' is {where}, with frames in common from {start} on; leave it in one, or give "
-                    "the entries start and end (exclusive) that do not overlap"
-                )
+                remedy = "leave it in one, or give the entries start and end (exclusive) that do not overlap"
+                raise ValueError(f"clip '{clip}' is {where}, with frames in common from {start} on; {remedy}")
 
 
 def clip_of_video(video: str) -> str:
@@ -152,22 +143,18 @@ def is_video(name: str) -> bool:
 
 
 def entry_of(clip: str, video: str = "") -> ClipEntry:
-    """Returns an entry with what the name of a clip says: HumanEva's hold subject, action, trial and camera."""
+    """Returns the entry of a clip; HumanEva's names hold subject, action, trial and camera."""
     match = _HUMANEVA_NAME.fullmatch(clip)
-    if match is None:
-        return ClipEntry(clip, video)
-    subject, action, trial, camera = match.groups()
-    return ClipEntry(clip, video, subject, action, trial, camera)
+    return ClipEntry(clip, video, *(match.groups() if match else ()))
 
 
 def _checked_header(cells: Iterable[str], place: str) -> list[str]:
     header = [cell.strip().lower() for cell in cells]
-    unknown = next((name for name in header if name not in ClipEntry._fields), None)
-    if unknown is not None:
-        raise ValueError(
-            f"{place}: unknown column '{unknown}'{did_you_mean(unknown, ClipEntry._fields)}; known: "
-            f"{', '.join(ClipEntry._fields)}. In a list without a header, put a name with a comma in quotes"
-        )
+    for name in header:
+        if name not in ClipEntry._fields:
+            known = f"{did_you_mean(name, ClipEntry._fields)}; known: {', '.join(ClipEntry._fields)}"
+            remedy = "In a list without a header, put a name with a comma in quotes"
+            raise ValueError(f"{place}: unknown column '{name}'{known}. {remedy}")
     if "clip" not in header:
         raise ValueError(f"{place}: the header lacks the column 'clip', the name of the folder of a clip's frames")
     if len(set(header)) < len(header):
@@ -184,21 +171,15 @@ def _entry(row: dict[str, Any], place: str) -> ClipEntry:
     if is_video(clip):
         given.setdefault("video", clip)
         clip = clip_of_video(clip)
-    entry = entry_of(_check_name(clip, place))._replace(
-        **{column: _number(column, cell, place) if column in _NUMBERS else cell for column, cell in given.items()}
-    )
-    if entry.end is not None and entry.end <= entry.start:
-        raise ValueError(f"{place}: end {entry.end} is not after start {entry.start}; end is exclusive")
-    return entry
-
-
-def _check_name(clip: str, place: str) -> str:
-    """Returns the name of a clip; raises ``ValueError`` unless it is a folder below the data root."""
     if ";" in clip or "\t" in clip:
         raise ValueError(f"{place}: cells are separated by commas, got '{clip[:80]}'")
     if not clip or clip.startswith("/") or {"..", "."} & set(clip.split("/")) or "\0" in clip:
         raise ValueError(f"{place}: '{clip}' cannot be the name of a clip's folder")
-    return clip
+    numbers = {column: _number(column, given[column], place) for column in _NUMBERS if column in given}
+    entry = entry_of(clip)._replace(**{**given, **numbers})
+    if entry.end is not None and entry.end <= entry.start:
+        raise ValueError(f"{place}: end {entry.end} is not after start {entry.start}; end is exclusive")
+    return entry
 
 
 def _number(column: str, cell: str, place: str) -> int | float:

@@ -37,23 +37,21 @@ def read_meta_info(path: str | Path) -> list[ClipInfo]:
     """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
-        raise FileNotFoundError(
-            f"meta_info_file '{path}' does not exist; `python scripts/generate_meta_info.py --from FOLDER --to FILE` "
-            "lists the clips of a folder"
-        )
+        remedy = "`python scripts/generate_meta_info.py --from FOLDER --to FILE` lists the clips of a folder"
+        raise FileNotFoundError(f"meta_info_file '{path}' does not exist; {remedy}")
     clips: dict[str, ClipInfo] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
-        if not text.strip():
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        text = line.strip()
+        if not text:
             continue
-        clip = _parse(text.strip())
-        if clip is None:
-            raise ValueError(
-                f"{path}, line {number}: expected 'CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)' like '000 100 (720,1280,3)', "
-                f"got '{text.strip()[:80]}'"
-            )
-        if clip.name in clips:
-            raise ValueError(f"{path}, line {number}: clip '{clip.name}' is listed twice")
-        clips[clip.name] = clip
+        match = _LINE.fullmatch(text)
+        if match is None or int(match["frames"]) < 1:
+            expected = "'CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)' like '000 100 (720,1280,3)'"
+            raise ValueError(f"{path}, line {number}: expected {expected}, got '{text[:80]}'")
+        if match["name"] in clips:
+            raise ValueError(f"{path}, line {number}: clip '{match['name']}' is listed twice")
+        shape = tuple(int(length) for length in match["shape"].split(",")) if match["shape"] else None
+        clips[match["name"]] = ClipInfo(match["name"], int(match["frames"]), shape, int(match["start"] or 0))
     if not clips:
         raise ValueError(f"{path} lists no clips")
     return list(clips.values())
@@ -73,30 +71,27 @@ def listed_frames(clip: ClipInfo, frames: list[str], root: Path) -> list[str]:
     Args:
         clip: the line.
         frames: the names of all frames of the clip, in order.
-        root: where they are, for messages.
+        root: their data root, for messages.
 
     Raises:
         ValueError: there are too few, or none of that number.
     """
     from_start = ""
     if clip.start and frames:
-        first = next((index for index, frame in enumerate(frames) if _number(frame) == clip.start), None)
-        if first is None:
-            raise ValueError(
-                f"clip '{clip.name}' has no frame {clip.start} in '{root}' ({frames[0]} to {frames[-1]}), but the "
-                "meta file starts there; without a fourth column it takes the first frames"
-            )
-        frames, from_start = frames[first:], f" from number {clip.start} on"
+        numbers = [int(digits[0]) if (digits := re.search(r"[0-9]+$", frame)) else None for frame in frames]
+        if clip.start not in numbers:
+            found = f"has no frame {clip.start} in '{root}' ({frames[0]} to {frames[-1]})"
+            remedy = "without a fourth column it takes the first frames"
+            raise ValueError(f"clip '{clip.name}' {found}, but the meta file starts there; {remedy}")
+        frames, from_start = frames[numbers.index(clip.start) :], f" from number {clip.start} on"
     if len(frames) < clip.num_frames:
-        raise ValueError(
-            f"clip '{clip.name}' has {len(frames)} frames{from_start} in '{root}', but the meta file lists "
-            f"{clip.num_frames}"
-        )
+        found = f"has {len(frames)} frames{from_start} in '{root}'"
+        raise ValueError(f"clip '{clip.name}' {found}, but the meta file lists {clip.num_frames}")
     return frames[: clip.num_frames]
 
 
 def start_of(frames: list[str]) -> int:
-    """Returns what ``start`` is of a clip of these frames; 0 unless their names are numbers of 8 digits, as REDS's."""
+    """Returns ``start`` for a clip of these frames; 0 unless their names are numbers of 8 digits, as REDS's."""
     return int(frames[0]) if frames and re.fullmatch(r"[0-9]{8}", frames[0]) else 0
 
 
@@ -104,29 +99,11 @@ def check_start(clip: ClipInfo, frames: list[str], root: Path) -> None:
     """Raises ``ValueError`` if a line without ``start`` lists a clip that has enough frames, but counts them from 1."""
     start = start_of(frames)
     if clip.start == 0 and start > 0 and len(frames) >= clip.num_frames:
-        raise ValueError(
-            f"the first frame of clip '{clip.name}' in '{root}' is {frames[0]}, but the meta file begins with "
-            f"{0:08d}; its line should be '{clip._replace(start=start).line()}', as scripts/generate_meta_info.py "
-            "writes it"
-        )
+        found = f"the first frame of clip '{clip.name}' in '{root}' is {frames[0]}, but the meta file begins with"
+        line = f"'{clip._replace(start=start).line()}', as scripts/generate_meta_info.py writes it"
+        raise ValueError(f"{found} {0:08d}; its line should be {line}")
 
 
 def write_meta_info(path: str | Path, clips: Iterable[ClipInfo]) -> None:
-    """Writes a meta file: one line per clip, each ended by a line feed on every platform."""
-    # whole or not at all: a list that was cut short would train on fewer clips without a word
+    """Writes a meta file atomically, since a truncated list would train on fewer clips; line ends are line feeds."""
     write_text_atomically(Path(path), "".join(f"{clip.line()}\n" for clip in clips))
-
-
-def _number(frame: str) -> int | None:
-    """Returns the number that a frame's name ends with."""
-    digits = re.search(r"[0-9]+$", frame)
-    return int(digits[0]) if digits else None
-
-
-def _parse(text: str) -> ClipInfo | None:
-    """Returns the clip of one line, or None if the line is malformed."""
-    match = _LINE.fullmatch(text)
-    if match is None or int(match["frames"]) < 1:
-        return None
-    shape = tuple(int(length) for length in match["shape"].split(",")) if match["shape"] else None
-    return ClipInfo(match["name"], int(match["frames"]), shape, int(match["start"] or 0))

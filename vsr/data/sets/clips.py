@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from vsr.contracts import DataSpec, Sample, SampleKey
 from vsr.data.lists.meta_info import ClipInfo, check_start, listed_frames, read_meta_info
-from vsr.data.sets.roots import check_num_frame, check_pair, open_lq_root, open_root
+from vsr.data.sets.roots import VIMEO_HELP, check_has, check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.sources.base import DISK, Crop, FrameStore, IOBackend
-from vsr.data.stream.loader import to_device
+from vsr.data.stream.loader import to_unit_range
 from vsr.data.stream.sampler import key_from_numpy
 from vsr.registry import Positive, Shared, register
 from vsr.utils.errors import refuse
@@ -26,10 +26,6 @@ MOST_SKIPPED = 100  # unreadable draws in a row
 REDS_HELP = (
     "REDS is at https://seungjunnah.github.io/Datasets/reds.html (train_sharp, train_sharp_bicubic, val_sharp, "
     "val_sharp_bicubic); `python scripts/prepare_reds.py` puts its parts where they belong"
-)
-VIMEO_HELP = (
-    "Vimeo-90K's septuplets are at http://toflow.csail.mit.edu; `python scripts/generate_lq.py` makes the LQ frames "
-    "and `python scripts/generate_meta_info.py --vimeo sep_trainlist.txt --to FILE` the list"
 )
 # Clips kept for validation. "REDS4" are those of the EDVR paper (4 of the training clips); "official" is the
 # challenge's validation set, which regrouping renames from 000-029 to 240-269.
@@ -81,52 +77,33 @@ def crop_spec(options: CropOptions, list_file: str, has_lq: bool = True) -> Data
 
 
 class TrainingClip(NamedTuple):
-    """The frames of a clip, and their size.
+    """The frames of a clip."""
 
-    Args:
-        name: "000".
-        frames: the names of its frames, in order.
-        size: height and width of its GT frames.
-    """
-
-    name: str
-    frames: Sequence[str]
-    size: tuple[int, int]
+    name: str  # "000"
+    frames: Sequence[str]  # their names, in order
+    size: tuple[int, int]  # (h, w) of its GT frames
 
 
 class ClipCrops(Dataset[Sample]):
     """Random crops of windows of frames. A subclass's constructor sets ``spec``, finds the clips and calls this one.
 
     Args:
-        gt: store of the GT frames.
-        lq: store of the LQ frames; None delivers samples without ``lq``, for a degradation to make.
-        clips: where the items are.
+        lq: None delivers samples without ``lq``, for a degradation to make.
         items: (n, 2); an item is a clip's index and the middle frame of a window, which moves where the window would
             leave the clip.
-        options: how windows and crops are drawn.
     """
 
     spec: DataSpec
 
     def __init__(
-        self,
-        gt: FrameStore,
-        lq: FrameStore | None,
-        clips: list[TrainingClip],
-        items: np.ndarray,
-        options: CropOptions,
+        self, gt: FrameStore, lq: FrameStore | None, clips: list[TrainingClip], items: np.ndarray, options: CropOptions
     ) -> None:
         self.gt, self.lq, self.clips, self.items, self.options = gt, lq, clips, items, options
-        for clip in clips:
-            if options.gt_size > min(clip.size):
-                h, w = clip.size
-                raise ValueError(
-                    f"gt_size {options.gt_size} is larger than the frames of clip '{clip.name}', {h} x {w}"
-                )
-        _log.info(
-            "%s: %s of %s, from '%s'",
-            type(self).__name__, counted(len(self), "sample"), counted(len(clips), "clip"), gt.root,
-        )  # fmt: skip
+        for name, _, (h, w) in clips:
+            if options.gt_size > min(h, w):
+                raise ValueError(f"gt_size {options.gt_size} is larger than the frames of clip '{name}', {h} x {w}")
+        counts = f"{counted(len(self), 'sample')} of {counted(len(clips), 'clip')}"
+        _log.info("%s: %s, from '%s'", type(self).__name__, counts, gt.root)
 
     def __len__(self) -> int:
         """Returns the number of items."""
@@ -139,9 +116,8 @@ class ClipCrops(Dataset[Sample]):
         sample = self.read(index, key_from_numpy())
         for message in sample.pop("passed_over"):
             _log.warning("on_bad_frame: skip: %s", message)
-        arrays = {name: value[None].copy() for name, value in sample.items() if isinstance(value, np.ndarray)}
-        batch = to_device({name: torch.from_numpy(array) for name, array in arrays.items()}, torch.device("cpu"))
-        return {"key": sample["key"], **{name: value[0] for name, value in batch.items()}}
+        pixels = {side: torch.from_numpy(sample[side].copy()) for side in ("lq", "gt") if side in sample}
+        return {"key": sample["key"], **{side: to_unit_range(tensor) for side, tensor in pixels.items()}}
 
     def read(self, index: int, key: SampleKey) -> Sample:
         """Returns a sample as it is stored: see :class:`vsr.contracts.Keyed`.
@@ -156,9 +132,7 @@ class ClipCrops(Dataset[Sample]):
         while True:
             clip_index, middle = self.items[(index + len(passed_over)) % len(self.items)]
             name, frames, (h, w) = self.clips[clip_index]
-            rng = np.random.default_rng(
-                [key.seed, key.epoch, key.draw + len(passed_over)]
-            )  # SampleKey.rng of that draw
+            rng = np.random.default_rng([key.seed, key.epoch, key.draw + len(passed_over)])  # that of SampleKey
             interval = options.intervals[rng.integers(len(options.intervals))]
             reach = options.num_frame // 2 * interval
             if not reach <= middle < len(frames) - reach:
@@ -169,17 +143,19 @@ class ClipCrops(Dataset[Sample]):
             scale, lq_size = options.scale, options.gt_size // options.scale
             top, left = int(rng.integers(h // scale - lq_size + 1)), int(rng.integers(w // scale - lq_size + 1))
             coins = int(rng.integers(8))
-            turns = options.use_hflip and coins & 1, options.use_rot and coins & 2, options.use_rot and coins & 4
+            hflip, vflip = options.use_hflip and coins & 1, options.use_rot and coins & 2
+            axes = (0, 3, 2, 1) if options.use_rot and coins & 4 else (0, 3, 1, 2)  # transposed, or not
+            turned = np.s_[:, :: -1 if vflip else 1, :: -1 if hflip else 1]
             key_name = names[len(names) // 2]
-            sample: Sample = {"key": key_name, "augment": np.array(turns, bool), "passed_over": passed_over}
+            sample: Sample = {"key": key_name, "passed_over": passed_over}
             try:
                 if self.lq is not None:
                     crop = Crop(top, left, lq_size, lq_size, (h // scale, w // scale))
                     lq = np.stack([self.lq.read(frame, crop) for frame in names])
-                    sample["lq"] = lq.transpose(0, 3, 1, 2)  # (t, 3, h, w)
+                    sample["lq"] = lq[turned].transpose(axes)  # (t, 3, h, w)
                 crop = Crop(top * scale, left * scale, options.gt_size, options.gt_size, (h, w))
                 gt = [self.gt.read(frame, crop) for frame in (names if options.gt_frames == "all" else [key_name])]
-                return {**sample, "gt": np.stack(gt).transpose(0, 3, 1, 2)}  # (k, 3, H, W)
+                return {**sample, "gt": np.stack(gt)[turned].transpose(axes)}  # (k, 3, H, W)
             except (ValueError, FileNotFoundError) as error:
                 if options.on_bad_frame == "error" or len(passed_over) == MOST_SKIPPED:
                     raise
@@ -238,8 +214,6 @@ class REDSDataset(ClipCrops):
             raise ValueError("dataroot_flow is not supported: no network here reads stored flow; set it to ~")
         if dataroot_lq is None and gt_frames != "all":
             raise ValueError("dataroot_lq: ~, so that a degradation has to make LQ frames: set gt_frames: all")
-        if val_partition not in VAL_PARTITIONS:
-            raise ValueError(f"val_partition '{val_partition}' is unknown; known: {', '.join(VAL_PARTITIONS)}")
         intervals = [1] if interval_list is None else interval_list
         options = CropOptions(
             scale, num_frame, gt_size, intervals, random_reverse, use_hflip, use_rot, on_bad_frame, gt_frames
@@ -247,10 +221,8 @@ class REDSDataset(ClipCrops):
         self.spec = crop_spec(options, meta_info_file, dataroot_lq is not None)
         listed = [info for info in read_meta_info(meta_info_file) if info.name not in VAL_PARTITIONS[val_partition]]
         if not listed:
-            raise ValueError(
-                f"every clip of '{meta_info_file}' is in val_partition {val_partition}, none is left to train on; "
-                "set val_partition: none if they are not REDS's"
-            )
+            text = f"every clip of '{meta_info_file}' is in val_partition {val_partition}, none is left to train on"
+            raise ValueError(f"{text}; set val_partition: none if they are not REDS's")
         gt = open_root("dataroot_gt", dataroot_gt, io_backend, REDS_HELP)
         lq = None if dataroot_lq is None else open_lq_root(dataroot_lq, io_backend, listed[0].name, scale, REDS_HELP)
         clips = [_find_clip(info, gt, lq, options) for info in listed]
@@ -310,11 +282,7 @@ class Vimeo90KDataset(ClipCrops):
         lq = open_lq_root(dataroot_lq, io_backend, names[0], scale, VIMEO_HELP)
         size = (0, 0)
         for name in (*names[:: max(1, len(names) // 100)], names[-1]):  # all would be 64,612 look-ups on each side
-            for store in (gt, lq):
-                if not store.has(f"{name}/im4"):
-                    raise FileNotFoundError(
-                        f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists. {VIMEO_HELP}"
-                    )
+            check_has((gt, lq), f"{name}/im4", meta_info_file)
             size = check_pair(gt, lq, f"{name}/im4", f"{name}/im4", scale)
         frames = [f"im{number}" for number in range(1, 8)]
         items = np.stack([np.arange(len(names)), np.full(len(names), 3)], axis=1)  # im4 of each
@@ -326,10 +294,8 @@ def _find_clip(info: ClipInfo, gt: FrameStore, lq: FrameStore | None, options: C
     found, frames = gt.frames(info.name), _reds_names(info.start, info.num_frames)
     longest = (options.num_frame - 1) * max(options.intervals) + 1
     if info.num_frames < longest:
-        raise ValueError(
-            f"clip '{info.name}' has {info.num_frames} frames, but num_frame {options.num_frame} at interval "
-            f"{max(options.intervals)} needs {longest}"
-        )
+        needs = f"num_frame {options.num_frame} at interval {max(options.intervals)} needs {longest}"
+        raise ValueError(f"clip '{info.name}' has {info.num_frames} frames, but {needs}")
     if found and not set(frames) & set(found):
         frames = listed_frames(info, found, gt.root)
     elif options.on_bad_frame == "error":
@@ -337,23 +303,21 @@ def _find_clip(info: ClipInfo, gt: FrameStore, lq: FrameStore | None, options: C
     _check_frames(gt, found, info.name, frames, options.on_bad_frame)
     if lq is not None:
         _check_frames(lq, lq.frames(info.name), info.name, frames, options.on_bad_frame)
+    size = (0, 0)
     for frame in frames:
         key = f"{info.name}/{frame}"
         try:
-            return TrainingClip(info.name, frames, _frame_size(gt, lq, key, options.scale))
+            size = gt.size(key) if lq is None else check_pair(gt, lq, key, key, options.scale)
+            break
         except (ValueError, FileNotFoundError):
-            if options.on_bad_frame == "error":
+            if options.on_bad_frame == "error" or frame == frames[-1]:
                 raise
-    return TrainingClip(info.name, frames, _frame_size(gt, lq, f"{info.name}/{frames[0]}", options.scale))
+    return TrainingClip(info.name, frames, size)
 
 
 @cache  # most clips have as many frames
 def _reds_names(start: int, num_frames: int) -> list[str]:
     return [f"{number:08d}" for number in range(start, start + num_frames)]
-
-
-def _frame_size(gt: FrameStore, lq: FrameStore | None, key: str, scale: int) -> tuple[int, int]:
-    return gt.size(key) if lq is None else check_pair(gt, lq, key, key, scale)
 
 
 def _check_frames(store: FrameStore, found: list[str], clip: str, frames: list[str], on_bad_frame: OnBadFrame) -> None:

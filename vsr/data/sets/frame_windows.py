@@ -5,8 +5,6 @@ A window is ``input_size`` past frames (the sentences), the current frame (the q
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -25,28 +23,7 @@ from vsr.data.stream.loader import to_planes
 from vsr.data.stream.sampler import key_from_numpy
 from vsr.registry import Positive
 
-ShortClip = Literal["skip", "shrink"]
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class WindowOptions:
-    """What a window is and where windows start; see ``HumanEvaDataset``."""
-
-    input_size: int
-    frame_interval: int
-    random_interval: bool
-    width: int
-    height: int
-    test_type: TestType
-    short_clip: ShortClip
-    window_step: int
-    max_windows: int | None
-
-    def __post_init__(self) -> None:
-        if self.test_type == "opticalflow" and min(self.width, self.height) < MIN_SIDE:
-            raise ValueError(f"test_type opticalflow needs width and height of at least {MIN_SIDE}")
 
 
 class Segment(NamedTuple):
@@ -55,7 +32,7 @@ class Segment(NamedTuple):
     entry: ClipEntry
     frames: ClipFrames
     start: int
-    end: int  # exclusive
+    length: int
     interval: int  # the largest: frame_interval, or less in a clip that was shrunk
     num_windows: int
 
@@ -96,16 +73,17 @@ class FrameWindows(Dataset[Sample]):
         width: Positive = 64,
         height: Positive = 64,
         test_type: TestType = "nextframe",
-        short_clip: ShortClip = "skip",
+        short_clip: Literal["skip", "shrink"] = "skip",
         window_step: Positive = 1,
         flow_cache: str | None = None,
         frame_cache: str | None = None,
         max_windows: Positive | None = None,
     ) -> None:
-        self.options = options = WindowOptions(
-            input_size, frame_interval, random_interval, width, height, test_type, short_clip, window_step, max_windows
-        )
-        self.test_type, self.input_size = test_type, input_size
+        if test_type == "opticalflow" and min(width, height) < MIN_SIDE:
+            raise ValueError(f"test_type opticalflow needs width and height of at least {MIN_SIDE}")
+        self.input_size, self.frame_interval, self.window_step = input_size, frame_interval, window_step
+        self.random_interval, self.test_type, self.short_clip = random_interval, test_type, short_clip
+        self._size = height, width
         self.spec = DataSpec(
             phases=("train",) if random_interval else ("train", "test"),
             task="next-frame",
@@ -115,50 +93,55 @@ class FrameWindows(Dataset[Sample]):
             files=(list_file,),
         )
         data_folder = root_path("dataroot", dataroot)
-        root = _find_root(data_folder, self.subfolders, self.remedy)
+        if not data_folder.is_dir():
+            raise FileNotFoundError(f"dataroot: folder '{data_folder}' does not exist. {self.remedy}")
+        found = (data_folder / name for name in self.subfolders if (data_folder / name).is_dir())
+        root = next(found, data_folder)
         entries = read_beside(list_file)
-        clips = {entry.clip: _find_clip(root, entry.clip, list_file, self.remedy) for entry in entries}
-        segments = [_segment(entry, clips[entry.clip], options, list_file) for entry in entries]
-        self.segments = [segment for segment in segments if segment.num_windows]
+        clips = {entry.clip: self._find_clip(root, entry.clip, list_file) for entry in entries}
+        segments = [self._segment(entry, clips[entry.clip], list_file) for entry in entries]
         self._report(segments, list_file)
+        self.segments = [segment for segment in segments if segment.num_windows]
         self._first_window = np.cumsum([0, *(segment.num_windows for segment in self.segments)])  # of each segment
-        self._size = height, width
+        self._num_windows = min(int(self._first_window[-1]), max_windows or int(self._first_window[-1]))
         self._flows = FlowCache(root_path("flow_cache", flow_cache) if flow_cache else data_folder / "flow")
         self._frames = FrameCache(root_path("frame_cache", frame_cache), self._size, clips) if frame_cache else None
 
     def __len__(self) -> int:
         """Returns the number of windows."""
-        total = int(self._first_window[-1])
-        return min(total, self.options.max_windows or total)
+        return self._num_windows
 
     def __getitem__(self, index: int) -> Sample:
         """Returns a sample as tensors; NumPy's global generator draws a random interval."""
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of a data set of {len(self)}")
-        return self.read(index, key_from_numpy() if self.options.random_interval else SampleKey(index))
+        return self.read(index, key_from_numpy() if self.random_interval else SampleKey(index))
 
     def read(self, index: int, key: SampleKey) -> Sample:
         """Returns a sample; see :class:`vsr.contracts.Keyed`."""
-        segment, query = self.place(index)
+        segment, query = self._place(index)
         interval = segment.interval
-        if self.options.random_interval:
+        if self.random_interval:
             interval = int(key.rng().integers(1, interval + 1))
-        positions = window_positions(query, self.options.input_size, interval)
-        frames = self._read(segment, positions)  # (t + 2, h, w, 3)
-        stems = [file.stem for file in segment.frames.files(positions[-2:])]
-        planes = to_planes(frames)
+        positions = window_positions(query, self.input_size, interval)
+        clip, files = segment.entry.clip, segment.frames.files(positions)
+        if self._frames is not None:
+            frames = self._frames.read(clip, positions)  # (t + 2, h, w, 3)
+        else:
+            frames = np.stack(list(read_frames(files, self._size)))
+        planes, stem = to_planes(frames), files[-2].stem
         return {
             "sentences": planes[:-2],
             "query": planes[-2],
             "next": planes[-1],
-            "target": self._target(planes, frames, f"{segment.entry.clip}/{stems[0]}-{stems[1]}"),
-            "key": f"{segment.entry.clip}/{stems[0]}",
-            "clip": segment.entry.clip,
+            "target": self._target(planes, frames, f"{clip}/{stem}-{files[-1].stem}"),
+            "key": f"{clip}/{stem}",
+            "clip": clip,
             "action": segment.entry.action,
             "camera": segment.entry.camera,
         }
 
-    def place(self, item: int) -> tuple[Segment, int]:
+    def _place(self, item: int) -> tuple[Segment, int]:
         """Returns the part of a clip in which a window lies, and the position of its query.
 
         The query is where it is at the largest interval; a smaller interval draws the other frames towards it.
@@ -166,74 +149,53 @@ class FrameWindows(Dataset[Sample]):
         window = item * int(self._first_window[-1]) // len(self)  # max_windows of them, evenly spread
         index = int(np.searchsorted(self._first_window, window, side="right")) - 1
         segment = self.segments[index]
-        first = segment.start + (window - int(self._first_window[index])) * self.options.window_step
-        return segment, first + self.options.input_size * segment.interval
-
-    def _read(self, segment: Segment, positions: Sequence[int]) -> np.ndarray:
-        if self._frames is not None:
-            return self._frames.read(segment.entry.clip, positions)
-        return np.stack(list(read_frames(segment.frames.files(positions), self._size)))
+        first = segment.start + (window - int(self._first_window[index])) * self.window_step
+        return segment, first + self.input_size * segment.interval
 
     def _target(self, planes: Tensor, frames: np.ndarray, name: str) -> Tensor:
-        if self.options.test_type == "nextframe":
+        if self.test_type == "nextframe":
             return planes[-1]
-        if self.options.test_type == "subtract":
+        if self.test_type == "subtract":
             return (planes[-1].float() - planes[-2].float()) / 255
         return torch.from_numpy(self._flows.read(target=frames[-1], source=frames[-2], name=name))
 
-    def _report(self, segments: list[Segment], list_file: str) -> None:
-        """Logs what became of clips that are too short; raises if nothing is left."""
-        wanted = self.options.frame_interval
-        needed = reach(self.options.input_size, wanted) + 1
-        too_short = [segment for segment in segments if segment.end - segment.start < needed]
-        dropped = [segment for segment in too_short if not segment.num_windows]
-        if not self.segments:
-            longest = max(segments, key=lambda segment: segment.end - segment.start)
-            length = longest.end - longest.start
-            largest = (length - 1) // (self.options.input_size + 1)
-            remedy = (
-                f"set frame_interval to {largest} or less"
-                if largest
-                else f"it needs at least {self.options.input_size + 2} frames: set input_size lower"
-            )
+    def _find_clip(self, root: Path, clip: str, list_file: str) -> ClipFrames:
+        try:
+            return ClipFrames(root / clip, list_frames(root / clip))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"'{list_file}' names clip '{clip}', but {error}. {self.remedy}") from None
+
+    def _segment(self, entry: ClipEntry, frames: ClipFrames, list_file: str) -> Segment:
+        num_frames = len(frames.names)
+        promised = max(entry.end or 0, entry.num_frames or 0, entry.start + 1)
+        if num_frames < promised:
             raise ValueError(
-                f"no clip of '{list_file}' holds a window: input_size {self.options.input_size} at frame_interval "
-                f"{wanted} needs {needed} frames, the longest of {len(segments)}, '{longest.entry.clip}', has "
-                f"{length}; {remedy}"
+                f"'{list_file}' uses or counts {promised} frames of clip '{entry.clip}', but '{frames.folder}' holds "
+                f"{num_frames}; correct the list, or remove that folder and prepare it again"
+            )
+        length, interval = (entry.end or num_frames) - entry.start, self.frame_interval
+        if self.short_clip == "shrink":
+            interval = min(interval, (length - 1) // (self.input_size + 1))
+        num_windows = count_windows(length, self.input_size, interval, self.window_step) if interval else 0
+        return Segment(entry, frames, entry.start, length, interval, num_windows)
+
+    def _report(self, segments: list[Segment], list_file: str) -> None:
+        """Logs how many clips are too short; raises if none holds a window."""
+        needed = reach(self.input_size, self.frame_interval) + 1
+        too_short = [segment for segment in segments if segment.length < needed]
+        dropped = sum(not segment.num_windows for segment in too_short)
+        if dropped == len(segments):
+            longest = max(segments, key=lambda segment: segment.length)
+            largest = (longest.length - 1) // (self.input_size + 1)
+            remedy = f"it needs at least {self.input_size + 2} frames: set input_size lower"
+            raise ValueError(
+                f"no clip of '{list_file}' holds a window: input_size {self.input_size} at frame_interval "
+                f"{self.frame_interval} needs {needed} frames, the longest of {len(segments)}, '{longest.entry.clip}', "
+                f"has {longest.length}; {f'set frame_interval to {largest} or less' if largest else remedy}"
             )
         if too_short:
-            shrunk = len(too_short) - len(dropped)
-            _log.info(
-                "%s: of %d clips, %d are shorter than the %d frames of a window at interval %d: %d left out, %d read "
-                "at the largest interval that fits (short_clip: %s)",
-                list_file, len(segments), len(too_short), needed, wanted, len(dropped), shrunk, self.options.short_clip,
-            )  # fmt: skip
-
-
-def _find_root(dataroot: Path, subfolders: tuple[str, ...], remedy: str) -> Path:
-    if not dataroot.is_dir():
-        raise FileNotFoundError(f"dataroot: folder '{dataroot}' does not exist. {remedy}")
-    return next((dataroot / name for name in subfolders if (dataroot / name).is_dir()), dataroot)
-
-
-def _find_clip(root: Path, clip: str, list_file: str, remedy: str) -> ClipFrames:
-    try:
-        return ClipFrames(root / clip, list_frames(root / clip))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"'{list_file}' names clip '{clip}', but {error}. {remedy}") from None
-
-
-def _segment(entry: ClipEntry, frames: ClipFrames, options: WindowOptions, list_file: str) -> Segment:
-    num_frames = len(frames.names)
-    promised = max(entry.end or 0, entry.num_frames or 0, entry.start + 1)
-    if num_frames < promised:
-        raise ValueError(
-            f"'{list_file}' uses or counts {promised} frames of clip '{entry.clip}', but '{frames.folder}' holds "
-            f"{num_frames}; correct the list, or remove that folder and prepare it again"
-        )
-    end = num_frames if entry.end is None else entry.end
-    length, interval = end - entry.start, options.frame_interval
-    if options.short_clip == "shrink":
-        interval = min(interval, (length - 1) // (options.input_size + 1))
-    num_windows = count_windows(length, options.input_size, interval, options.window_step) if interval else 0
-    return Segment(entry, frames, entry.start, end, interval, num_windows)
+            text = (
+                f"{len(too_short)} are shorter than the {needed} frames of a window at interval {self.frame_interval}: "
+                f"{dropped} left out, {len(too_short) - dropped} read at the largest interval that fits"
+            )
+            _log.info("%s: of %d clips, %s (short_clip: %s)", list_file, len(segments), text, self.short_clip)

@@ -1,23 +1,24 @@
 """The roots of GT and LQ frames: opening them, and checking that their frames belong together."""
 
 import logging
+from collections.abc import Iterable
 
 from vsr.data.sources import open_store
 from vsr.data.sources.base import FrameStore, IOBackend, root_path
 from vsr.data.sources.video import VideoStore, holds_videos
 
+VIMEO_HELP = (
+    "Vimeo-90K's septuplets are at http://toflow.csail.mit.edu; `python scripts/generate_lq.py` makes the LQ frames "
+    "and `python scripts/generate_meta_info.py --vimeo sep_trainlist.txt --to FILE` the list"
+)
+
 _log = logging.getLogger(__name__)
 
 
 def open_root(option: str, dataroot: str, io_backend: IOBackend, remedy: str, videos: bool = False) -> FrameStore:
-    """Returns the store of a data root.
+    """Returns the store of a data root; with ``videos``, a video or a folder of videos will do, for reading in order.
 
-    Args:
-        option: its key in the options file, for messages.
-        dataroot: folder or LMDB.
-        io_backend: which of the two.
-        remedy: how to get the data, for the message where it is missing.
-        videos: accepts a video, or a folder of videos; for reading in order.
+    Messages begin with ``option``, the root's key, and end with ``remedy``, how to get missing data.
     """
     root = root_path(option, dataroot)
     try:
@@ -33,15 +34,9 @@ def open_root(option: str, dataroot: str, io_backend: IOBackend, remedy: str, vi
 def open_lq_root(
     dataroot_lq: str, io_backend: IOBackend, clip: str, scale: int, remedy: str, videos: bool = False
 ) -> FrameStore:
-    """Returns the store of the LQ clips; its root is DATAROOT/X4 where the clips are there, as in REDS's archives.
+    """Returns the store of the LQ clips; see :func:`open_root`.
 
-    Args:
-        dataroot_lq: folder or LMDB.
-        io_backend: which of the two.
-        clip: a clip that must be there, "*" for any.
-        scale: names the sub-folder.
-        remedy: how to get the data, for the message where it is missing.
-        videos: accepts a video, or a folder of videos.
+    Its root is DATAROOT/X4 (X``scale``, as in REDS's archives) if ``clip`` is only there; "*" is any clip.
     """
     root = root_path("dataroot_lq", dataroot_lq)
     deeper = root / f"X{scale}"
@@ -64,6 +59,13 @@ def check_pair(gt: FrameStore, lq: FrameStore, gt_key: str, lq_key: str, scale: 
             f"{lq_h} x {lq_w}; check scale, dataroot_gt and dataroot_lq"
         )
     return gt_h, gt_w
+
+
+def check_has(stores: Iterable[FrameStore], key: str, list_file: str) -> None:
+    """Raises ``FileNotFoundError`` if a store lacks a listed frame."""
+    for store in stores:
+        if not store.has(key):
+            raise FileNotFoundError(f"'{store.root}' has no frame '{key}', which '{list_file}' lists. {VIMEO_HELP}")
 
 
 def check_num_frame(num_frame: int) -> None:

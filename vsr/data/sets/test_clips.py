@@ -8,8 +8,7 @@ import numpy as np
 
 from vsr.contracts import Clip, DataSpec, Padding
 from vsr.data.lists.meta_info import ClipInfo, listed_frames, read_meta_info, read_text
-from vsr.data.sets.clips import VIMEO_HELP
-from vsr.data.sets.roots import check_num_frame, check_pair, open_lq_root, open_root
+from vsr.data.sets.roots import VIMEO_HELP, check_has, check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.sources.base import DEGRADATION_FILE, DISK, FrameStore, IOBackend
 from vsr.data.sources.video import VideoStore
 from vsr.registry import Positive, Shared, register
@@ -62,7 +61,7 @@ class VideoTestDataset:
         scale: Annotated[Positive, Shared("scale")] = 4,
     ) -> None:
         self.spec = _spec(num_frame, scale, dataroot_gt is not None, meta_info_file)
-        check_window(num_frame, padding)
+        check_num_frame(num_frame)
         listed = {clip.name: clip for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         clip = next(iter(listed), "*")
         lq = open_lq_root(dataroot_lq, io_backend, clip, scale, _REMEDY, videos=True)
@@ -73,16 +72,11 @@ class VideoTestDataset:
         if "mean" in names:
             raise ValueError("a clip is called 'mean', as the mean over all is in the results: rename it")
         cache: _Cache | None = {} if cache_data else None
-        self._clips = [_open_clip(lq, gt, name, listed.get(name), padding, scale, cache) for name in names]
-        left_out = sorted(set(gt.clips()) - set(names)) if gt is not None and not listed else []
-        if gt is not None and left_out:
-            _log.warning(
-                "%d clips of dataroot_gt '%s' are not in dataroot_lq '%s', such as '%s': they are not tested",
-                len(left_out),
-                gt.root,
-                lq.root,
-                left_out[0],
-            )
+        clips = (_open_clip(lq, gt, name, listed.get(name), scale, cache) for name in names)
+        self._clips = [clip._replace(padding=padding) for clip in clips]
+        if gt is not None and not listed and (left_out := sorted(set(gt.clips()) - set(names))):
+            text = "%d clips of dataroot_gt '%s' are not in dataroot_lq '%s', such as '%s': they are not tested"
+            _log.warning(text, len(left_out), gt.root, lq.root, left_out[0])
         self.spec = self.spec._replace(degradation=_degradation(lq))
         frames = sum(len(clip.targets) for clip in self._clips)
         _log.info("VideoTestDataset: %s, %s, from '%s'", counted(len(self), "clip"), counted(frames, "frame"), lq.root)
@@ -129,16 +123,14 @@ class VideoTestVimeo90KDataset:
         scale: Annotated[Positive, Shared("scale")] = 4,
     ) -> None:
         self.spec = _spec(num_frame, scale, True, meta_info_file)
-        check_window(num_frame, padding)
+        check_num_frame(num_frame)
         if num_frame > len(_SEPTUPLET):
             raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
         self._names = [clip.name for clip in read_meta_info(meta_info_file)]
         self._lq = open_lq_root(dataroot_lq, io_backend, self._names[0], scale, VIMEO_HELP)
         self._gt = open_root("dataroot_gt", dataroot_gt, io_backend, VIMEO_HELP)
         for name in self._names:
-            for store in (self._gt, self._lq):
-                if not store.has(f"{name}/im4"):
-                    raise FileNotFoundError(f"'{store.root}' has no frame '{name}/im4', which '{meta_info_file}' lists")
+            check_has((self._gt, self._lq), f"{name}/im4", meta_info_file)
         check_pair(self._gt, self._lq, f"{self._names[0]}/im4", f"{self._names[0]}/im4", scale)
         self._cache: _Cache | None = {} if cache_data else None
         self.spec = self.spec._replace(degradation=_degradation(self._lq))
@@ -170,7 +162,9 @@ def generate_frame_indices(
     Raises:
         ValueError: ``num_frames`` is even or ``padding`` unknown.
     """
-    check_window(num_frames, padding)
+    check_num_frame(num_frames)
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding '{padding}' is unknown; known: {', '.join(get_args(Padding))}")
     last, reach = max_frame_num - 1, num_frames // 2
 
     def replacement(index: int) -> int:
@@ -187,43 +181,25 @@ def generate_frame_indices(
     return [replacement(index) for index in range(crt_idx - reach, crt_idx + reach + 1)]
 
 
-def check_window(num_frame: int, padding: str) -> None:
-    """Raises ``ValueError`` if a window is even or its padding unknown."""
-    check_num_frame(num_frame)
-    if padding not in get_args(Padding):
-        raise ValueError(f"padding '{padding}' is unknown; known: {', '.join(get_args(Padding))}")
-
-
 def _open_clip(
-    lq: FrameStore,
-    gt: FrameStore | None,
-    name: str,
-    listed: ClipInfo | None,
-    padding: Padding,
-    scale: int,
-    cache: _Cache | None,
+    lq: FrameStore, gt: FrameStore | None, name: str, listed: ClipInfo | None, scale: int, cache: _Cache | None
 ) -> Clip:
-    """Returns a clip of the stores: its listed frames, or all.
-
-    Raises:
-        ValueError: LQ and GT frames do not match.
-    """
+    """Returns a clip of the stores: its listed frames, or all; raises ``ValueError`` if LQ and GT do not match."""
     lq_frames, gt_frames = _frames(lq, name, listed), () if gt is None else _frames(gt, name, listed)
-    targets, in_order = range(len(lq_frames)), isinstance(lq, VideoStore) or isinstance(gt, VideoStore)
-    read_lq = _reader(lq, name, lq_frames, cache)
+    in_order = isinstance(lq, VideoStore) or isinstance(gt, VideoStore)
+    clip = Clip(name, lq_frames, _reader(lq, name, lq_frames, cache), None, range(len(lq_frames)), in_order=in_order)
     if gt is None:
-        return Clip(name, lq_frames, read_lq, None, targets, padding, in_order)
+        return clip
     # Two naming schemes pair by order; one scheme with different frames missing must not. Plain numbers are one.
     unpaired = set(gt_frames) ^ set(lq_frames)
     numbered = all(frame.isdecimal() for frame in (*gt_frames, *lq_frames))
     one_scheme = numbered and set(map(int, gt_frames)) != set(map(int, lq_frames))
     if len(gt_frames) != len(lq_frames) or 0 < len(unpaired) < 2 * len(gt_frames) or one_scheme:
-        raise ValueError(
-            f"clip '{name}' has {len(gt_frames)} GT frames in '{gt.root}' and {len(lq_frames)} LQ frames in "
-            f"'{lq.root}' that do not match; only one side has {', '.join(sorted(unpaired)[:3])}"
-        )
+        found = f"{len(gt_frames)} GT frames in '{gt.root}' and {len(lq_frames)} LQ frames in '{lq.root}'"
+        only = ", ".join(sorted(unpaired)[:3])
+        raise ValueError(f"clip '{name}' has {found} that do not match; only one side has {only}")
     check_pair(gt, lq, f"{name}/{gt_frames[0]}", f"{name}/{lq_frames[0]}", scale)
-    return Clip(name, lq_frames, read_lq, _reader(gt, name, gt_frames, cache), targets, padding, in_order)
+    return clip._replace(gt=_reader(gt, name, gt_frames, cache))
 
 
 def _frames(store: FrameStore, clip: str, listed: ClipInfo | None) -> tuple[str, ...]:
@@ -235,7 +211,7 @@ def _frames(store: FrameStore, clip: str, listed: ClipInfo | None) -> tuple[str,
 
 
 def _reader(store: FrameStore, clip: str, frames: tuple[str, ...], cache: _Cache | None) -> Callable[[int], np.ndarray]:
-    """Returns the function that reads a clip's frame by its index, (h, w, 3) uint8 RGB; not to be written to."""
+    """Returns the function that reads a clip's frame by its index: (h, w, 3) uint8 RGB, read-only if cached."""
 
     def read(index: int) -> np.ndarray:
         key = f"{clip}/{frames[index]}"
@@ -250,12 +226,12 @@ def _reader(store: FrameStore, clip: str, frames: tuple[str, ...], cache: _Cache
 
 
 def _spec(num_frame: int, scale: int, has_gt: bool, meta_info_file: str | None) -> DataSpec:
-    """Returns what a test set delivers, before its folders are opened."""
+    """Returns the spec of a test set, known before its folders are opened."""
     files = () if meta_info_file is None else (str(meta_info_file),)
     return DataSpec(phases=("test",), num_frames=num_frame, scale=scale, has_gt=has_gt, files=files)
 
 
 def _degradation(lq: FrameStore) -> str | None:
-    """Returns how LQ frames were made, None where the folder does not say."""
+    """Returns how LQ frames were made, None if unknown."""
     stamp = lq.root / DEGRADATION_FILE
     return read_text(stamp).strip() if stamp.is_file() else None

@@ -22,9 +22,8 @@ def open_store(root: str | Path, io_backend: IOBackend = DISK) -> FrameStore:
     is_lmdb = (root / "data.mdb").is_file()
     if io_backend.type == "lmdb":
         if not is_lmdb:
-            raise ValueError(
-                f"'{root}' is not an LMDB (it holds no data.mdb); for a folder set io_backend: {{type: disk}}"
-            )
+            remedy = "for a folder set io_backend: {type: disk}"
+            raise ValueError(f"'{root}' is not an LMDB (it holds no data.mdb); {remedy}")
         return LmdbStore(root)
     if is_lmdb:
         raise ValueError(f"'{root}' is an LMDB, not a folder of frames; set io_backend: {{type: lmdb}}")

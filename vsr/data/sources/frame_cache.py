@@ -71,13 +71,15 @@ class FrameCache:
         return frames if frames.shape == shape and frames.dtype == np.uint8 else None
 
     def _path(self, clip: str) -> Path:
+        """Returns a clip's file; its digest changes with any file of the clip."""
         if clip not in self._digests:
-            self._digests[clip] = _digest(self.clips[clip])
-        return self.folder / f"{self._stem(clip)}{self._digests[clip]}.npy"
-
-    def _stem(self, clip: str) -> str:
+            content = hashlib.sha256()
+            for file in self.clips[clip].files():
+                status = file.stat()
+                content.update(f"{file.name}/{status.st_size}/{status.st_mtime_ns}/".encode(errors="surrogateescape"))
+            self._digests[clip] = content.hexdigest()[:16]
         h, w = self.size
-        return f"{clip}.{w}x{h}."
+        return self.folder / f"{clip}.{w}x{h}.{self._digests[clip]}.npy"
 
     def _write_missing(self) -> None:
         tqdm.set_lock(RLock())  # a worker inherits its parent's lock, and if killed would never release it
@@ -94,38 +96,25 @@ class FrameCache:
                 check_space(self.folder, total * 3 * self.size[0] * self.size[1], REMEDY)
             except UserError as error:  # a worker's ValueError becomes one message
                 raise ValueError(f"frame_cache: {error}") from None
-            with (
-                ThreadPoolExecutor(os.cpu_count() or 1) as pool,
-                tqdm(total=total, unit="frame", desc=f"Frame cache {self.folder}", disable=not missing) as bar,
-            ):
+            bar = tqdm(total=total, unit="frame", desc=f"Frame cache {self.folder}", disable=not missing)
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar:
                 for clip in missing:
-                    frames = read_frames(self.clips[clip].files(), self.size, pool.map)
-                    self._write(clip, frames, bar)
+                    self._write(clip, read_frames(self.clips[clip].files(), self.size, pool.map), bar)
 
     def _write(self, clip: str, frames: Iterator[np.ndarray], bar: tqdm) -> None:
         path, shape = self._path(clip), (len(self.clips[clip].names), *self.size, 3)
 
         def write(stream: BinaryIO) -> None:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
+            np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for frame in frames:
                 stream.write(frame.tobytes())
                 bar.update()
 
         write_atomically(path, write)
-        stem = Path(self._stem(clip)).name
+        stem = path.name.removesuffix(f"{self._digests[clip]}.npy")
         for other in path.parent.iterdir():
             if other.name.startswith(stem) and other != path:
                 other.unlink()  # of frames that have changed
-
-
-def _digest(clip: ClipFrames) -> str:
-    """Returns a digest that changes with any file of the clip."""
-    content = hashlib.sha256()
-    for file in clip.files():
-        status = file.stat()
-        content.update(f"{file.name}/{status.st_size}/{status.st_mtime_ns}/".encode(errors="surrogateescape"))
-    return content.hexdigest()[:16]
 
 
 @lru_cache(maxsize=256)  # each holds a file handle, and a process may have 1024

@@ -44,10 +44,8 @@ def list_frames(folder: Path) -> np.ndarray:
         if after == before:
             raise ValueError(f"'{folder}' holds frame {after} twice; keep one of the files")
         if after > before + 1:
-            raise ValueError(
-                f"'{folder}' lacks frame {before + 1} (it holds {numbers[0]} to {numbers[-1]}); remove the folder and "
-                "prepare the clip again"
-            )
+            found = f"lacks frame {before + 1} (it holds {numbers[0]} to {numbers[-1]})"
+            raise ValueError(f"'{folder}' {found}; remove the folder and prepare the clip again")
     return np.array([os.fsencode(name) for _, name in numbered])
 
 
@@ -59,12 +57,9 @@ def frame_path(folder: Path, name: bytes) -> Path:
 def read_frames(
     files: Iterable[Path], size: tuple[int, int], over: Callable[..., Iterable[np.ndarray]] = map
 ) -> Iterator[np.ndarray]:
-    """Yields frames of one clip, (h, w, 3) uint8 RGB, averaged down (or interpolated up) to ``size``.
+    """Yields frames of one clip, (h, w, 3) uint8 RGB, averaged down (or interpolated up) to ``size`` (h, w).
 
-    Args:
-        files: the frames.
-        size: (h, w) of what is returned.
-        over: ``map``, or that of a pool of threads.
+    ``over`` is ``map``, or that of a pool of threads.
 
     Raises:
         FileNotFoundError: a frame is missing.
@@ -75,14 +70,12 @@ def read_frames(
     for file, (shape, pixels) in zip(files, over(partial(_read, size=size), files), strict=True):
         first = first or shape
         if shape != first:
-            raise ValueError(
-                f"frame '{file}' is {shape[0]} x {shape[1]}, but '{files[0].name}' of the same clip is {first[0]} x "
-                f"{first[1]}; a clip has one size: remove the folder and prepare the clip again"
-            )
+            sizes = f"is {shape[0]} x {shape[1]}, but '{files[0].name}' of the same clip is {first[0]} x {first[1]}"
+            raise ValueError(f"frame '{file}' {sizes}: remove the folder and prepare the clip again")
         yield pixels
 
 
 def _read(file: Path, size: tuple[int, int]) -> tuple[tuple[int, ...], np.ndarray]:
-    """Returns a frame's own size and its pixels at ``size``: small ones, of which a pool may hold many."""
+    """Returns a frame's own shape, and its pixels at ``size``, few enough for a pool to hold many."""
     pixels = decode(file.read_bytes(), f"frame '{file}'")
     return pixels.shape, cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)

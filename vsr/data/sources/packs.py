@@ -5,7 +5,7 @@ last row and column. Plain tiles follow one another; compressed ones are precede
 
 A compressed tile is a raw deflate stream of prediction errors: blue and red minus green, then each value minus
 (left + above - above left), wrapping at 256. Its inverse is two running sums, which numpy does for all tiles of a crop
-at once. On 720p film it takes half the bytes of a PNG, because PNG knows nothing of the likeness of colours.
+at once. On 720p film it takes half the bytes of a PNG, which does not use the correlation of colours.
 """
 
 import struct
@@ -31,7 +31,7 @@ TILE_SIZE = 32
 
 
 class PackedFrame(NamedTuple):
-    """What a header says."""
+    """The header of a packed frame."""
 
     form: Form
     tile_size: int
@@ -60,11 +60,7 @@ def pack_frame(pixels: np.ndarray, form: Form, tile_size: int = TILE_SIZE) -> by
 
 
 def read_header(data: bytes | memoryview) -> PackedFrame:
-    """Returns the header of a packed frame, of which the first ``HEADER_BYTES`` are enough.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """Returns the header of a packed frame, from its first ``HEADER_BYTES``; raises ``ValueError`` if it is damaged."""
     if data[:4] != MAGIC or len(data) < HEADER_BYTES:
         raise ValueError(f"{len(data)} bytes are no packed frame")
     _, form, tile_size, height, width, checksum = _HEADER.unpack(data[:HEADER_BYTES])
@@ -76,15 +72,7 @@ def read_header(data: bytes | memoryview) -> PackedFrame:
 def unpack_frame(
     data: bytes | memoryview, frame: PackedFrame, top: int, left: int, height: int, width: int
 ) -> np.ndarray:
-    """Returns a rectangle (height, width, 3) of a packed frame, reading only the tiles it touches.
-
-    Args:
-        data: the packed frame.
-        frame: its header.
-        top: first row; the rectangle must lie inside the frame.
-        left: first column.
-        height: rows.
-        width: columns.
+    """Returns a rectangle (height, width, 3) inside a packed frame, reading only the tiles it touches.
 
     Raises:
         ValueError: the data is damaged.
@@ -118,20 +106,15 @@ def _deflate(errors: np.ndarray) -> bytes:
     return compressor.compress(errors.tobytes()) + compressor.flush()
 
 
-def _offsets(data: bytes | memoryview, frame: PackedFrame) -> np.ndarray:
-    rows, columns = frame.grid
-    return np.frombuffer(data, "<u4", count=rows * columns + 1, offset=HEADER_BYTES)
-
-
 def _inflate(data: bytes | memoryview, frame: PackedFrame, rows: range, columns: range) -> np.ndarray:
     """Returns tiles (rows, columns, y, x, 3); a view."""
-    size = frame.tile_size
-    offsets = _offsets(data, frame)
+    size, (grid_h, grid_w) = frame.tile_size, frame.grid
+    offsets = np.frombuffer(data, "<u4", count=grid_h * grid_w + 1, offset=HEADER_BYTES)
     start = HEADER_BYTES + offsets.nbytes
     streams = []
     try:
         for row in rows:
-            first = row * frame.grid[1]
+            first = row * grid_w
             edges = (offsets[first + columns.start : first + columns.stop + 1] + start).tolist()
             streams += [inflater.decompress(data[a:b], -15, size * size * 3) for a, b in pairwise(edges)]
         tiles = np.frombuffer(bytearray(b"".join(streams)), np.uint8).reshape(-1, 3, size, size)

@@ -20,11 +20,10 @@ from vsr.data.lists.clip_lists import is_video
 from vsr.data.sources.base import Crop, natural_order
 from vsr.data.sources.images import cut
 
-# By the code in the stream (ITU-T H.273). Named here because PyAV obeys the stream itself only since version 17.
+# By the code in the stream (ITU-T H.273). PyAV reads it itself only since version 17.
 MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: 9}  # 9 is BT.2020
 UNTAGGED = Colorspace.ITU601  # as all other readers do, whatever the size
-# A forked worker that collects its parent's decoder would wait for threads that it does not have. Those who are in a
-# hurry decode several videos at a time.
+# One thread: a forked worker that frees its parent's decoder would wait for threads that it does not have.
 NO_THREADS = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 _log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ class VideoInfo(NamedTuple):
 
 
 def probe(video: Path) -> VideoInfo:
-    """Returns what the header of a video says, which may be wrong.
+    """Returns the header of a video, which may be wrong.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -66,9 +65,8 @@ def decode(video: Path) -> Iterator[tuple[np.ndarray, float]]:
     for frame in _frames(video):
         size = size or (frame.height, frame.width)
         if size != (frame.height, frame.width):
-            raise ValueError(
-                f"the frames of video '{video}' change from {size} to {(frame.height, frame.width)} (h, w)"
-            )
+            now = (frame.height, frame.width)
+            raise ValueError(f"the frames of video '{video}' change from {size} to {now} (h, w)")
         is_full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
         pixels = to_rgb.reformat(
             frame,
@@ -87,10 +85,6 @@ def damage(video: Path, decoded: int) -> str | None:
 
     A header's count is no proof: edit lists hide frames, and at a variable rate it is an estimate. A video is damaged
     if it holds packets that cannot be decoded, or fewer packets than the header says and ends before the header's time.
-
-    Args:
-        video: the file.
-        decoded: its number of frames.
     """
     count, fps, *_ = probe(video)
     few = max(2, count / 100)
@@ -111,8 +105,8 @@ def damage(video: Path, decoded: int) -> str | None:
 class VideoStore:
     """A video, or a folder of videos: ROOT/CLIP.mp4 is clip CLIP, its frames are named 00000000, 00000001 and so on.
 
-    Frames are decoded in order. A frame before the last one read is decoded from the video's start: in many files
-    seeking ends at another frame.
+    Frames are decoded in order; an earlier frame is decoded from the video's start, since seeking is inexact in many
+    files.
 
     Raises:
         ValueError: two videos have the same name.
@@ -183,14 +177,11 @@ def holds_videos(root: Path) -> bool:
     if not root.is_dir():
         return _is_video_file(root)
     videos = [entry.name for entry in root.iterdir() if _is_video_file(entry)]
-    folders = [
-        entry.name for entry in root.iterdir() if entry.name[0] != "." and entry.is_dir() and any(entry.iterdir())
-    ]
-    if videos and folders:
-        _log.warning(
-            "'%s' holds videos and folders: the %d videos, such as %s, are ignored", root, len(videos), min(videos)
-        )
-    return bool(videos) and not folders
+    has_folders = any(entry.name[0] != "." and entry.is_dir() and any(entry.iterdir()) for entry in root.iterdir())
+    if videos and has_folders:
+        text = "'%s' holds videos and folders: the %d videos, such as %s, are ignored"
+        _log.warning(text, root, len(videos), min(videos))
+    return bool(videos) and not has_folders
 
 
 @cache
@@ -224,10 +215,8 @@ def _open(video: Path) -> InputContainer:
     try:
         container = av.open(str(video.absolute()), metadata_errors="replace")  # of a:b.mp4, a: would be a protocol
     except FFmpegError:
-        size = video.stat().st_size
-        raise ValueError(
-            f"video '{video}' cannot be opened: {size} bytes that are damaged, cut off, or no video; copy it again"
-        ) from None
+        found = f"{video.stat().st_size} bytes that are damaged, truncated, or no video"
+        raise ValueError(f"video '{video}' cannot be opened: {found}; copy it again") from None
     if not container.streams.video:
         raise ValueError(f"video '{video}' cannot be opened: it holds no pictures")
     return container

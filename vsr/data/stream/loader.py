@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from vsr.contracts import Keyed, SampleKey, data_spec
+from vsr.contracts import Keyed, SampleKey
 from vsr.utils import rng
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError
@@ -36,29 +36,25 @@ def batches(
     num_workers: int = 0,
     prefetch: int = 2,
     pin_memory: bool = False,
-    augment_later: bool = False,
 ) -> Generator[Batch]:
     """Yields batches, or single samples without a batch size; of our training sets, batches of uint8 pixels.
 
     Args:
-        dataset: map-style. Where the sampler yields keys, their random choices follow from them: a Keyed data set is
-            read by ``read(index, key)``; any other by ``dataset[index]``, with the global generators of Python, NumPy
-            and PyTorch seeded by the key for that call. The batch then has ``keys`` (b, 3) int64: draw, epoch, seed.
+        dataset: map-style. Keys of the sampler determine the random choices: a Keyed data set is read by
+            ``read(index, key)``; any other by ``dataset[index]``, with the global generators of Python, NumPy and
+            PyTorch seeded by the key for that call. The batch then has ``keys`` (b, 3) int64: draw, epoch, seed.
         sampler: yields indices, or pairs of an index and a SampleKey; None is every index in order.
         batch_size: samples of a batch; arrays are stacked, other values become lists.
         num_workers: processes that read ahead; 0 reads in this one.
         prefetch: batches that each worker reads ahead.
         pin_memory: returns page-locked tensors.
-        augment_later: leaves flips and transposition to :func:`to_device`; ``augment`` (b, 3) says which.
 
     Raises:
-        UserError: a sample could not be read, or the data set does not support ``augment_later``.
+        UserError: a sample could not be read.
     """
-    if augment_later and (problem := augment_problem(dataset)) is not None:
-        raise UserError(f"augment_on_gpu: {problem}")
     draws = range(len(dataset)) if sampler is None else sampler
     loader = DataLoader(
-        _Reader(dataset, augment_later),
+        _Reader(dataset),
         batch_size=None,  # the reader makes batches
         sampler=BatchSampler(draws, batch_size, drop_last=False) if batch_size else draws,
         num_workers=num_workers,
@@ -73,8 +69,8 @@ def batches(
     passed_over: Counter[str] = Counter()
     try:
         for batch in stream:
-            if isinstance(batch, _Failure):
-                raise UserError(batch.message)
+            if isinstance(batch, UserError):
+                raise batch
             if isinstance(batch, _Columns):
                 columns = batch.columns.items()
                 batch = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in columns}
@@ -84,36 +80,23 @@ def batches(
                     _log.warning("on_bad_frame: skip: %s (bad samples so far: %d)", message, passed_over.total())
             yield batch
     finally:
-        # An error's traceback would keep the stream, and Python, at its end, wait for workers that ignore SIGTERM.
+        # A traceback keeps the stream alive, and Python would wait at exit for workers that ignore SIGTERM.
         if num_workers:
             stream._shutdown_workers()  # type: ignore[attr-defined]  # of the iterator with workers
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Returns the batch on the device, augmented if that was left to it, its uint8 pixels as float32 in [0, 1].
+    """Returns the batch on the device, its uint8 pixels as float32 in [0, 1]; ``keys`` stay on the CPU.
 
-    ``keys`` stay on the CPU. A batch that has been through this is returned as it is.
+    A batch that has been through this is returned as it is.
     """
-    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor) and name != "keys"}
-    moved = {**batch, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()}}
-    turns = moved.pop("augment", None)
-    for name, value in moved.items():
-        if isinstance(value, Tensor) and value.dtype == torch.uint8:
-            moved[name] = (value if turns is None else augmented_batch(value, turns)).float().div_(255)
+    moved = dict(batch)
+    for name, value in batch.items():
+        if isinstance(value, Tensor) and name != "keys":
+            moved[name] = value.to(device, non_blocking=True)
+            if value.dtype == torch.uint8:
+                moved[name] = moved[name].float().div_(255)
     return moved
-
-
-def augmented_batch(pixels: Tensor, turns: Tensor) -> Tensor:
-    """Returns each sample mirrored horizontally, then vertically, then transposed, where it is chosen.
-
-    Args:
-        pixels: (b, …, s, s).
-        turns: (b, 3) bool.
-    """
-    for number, turned in enumerate((lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT)):
-        chosen = turns[:, number].view(-1, *[1] * (pixels.ndim - 1))
-        pixels = torch.where(chosen, turned(pixels), pixels)
-    return pixels.contiguous()
 
 
 def to_planes(frames: np.ndarray) -> Tensor:
@@ -126,27 +109,12 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255)
 
 
-def augment_problem(dataset: Any) -> str | None:
-    """Returns why a data set cannot leave its augmentation to the GPU, None if it can."""
-    if isinstance(dataset, Keyed) and data_spec(dataset).crop_size is not None:
-        return None
-    return f"{type(dataset).__name__} has no augmentation to leave to the GPU; remove it"
-
-
-@dataclass
-class _Failure:
-    """An error of reading, carried to the main process: raised in a worker, it would arrive as a traceback."""
-
-    message: str
-
-
 @dataclass
 class _Columns:
     """A batch, or a sample, by name: arrays, and texts or lists of them.
 
-    Arrays come from a worker through a pipe. Tensors would come through fresh shared memory, whose pages and file
-    handles cost more than the copy: of 4 samples of REDS's size, 2.1 ms of processor time each against 1.3 ms. And
-    there may be little of it: a container has 64 MB by default, and when it is full, PyTorch's loader hangs.
+    Workers send arrays through a pipe. Tensors would need shared memory, which takes more processor time (2.1 ms
+    against 1.3 ms a sample of REDS) and may be scarce: containers have 64 MB, and when it is full, the loader hangs.
     """
 
     columns: dict[str, Any]
@@ -158,16 +126,18 @@ class _Columns:
 
 
 class _Reader(Dataset[Any]):
-    """Reads what a sampler asks for: a list of draws as a batch, a single draw as a sample."""
+    """Reads a list of draws as a batch, a single draw as a sample.
 
-    def __init__(self, dataset: Any, augment_later: bool) -> None:
-        self.dataset, self.augment_later = dataset, augment_later
-        self.is_keyed = isinstance(dataset, Keyed)
+    Errors are returned, since an error raised in a worker arrives as a traceback.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset, self.is_keyed = dataset, isinstance(dataset, Keyed)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, draws: Any) -> _Columns | _Failure:
+    def __getitem__(self, draws: Any) -> _Columns | UserError:
         samples, keys = [], []
         try:
             for draw in draws if isinstance(draws, list) else [draws]:
@@ -176,21 +146,16 @@ class _Reader(Dataset[Any]):
                     sample = self.dataset[index]
                 elif self.is_keyed:
                     sample = self.dataset.read(index, key)
-                    if "augment" in sample and not self.augment_later:
-                        hflip, vflip, transpose = sample.pop("augment")
-                        for side in {"lq", "gt"} & sample.keys():
-                            pixels = sample[side][..., :: -1 if vflip else 1, :: -1 if hflip else 1]
-                            sample[side] = pixels.swapaxes(-2, -1) if transpose else pixels
                 else:
                     with _seeded(key):
                         sample = self.dataset[index]
                 if not isinstance(sample, dict):
                     text = f"returns a {type(sample).__name__} as a sample; expected a dict, such as of lq, gt and key"
-                    return _Failure(f"{type(self.dataset).__name__} {text}")
+                    return UserError(f"{type(self.dataset).__name__} {text}")
                 samples.append(sample)
                 keys += [key] if key is not None else []
         except (ValueError, OSError) as error:
-            return _Failure(str(error))
+            return UserError(str(error))
         if not isinstance(draws, list):
             return _Columns({name: v.numpy() if isinstance(v, Tensor) else v for name, v in samples[0].items()})
         columns: dict[str, Any] = {"keys": np.array(keys, np.int64)} if keys else {}
@@ -204,7 +169,7 @@ class _Reader(Dataset[Any]):
                 columns[name] = values
         except (ValueError, KeyError, TypeError) as error:
             names = ", ".join(str(sample.get("key")) for sample in samples)
-            return _Failure(f"the samples {names} make no batch, as they need the same names and sizes: {error}")
+            return UserError(f"the samples {names} make no batch, as they need the same names and sizes: {error}")
         return _Columns(columns)
 
 
@@ -223,10 +188,9 @@ def _seeded(key: SampleKey) -> Iterator[None]:
 
 
 def _widen_pipe(stream: Any) -> None:
-    """Lets a whole batch lie in the workers' pipe.
+    """Enlarges the workers' pipe to hold a whole batch: with Linux's 64 KB, packed frames load at a third of the speed.
 
-    With Linux's 64 KB, a worker and its reader alternate 16 times for a batch of 1 MB, each time waiting for a core: on
-    a busy machine that is a third of the speed of packed frames.
+    A worker and its reader would alternate 16 times for a batch of 1 MB, each time waiting for a core.
     """
     with suppress(OSError, AttributeError):  # the system may allow less; the name is PyTorch's own
         fcntl.fcntl(stream._worker_result_queue._reader.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

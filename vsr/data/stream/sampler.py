@@ -16,7 +16,7 @@ def key_from_numpy() -> SampleKey:
 
 
 class TrainSampler(Sampler[tuple[int, SampleKey]]):
-    """Yields pairs of an item's index and the key of its draw, without end, epoch after epoch.
+    """Yields pairs of an item's index and the key of its draw, epoch after epoch, without end.
 
     Position p counts over all ranks; its epoch is p // (dataset_size * enlarge_ratio), and within an epoch the draws
     are a permutation that depends on (seed, epoch). Rank r of w takes the positions start + r, start + r + w, …: any
@@ -28,8 +28,7 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
         seed: the run's ``manual_seed``.
         shuffle: False visits the draws in order.
         start: samples already consumed by all ranks together; the position to resume from.
-        rank: this process.
-        world_size: number of processes.
+        rank: of this process, of ``world_size``.
 
     Raises:
         ValueError: the data set is empty, or a number is out of range.
@@ -47,31 +46,20 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
     ) -> None:
         if dataset_size < 1:
             raise ValueError("the training data set is empty: nothing to sample from")
-        if enlarge_ratio < 1:
-            raise ValueError(f"dataset_enlarge_ratio {enlarge_ratio} is less than 1")
         if enlarge_ratio > 1 and dataset_size * enlarge_ratio > LARGEST_EPOCH:
             largest = max(LARGEST_EPOCH // dataset_size, 1)
-            raise ValueError(
-                f"dataset_enlarge_ratio {enlarge_ratio} is too large for {dataset_size} samples; "
-                f"choose at most {largest}"
-            )
-        if seed < 0:
-            raise ValueError(f"manual_seed {seed} is negative")
+            text = f"dataset_enlarge_ratio {enlarge_ratio} is too large for {dataset_size} samples"
+            raise ValueError(f"{text}; choose at most {largest}")
         if start < 0 or not 0 <= rank < world_size:
             raise ValueError(f"sampler start {start}, rank {rank} of {world_size} ranks: out of range")
         self.dataset_size = dataset_size
         self.epoch_size = dataset_size * enlarge_ratio
-        self.seed = seed
-        self.shuffle = shuffle
-        self.start = start
-        self.rank = rank
-        self.world_size = world_size
+        self.seed, self.shuffle = seed, shuffle
+        self.start, self.rank, self.world_size = start, rank, world_size
 
     def __iter__(self) -> Iterator[tuple[int, SampleKey]]:
         """Yields this rank's pairs from ``start`` on."""
-        position = self.start + self.rank
-        epoch = -1
-        order = np.empty(0, dtype=np.int64)
+        position, epoch, order = self.start + self.rank, -1, np.empty(0, dtype=np.int64)
         while True:
             if position // self.epoch_size != epoch:
                 epoch = position // self.epoch_size

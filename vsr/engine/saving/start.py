@@ -181,9 +181,8 @@ def training_batches(options: Options, place: Place, dataset: Any, start: int) -
         num_workers=loader.num_worker_per_gpu,
         prefetch=loader.num_prefetch_queue,
         pin_memory=loader.pin_memory and place.device.type == "cuda",
-        augment_later=loader.augment_on_gpu,
     )
-    return prefetched(stream, loader.prefetch_mode, loader.num_prefetch_queue, place.device)
+    return prefetched(stream, loader.prefetch_mode, place.device)
 
 
 def effective_batch(options: Options, place: Place) -> int:
