@@ -12,7 +12,7 @@ from vsr import train as entry
 from vsr.contracts import DataSpec
 from vsr.data import REDSDataset, SampleKey
 from vsr.data.degrade.apply import degradation_problem, degraded
-from vsr.data.degrade.bicubic import bicubic
+from vsr.data.degrade.imresize import bicubic
 from vsr.utils.errors import UserError
 
 NOISY = '''

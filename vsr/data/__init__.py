@@ -2,9 +2,8 @@
 
 from vsr.contracts import Clip, SampleKey
 from vsr.data.degrade.imresize import imresize
-from vsr.data.sets.charades import CharadesDataset
 from vsr.data.sets.clips import REDSDataset, Vimeo90KDataset
-from vsr.data.sets.humaneva import HumanEvaDataset
+from vsr.data.sets.next_frame import CharadesDataset, HumanEvaDataset
 from vsr.data.sets.test_clips import VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
 from vsr.data.sources import open_store
 from vsr.data.sources.base import FrameStore, IOBackend

@@ -1,4 +1,4 @@
-"""On-the-fly degradation: LQ frames made of GT frames, on the device, before each batch's losses.
+"""On-the-fly degradation: makes LQ frames of GT frames, on the device, before each batch's losses.
 
 A degradation is a registered function ``(gt, rng, /, **options)``: ``gt`` (t, 3, H, W) float32 in [0, 1] on the device,
 ``rng`` a NumPy generator of the sample's own; it returns (t, 3, H / scale, W / scale), float in [0, 1].
@@ -21,12 +21,9 @@ _STREAM = 1  # added to a key: random numbers that are independent of the crop's
 
 @torch.no_grad()
 def degraded(batch: Mapping[str, Any], keys: Tensor, degradation: Degradation) -> dict[str, Any]:
-    """Returns the batch with ``lq`` made of ``gt``; the same keys give the same ``lq``.
+    """Returns the batch with ``lq`` made of ``gt`` (b, t, 3, H, W); the same keys give the same ``lq``.
 
-    Args:
-        batch: ``gt`` (b, t, 3, H, W), float32 in [0, 1].
-        keys: (b, 3) int64: draw, epoch and seed of each sample.
-        degradation: see this module.
+    ``keys`` (b, 3) int64 are draw, epoch and seed of each sample.
 
     Raises:
         UserError: ``gt`` has no axis of frames, or the degradation returns no frames for it.
@@ -39,21 +36,14 @@ def degraded(batch: Mapping[str, Any], keys: Tensor, degradation: Degradation) -
         lq = degradation(clip, np.random.default_rng([seed, epoch, draw, _STREAM]))
         if not isinstance(lq, Tensor) or lq.shape[:-2] != clip.shape[:-2]:
             got = tuple(lq.shape) if isinstance(lq, Tensor) else type(lq).__name__
-            raise UserError(
-                f"datasets.train.degradation returns {got} for GT frames {tuple(clip.shape)}; expected a tensor "
-                f"({clip.shape[0]}, {clip.shape[1]}, H / scale, W / scale)"
-            )
+            expected = f"expected a tensor ({clip.shape[0]}, {clip.shape[1]}, H / scale, W / scale)"
+            raise UserError(f"datasets.train.degradation returns {got} for GT frames {tuple(clip.shape)}; {expected}")
         frames.append(lq)
     return {**batch, "lq": torch.stack(frames)}
 
 
 def degradation_problem(data: DataSpec, is_given: bool) -> tuple[str, str] | None:
-    """Returns the option of a training set that keeps LQ frames from being made, and why; None if all is well.
-
-    Args:
-        data: says what the set delivers.
-        is_given: whether the file names a degradation.
-    """
+    """Returns the option of a training set that contradicts its degradation (``is_given``, or none), and why."""
     if is_given and data.gt_frames == "center":
         return "gt_frames", "center, but degradation makes every LQ frame of its GT frame: set gt_frames: all"
     if not is_given and not data.has_lq:

@@ -8,11 +8,15 @@ rows they need: dense products, without multiplying the zeros.
 """
 
 from functools import lru_cache
-from typing import NamedTuple, overload
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from vsr.registry import Positive, Shared, register
+
+Image = TypeVar("Image", np.ndarray, Tensor)
 
 _ROWS_PER_BLOCK = 16  # a 720p float frame x 1/4 takes 9 ms; with 64 rows 13 ms, with one block for all rows more
 
@@ -26,11 +30,7 @@ class _Block(NamedTuple):
     is_exact: bool  # whether float32 holds every sum of uint8 values so weighted; true of 1/4, 1/2, 2, 4
 
 
-@overload
-def imresize(image: np.ndarray, scale: float, antialiasing: bool = True) -> np.ndarray: ...
-@overload
-def imresize(image: Tensor, scale: float, antialiasing: bool = True) -> Tensor: ...
-def imresize(image: np.ndarray | Tensor, scale: float, antialiasing: bool = True) -> np.ndarray | Tensor:
+def imresize(image: Image, scale: float, antialiasing: bool = True) -> Image:
     """Returns ``image`` resized by ``scale`` with MATLAB's bicubic filter; sizes become ceil(size * scale).
 
     A uint8 image gives a uint8 image, rounded half up after the vertical and again after the horizontal pass, as
@@ -52,14 +52,25 @@ def imresize(image: np.ndarray | Tensor, scale: float, antialiasing: bool = True
         rows_done = _resize_rows(image, scale, antialiasing)
         return _resize_rows(rows_done.mT, scale, antialiasing).mT
     if image.ndim not in (2, 3) or image.dtype not in (np.uint8, np.float32, np.float64):
-        raise ValueError(
-            f"imresize: an array must be uint8 or float (h, w) or (h, w, c), got {image.dtype} {image.shape}"
-        )
+        expected = "an array must be uint8 or float (h, w) or (h, w, c)"
+        raise ValueError(f"imresize: {expected}, got {image.dtype} {image.shape}")
     pixels = torch.from_numpy(np.ascontiguousarray(image))
     for _ in range(2):  # vertical pass, transpose, horizontal pass, transpose
         rows = _resize_rows(pixels.reshape(len(pixels), -1), scale, antialiasing)
         pixels = rows.reshape(-1, *pixels.shape[1:]).transpose(0, 1)
     return pixels.contiguous().numpy()
+
+
+@register("degradation")
+def bicubic(gt: Tensor, rng: np.random.Generator, /, scale: Annotated[Positive, Shared("scale")] = 4) -> Tensor:
+    """Returns the frames as MATLAB's ``imresize`` shrinks them, rounded to 8 bits as in a file.
+
+    Args:
+        gt: (t, 3, H, W) in [0, 1]; H and W are multiples of ``scale``.
+        rng: not used.
+        scale: GT size / LQ size; the options' top level ``scale`` is filled in.
+    """
+    return imresize(gt.mul(255).round().to(torch.uint8), 1 / scale).float().div(255)
 
 
 def _resize_rows(x: Tensor, scale: float, antialiasing: bool) -> Tensor:

@@ -106,7 +106,6 @@ class ClipCrops(Dataset[Sample]):
         _log.info("%s: %s, from '%s'", type(self).__name__, counts, gt.root)
 
     def __len__(self) -> int:
-        """Returns the number of items."""
         return len(self.items)
 
     def __getitem__(self, index: int) -> Sample:

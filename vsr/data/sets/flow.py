@@ -48,8 +48,7 @@ class FlowCache:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._is_writable = True
+        self.folder, self._is_writable = folder, True
 
     def read(self, target: np.ndarray, source: np.ndarray, name: str) -> np.ndarray:
         """Returns :func:`backward_flow` of two frames; ``name`` is "CLIP/000550-000600"."""

@@ -108,7 +108,6 @@ class FrameWindows(Dataset[Sample]):
         self._frames = FrameCache(root_path("frame_cache", frame_cache), self._size, clips) if frame_cache else None
 
     def __len__(self) -> int:
-        """Returns the number of windows."""
         return self._num_windows
 
     def __getitem__(self, index: int) -> Sample:

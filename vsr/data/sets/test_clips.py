@@ -25,17 +25,15 @@ _log = logging.getLogger(__name__)
 class VideoTestDataset:
     """Every frame of a folder of clips, in order: ROOT/CLIP/FRAME.png; any names and sizes, with or without GT.
 
-    Instead of clips there may be videos: ROOT/CLIP.mp4, or a root that is a video file itself. Its items are
-    :class:`vsr.contracts.Clip`.
+    Or videos: ROOT/CLIP.mp4, or a root that is a video file itself. Its items are :class:`vsr.contracts.Clip`.
 
     Args:
-        dataroot_lq: folder (or LMDB) of the low-resolution clips. A sub-folder X4 that holds them is found.
-            Or a video, or a folder of videos.
-        dataroot_gt: folder (or LMDB) of the ground truth clips, or videos likewise; ~ for none. Clips of the same name
-            belong together.
+        dataroot_lq: folder (or LMDB) of the low-resolution clips, also if they are in its sub-folder X4; or a video, or
+            a folder of videos.
+        dataroot_gt: folder (or LMDB) of the ground truth clips of the same names, or videos likewise; ~ for none.
         meta_info_file: list of the clips, lines ``000 100 (720,1280,3)``: the second column is the number of frames
-            that are used. They are the clip's first, or begin with the one whose name ends in the number of a fourth
-            column. ~ takes every frame of every clip.
+            that are used, the clip's first, or from the one on whose name ends in the number of a fourth column. ~
+            takes every frame of every clip.
         num_frame: frames in the network's window, odd.
         padding: frames that stand in for those before the first and after the last; for frame 0 of a window of 5:
             replicate 0 0 0 1 2, reflection 2 1 0 1 2, reflection_circle 4 3 0 1 2, circle 3 4 0 1 2. A clip shorter
@@ -60,7 +58,8 @@ class VideoTestDataset:
         io_backend: IOBackend = DISK,
         scale: Annotated[Positive, Shared("scale")] = 4,
     ) -> None:
-        self.spec = _spec(num_frame, scale, dataroot_gt is not None, meta_info_file)
+        files = () if meta_info_file is None else (str(meta_info_file),)
+        self.spec = DataSpec(("test",), num_frames=num_frame, scale=scale, has_gt=dataroot_gt is not None, files=files)
         check_num_frame(num_frame)
         listed = {clip.name: clip for clip in read_meta_info(meta_info_file)} if meta_info_file else {}
         clip = next(iter(listed), "*")
@@ -82,11 +81,9 @@ class VideoTestDataset:
         _log.info("VideoTestDataset: %s, %s, from '%s'", counted(len(self), "clip"), counted(frames, "frame"), lq.root)
 
     def __len__(self) -> int:
-        """Returns the number of clips."""
         return len(self._clips)
 
     def __getitem__(self, index: int) -> Clip:
-        """Returns a clip."""
         return self._clips[index]
 
 
@@ -122,7 +119,7 @@ class VideoTestVimeo90KDataset:
         io_backend: IOBackend = DISK,
         scale: Annotated[Positive, Shared("scale")] = 4,
     ) -> None:
-        self.spec = _spec(num_frame, scale, True, meta_info_file)
+        self.spec = DataSpec(("test",), num_frames=num_frame, scale=scale, files=(str(meta_info_file),))
         check_num_frame(num_frame)
         if num_frame > len(_SEPTUPLET):
             raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
@@ -136,11 +133,9 @@ class VideoTestVimeo90KDataset:
         self.spec = self.spec._replace(degradation=_degradation(self._lq))
 
     def __len__(self) -> int:
-        """Returns the number of septuplets."""
         return len(self._names)
 
     def __getitem__(self, index: int) -> Clip:
-        """Returns a septuplet, of which im4 is restored."""
         name = self._names[index]
         lq, gt = (_reader(store, name, _SEPTUPLET, self._cache) for store in (self._lq, self._gt))
         return Clip(name, _SEPTUPLET, lq, gt, targets=range(3, 4))
@@ -223,12 +218,6 @@ def _reader(store: FrameStore, clip: str, frames: tuple[str, ...], cache: _Cache
         return cache[place]
 
     return read
-
-
-def _spec(num_frame: int, scale: int, has_gt: bool, meta_info_file: str | None) -> DataSpec:
-    """Returns the spec of a test set, known before its folders are opened."""
-    files = () if meta_info_file is None else (str(meta_info_file),)
-    return DataSpec(phases=("test",), num_frames=num_frame, scale=scale, has_gt=has_gt, files=files)
 
 
 def _degradation(lq: FrameStore) -> str | None:

@@ -27,8 +27,8 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
     Args:
         data: a PNG, JPEG, … or a packed frame.
         source: the file's name or key, for messages.
-        crop: the rectangle. Only the tiles it touches are read from a packed frame, and only the rows down to its last
-            from a PNG. Without it, the pixels of a packed frame are compared with their checksum.
+        crop: the rectangle; only its tiles of a packed frame, and the rows down to its last of a PNG, are decoded.
+            Without it, the pixels of a packed frame are compared with their checksum.
 
     Raises:
         ValueError: the image is empty, truncated, damaged or no image, or the crop does not fit it.

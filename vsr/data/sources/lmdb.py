@@ -78,11 +78,7 @@ class LmdbStore:
 
 @lru_cache(maxsize=16)
 def _environment(folder: Path) -> lmdb.Environment:
-    """Returns the open database; LMDB allows each process to open it once.
-
-    Raises:
-        ValueError: it is damaged, or a part of it is missing.
-    """
+    """Returns the open database, which a process may open once; raises ``ValueError`` if it is damaged or truncated."""
     try:
         environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
         usage = environment.stat()

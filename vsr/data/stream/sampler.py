@@ -59,17 +59,12 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
 
     def __iter__(self) -> Iterator[tuple[int, SampleKey]]:
         """Yields this rank's pairs from ``start`` on."""
-        position, epoch, order = self.start + self.rank, -1, np.empty(0, dtype=np.int64)
+        position, epoch, order = self.start + self.rank, -1, np.arange(self.epoch_size)
         while True:
             if position // self.epoch_size != epoch:
                 epoch = position // self.epoch_size
-                order = self._order(epoch)
+                if self.shuffle:
+                    order = np.random.default_rng([self.seed, epoch]).permutation(self.epoch_size)
             key = SampleKey(int(order[position % self.epoch_size]), epoch, self.seed)
             yield key.draw % self.dataset_size, key
             position += self.world_size
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Returns the draws of one epoch in the order in which they are visited."""
-        if not self.shuffle:
-            return np.arange(self.epoch_size)
-        return np.random.default_rng([self.seed, epoch]).permutation(self.epoch_size)

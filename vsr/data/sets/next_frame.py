@@ -1,4 +1,4 @@
-"""HumanEva-I: people who walk, jog, box, gesture and throw, seen by fixed cameras at 60 frames per second."""
+"""HumanEva-I, people filmed by fixed cameras at 60 frames per second, and Charades, filmed at home by its actors."""
 
 from vsr.data.sets.frame_windows import FrameWindows
 from vsr.registry import register
@@ -42,5 +42,23 @@ class HumanEvaDataset(FrameWindows):
     subfolders = ("image",)
     remedy = (
         "HumanEva-I is at http://humaneva.is.tue.mpg.de (registration); `python scripts/prepare_humaneva.py` makes the "
+        "frames and the lists"
+    )
+
+
+@register("dataset")
+class CharadesDataset(FrameWindows):
+    """Windows of frames of Charades; samples and arguments as ``HumanEvaDataset``'s, two things differ.
+
+    The clips' folders are in ``dataroot``/Charades_v1_480_img (frames 000000.jpg, ...), in ``dataroot``/Charades_v1_rgb
+    (the official frames, 0A8CF-000001.jpg, ...), or in ``dataroot`` itself. ``action`` is the class of the list, c092,
+    and ``camera`` is empty: every video is another home.
+
+    Many videos are shorter than the 551 frames (23 s) of a window at the default interval: see ``short_clip``.
+    """
+
+    subfolders = ("Charades_v1_480_img", "Charades_v1_rgb")
+    remedy = (
+        "Charades is at https://prior.allenai.org/projects/charades; `python scripts/prepare_charades.py` makes the "
         "frames and the lists"
     )
