@@ -84,13 +84,9 @@ class FrameWindows(Dataset[Sample]):
         self.input_size, self.frame_interval, self.window_step = input_size, frame_interval, window_step
         self.random_interval, self.test_type, self.short_clip = random_interval, test_type, short_clip
         self._size = height, width
+        phases = ("train",) if random_interval else ("train", "test")
         self.spec = DataSpec(
-            phases=("train",) if random_interval else ("train", "test"),
-            task="next-frame",
-            num_frames=input_size,
-            test_type=test_type,
-            frame_size=(height, width),
-            files=(list_file,),
+            phases, "next-frame", input_size, test_type=test_type, frame_size=self._size, files=(list_file,)
         )
         data_folder = root_path("dataroot", dataroot)
         if not data_folder.is_dir():

@@ -35,12 +35,8 @@ class FrameCache:
     """Reads frames from one file per clip and size: FOLDER/CLIP.64x64.DIGEST.npy, (n, h, w, 3) uint8 RGB.
 
     The digest covers the names, sizes and times of the clip's files, so a changed clip gets a new file. The first read
-    writes all missing files under a lock: one process works, the others wait. A stopped run loses at most one clip.
-
-    Args:
-        folder: is created when needed.
-        size: (h, w).
-        clips: all clips that may be read.
+    writes the missing files of all ``clips`` under a lock: one process works, the others wait. A stopped run loses at
+    most one clip. ``size`` is (h, w).
     """
 
     def __init__(self, folder: Path, size: tuple[int, int], clips: Mapping[str, ClipFrames]) -> None:
