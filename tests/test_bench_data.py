@@ -38,10 +38,8 @@ def options_file(tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("augment_on_gpu", ["false", "true"])
-def test_the_report_names_the_parts_of_the_time_and_the_limit(options_file, capsys, augment_on_gpu):
-    override = ["--set", f"datasets.train.augment_on_gpu={augment_on_gpu}"]
-    assert bench_data.main(["-opt", str(options_file), "--samples", "6", "--workers", "0", "1", *override]) == 0
+def test_the_report_names_the_parts_of_the_time_and_the_limit(options_file, capsys):
+    assert bench_data.main(["-opt", str(options_file), "--samples", "6", "--workers", "0", "1"]) == 0
     output = capsys.readouterr().out
     assert "small: one process, 6 samples:" in output
     assert "  waiting " in output and "ms, decoding and augmenting " in output
