@@ -81,15 +81,12 @@ class OffsetGuard:
         if worst is None or worst.mean <= self.train.offset_limit:
             self.ok_until = iteration
             return "ok"
-        logger.warning(
-            "iteration %d: mean offset %.0f pixels in %s, above offset_limit %g: alignment is lost (offset_guard: %s)",
-            iteration,
-            worst.mean,
-            worst.layer,
-            self.train.offset_limit,
-            self.train.offset_guard,
+        limit, guard = self.train.offset_limit, self.train.offset_guard
+        text = (
+            "iteration %d: mean offset %.0f pixels in %s, above offset_limit %g: alignment is lost (offset_guard: %s)"
         )
-        return "ok" if self.train.offset_guard == "warn" else self.train.offset_guard  # type: ignore[return-value]  # not off
+        logger.warning(text, iteration, worst.mean, worst.layer, limit, guard)
+        return "ok" if guard == "warn" else guard  # type: ignore[return-value]  # not off
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain values to resume from."""
@@ -105,27 +102,19 @@ def is_out_of_memory(error: Exception, device: torch.device) -> bool:
 
     Extensions such as our kernels pass on an allocation's failure as a RuntimeError; PyTorch's allocator counts them.
     """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    if isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) == CUDA_OUT_OF_MEMORY:
+    code = getattr(error, "error_code", None) if isinstance(error, torch.AcceleratorError) else None
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or code == CUDA_OUT_OF_MEMORY:
         return True
     return device.type == "cuda" and torch.cuda.memory_stats(device).get("num_ooms", 0) > 0
 
 
 def out_of_memory(iteration: int, folder: Path, validating: bool = False) -> UserError:
-    """Returns the message with the remedy.
-
-    Args:
-        iteration: the present one.
-        folder: the experiment's, with the states to resume from.
-        validating: whether it ran out in validation.
-    """
+    """Returns the message with the remedy; ``folder`` is the experiment's, with the states to resume from."""
     states = checkpoints.states(folder)
     saved = f"{states[0]} is saved: --auto_resume resumes from it" if states else "No state is saved yet"
     if states and not validating:
         saved += ", with --resume_mode new_schedule where train.amp has changed"
-    where = "while validating after" if validating else "in"
-    remedy = TO_VALIDATE if validating else TO_TRAIN
+    where, remedy = ("while validating after", TO_VALIDATE) if validating else ("in", TO_TRAIN)
     return UserError(f"Out of memory {where} iteration {iteration}. Try: {remedy}. {saved}.")
 
 

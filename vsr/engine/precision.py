@@ -19,13 +19,13 @@ def autocast_type(amp: Literal["auto", "bf16", "fp16", "off"], device: torch.dev
         UserError: the device cannot.
     """
     on_gpu = device.type == "cuda"
+    has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     if amp == "auto":
-        chosen = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else None
-        logger.info("train.amp: auto is %s on this device", "bf16" if chosen else "off")
-        return chosen
+        logger.info("train.amp: auto is %s on this device", "bf16" if has_bf16 else "off")
+        return torch.bfloat16 if has_bf16 else None
     if amp == "fp16" and not on_gpu:
         raise UserError("train.amp: fp16 needs a GPU, for loss scaling; bf16 runs on CPUs too")
-    if amp == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if amp == "bf16" and on_gpu and not has_bf16:
         raise UserError("train.amp: bf16 needs a GPU of the Ampere generation or later; fp16 runs on this one")
     slow = torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if amp == "bf16" and not on_gpu and slow:
@@ -56,14 +56,8 @@ def allow_tf32(allowed: bool) -> None:
 @contextmanager
 def full_float32() -> Generator[None]:
     """Computes float32 products and convolutions in full float32 while entered, on GPUs and CPUs."""
-    backends = torch.backends
-    operators = (
-        backends.cuda.matmul,
-        backends.cudnn.conv,
-        backends.cudnn.rnn,
-        backends.mkldnn.conv,
-        backends.mkldnn.matmul,
-    )
+    gpu, cpu = torch.backends.cudnn, torch.backends.mkldnn
+    operators = (torch.backends.cuda.matmul, gpu.conv, gpu.rnn, cpu.conv, cpu.matmul)
     former = [operator.fp32_precision for operator in operators]
     try:
         for operator in operators:

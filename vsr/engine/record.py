@@ -37,10 +37,8 @@ class Recorder:
         self.goes_on = options.on_failed_write == "go_on"
         self.bar = tqdm(total=total, initial=start, unit="it", desc=folder.name, disable=None if active else True)
         self.is_starting = True  # until the first line: its wait for data is mostly that for the workers' start
-        self.board = None
-        self.visdom = None
-        self.folder = folder
-        self.table = folder / "metrics.csv"
+        self.board = self.visdom = None
+        self.folder, self.table = folder, folder / "metrics.csv"
         if not active:
             return
         _drop_rows_after(self.table, start)
@@ -99,28 +97,17 @@ class Recorder:
             losses: by name, beside their sum.
         """
         self.bar.set_postfix_str(f"loss {values['loss_per_value']:.4g}, data wait {wait:.0%}", refresh=False)
-        togo = timedelta(seconds=round((total - iteration) / speed))
         named = ", ".join(f"{name} {value:.4g}" for name, value in (losses or {}).items())
+        named = f"; {named}" if named else ""
         logger.info(
-            "iter %d/%d  loss %.4g (%.4g per value%s)  PSNR %.2f dB  lr %.3g  "
-            "%.2f it/s  data wait %.0f %%  %.1f GiB  ETA %s",
-            iteration,
-            total,
-            values["loss"],
-            values["loss_per_value"],
-            f"; {named}" if named else "",
-            values["psnr"],
-            values["lr"],
-            speed,
-            100 * wait,
-            memory,
-            togo,
+            f"iter {iteration}/{total}  loss {values['loss']:.4g} ({values['loss_per_value']:.4g} per value{named})  "
+            f"PSNR {values['psnr']:.2f} dB  lr {values['lr']:.3g}  {speed:.2f} it/s  data wait {100 * wait:.0f} %  "
+            f"{memory:.1f} GiB  ETA {timedelta(seconds=round((total - iteration) / speed))}"
         )
         if wait > TOLERATED_WAIT and not self.is_starting:
             logger.warning(
-                "%.0f %% of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu; "
-                "python -m vsr.bench_data -opt FILE names the bottleneck and remedies",
-                100 * wait,
+                f"{100 * wait:.0f} % of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu; "
+                "python -m vsr.bench_data -opt FILE names the bottleneck and remedies"
             )
         self.is_starting = False
 
@@ -165,10 +152,7 @@ def _start_wandb(folder: Path, options: LoggerOptions) -> None:
     try:
         import wandb  # type: ignore[import-not-found]  # optional
     except ImportError:
-        raise UserError(
-            f"logger.wandb.project is '{options.wandb.project}', but wandb is not installed: "
-            "pip install wandb, or logger.wandb.project: ~"
-        ) from None
+        raise UserError("wandb is not installed: pip install wandb, or logger.wandb.project: ~") from None
     resume = {"id": options.wandb.resume_id, "resume": "allow"} if options.wandb.resume_id else {}
     wandb.init(project=options.wandb.project, name=folder.name, dir=str(folder), sync_tensorboard=True, **resume)
 

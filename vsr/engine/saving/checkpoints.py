@@ -1,9 +1,9 @@
 """Weights and training states of an experiment: written atomically, found again, deleted."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import safetensors.torch
 import torch
@@ -25,17 +25,10 @@ class Found(NamedTuple):
 
 
 def save_safetensors(file: Path, weights: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes weights and texts about them, which other programs read without running code.
-
-    Raises:
-        UserError: see :func:`save`.
-    """
+    """Writes weights and texts about them, which other programs read without running code; raises as :func:`save`."""
     # the format wants each tensor contiguous and in memory of its own
     copies = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
-    try:
-        write_atomically(file, lambda stream: stream.write(safetensors.torch.save(copies, metadata)))
-    except OSError as error:
-        raise UserError(f"{file} could not be written: {error}. Nothing already there was lost.") from error
+    _write(file, lambda stream: stream.write(safetensors.torch.save(copies, metadata)))
 
 
 def save(file: Path, content: Mapping[str, Any]) -> None:
@@ -44,8 +37,12 @@ def save(file: Path, content: Mapping[str, Any]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written to; the former file, if any, is untouched.
     """
+    _write(file, lambda stream: torch.save(dict(content), stream))
+
+
+def _write(file: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
-        write_atomically(file, lambda stream: torch.save(dict(content), stream))
+        write_atomically(file, write)
     except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else error.__context__  # torch wraps the error of a full disk
         if not isinstance(reason, OSError):
@@ -60,19 +57,13 @@ def states(folder: Path) -> list[Path]:
 
 
 def newest_state(folder: Path, until: int | None = None) -> Found | None:
-    """Returns the newest training state that can be read; a damaged one is skipped with a warning.
-
-    Args:
-        folder: the experiment's.
-        until: the highest iteration that counts.
-    """
+    """Returns the newest training state, of up to iteration ``until``; skips unreadable ones with a warning."""
     for file in states(folder):
-        if until is not None and iteration_of(file) > until:
-            continue
-        try:
-            return Found(file, read(file))
-        except UserError as error:
-            logger.warning("%s; going back to the state before it", error)
+        if until is None or iteration_of(file) <= until:
+            try:
+                return Found(file, read(file))
+            except UserError as error:
+                logger.warning("%s; going back to the state before it", error)
     return None
 
 

@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from vsr.utils.errors import UserError
-from vsr.utils.log import logger
-
 # these change where and how a run goes, not what it computes; the effective batch is compared by its number
 HARMLESS = ("name", "imports", "num_gpu", "path", "logger", "val", "dist_params")
 HARMLESS_IN_TRAIN = ("accumulate", "checkpointing", "num_pictures")
@@ -36,37 +33,15 @@ def differences(
     return [f"{key}: {before.get(key)!r} → {now.get(key)!r}" for key in keys]
 
 
-def check_training_set(file: Path, former: str, current: str, may_differ: bool) -> None:
-    """Notes that the training set is not the one that a state was made with, or refuses to resume.
-
-    Args:
-        file: the state's.
-        former: see :func:`training_set_of`.
-        current: likewise.
-        may_differ: whether it may be another.
-
-    Raises:
-        UserError: it may not.
-    """
-    if former == current:
-        return
-    if not may_differ:
-        raise UserError(
-            f"datasets.train has changed since {file} was written: {former} → {current}. Restore it, or resume "
-            "with these samples: --resume_mode new_schedule"
-        )
-    logger.info("changed samples of datasets.train: %s → %s", former, current)
-
-
 def training_set_of(settings: Mapping[str, Any], dataset: Sized) -> str:
-    """Returns what tells a training set from one of other samples: their number, and a hash of the list they are on."""
+    """Identifies the samples of a training set: their number, and a hash of the list that names them."""
     lists = [Path(str(settings[key])).expanduser() for key in ("meta_info_file", "list_file") if settings.get(key)]
     words = [file.read_text(encoding="utf-8-sig", errors="replace").split() for file in lists if file.is_file()]
     return f"{len(dataset)} samples" + (f", list {zlib.crc32(repr(words).encode()):08x}" if words else "")
 
 
 def same_validation(former: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
-    """Returns whether validation measures the same on the same frames: else its best values so far are another's."""
+    """Returns whether two runs validate with the same metrics on the same frames."""
 
     def measured(tree: Mapping[str, Any]) -> dict[str, Any]:
         sets = {phase: entry for phase, entry in tree["datasets"].items() if phase.startswith("val") and entry}

@@ -30,20 +30,11 @@ class Match(NamedTuple):
         return f"{len(self.matched)} matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected"
 
 
-class Start(NamedTuple):
-    """The weights that a training started from.
-
-    Args:
-        loaded: names of the parameters and buffers that were loaded.
-        files: file and SHA-256 of its content, by prefix.
-    """
-
-    loaded: list[str]
-    files: dict[str, str]
-
-
-def from_files(network: nn.Module, path: PathOptions) -> Start:
+def from_files(network: nn.Module, path: PathOptions) -> tuple[list[str], dict[str, str]]:
     """Loads ``path.pretrain_network_g`` into a network, file by file; a later one overwrites an earlier one.
+
+    Returns:
+        Names of the loaded parameters and buffers; file and SHA-256 of its content, by prefix.
 
     Raises:
         UserError: a file cannot be read, or does not fit.
@@ -57,20 +48,18 @@ def from_files(network: nn.Module, path: PathOptions) -> Start:
         others = [other for other in parts if other != prefix and other.startswith(f"{prefix}." if prefix else "")]
         loaded.update(load_weights(network, weights, file, bool(part.strict), prefix, others).matched)
         files[prefix] = f"{file} sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    return Start(sorted(loaded), files)
+    return sorted(loaded), files
 
 
-def from_state(network: nn.Module, found: Found, strict: bool) -> Start:
-    """Loads a state's weights into a network.
+def from_state(network: nn.Module, found: Found, strict: bool) -> tuple[list[str], dict[str, str]]:
+    """Loads a state's weights into a network; returns what :func:`from_files` does, as the state recorded it.
 
     Raises:
         UserError: they do not fit.
     """
-    state = found.state
-    first = "players" not in state  # format 1, of vsr 0.1.0
-    weights, progress = (state["network"], state) if first else (state["players"]["g"]["network"], state["progress"])
-    match = load_weights(network, weights, found.file, strict)
-    return Start(progress["loaded"] or match.matched, progress.get("weight_files", {}))
+    progress = found.state["progress"]
+    match = load_weights(network, found.state["players"]["g"]["network"], found.file, strict)
+    return progress["loaded"] or match.matched, progress["weight_files"]
 
 
 def load_weights(
@@ -94,34 +83,27 @@ def load_weights(
     Raises:
         UserError: nothing fits, or with ``strict`` a name does not.
     """
-    begin, name_of_it = (f"{prefix}.", f"{type(network).__name__}.{prefix}") if prefix else ("", type(network).__name__)
-    own = {name: value for name, value in network.state_dict().items() if name.startswith(begin)}
-    weights = {f"{begin}{name}": value for name, value in weights.items()}
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    may_lack = tuple(f"{other}." for other in others)
-    match = Match(
-        matched=list(fitting),
-        # torchvision's published files hold no counters, which BatchNorm does not need
-        missing=[n for n in own if n not in fitting and not n.startswith(may_lack) and not n.endswith(COUNTER)],
-        unexpected=[name for name in weights if name not in fitting],
-    )
+    begin, name = (f"{prefix}.", f"{type(network).__name__}.{prefix}") if prefix else ("", type(network).__name__)
+    own = {key: value for key, value in network.state_dict().items() if key.startswith(begin)}
     if not own:
-        parts = ", ".join(dict.fromkeys(name.split(".")[0] for name in network.state_dict()))
+        parts = ", ".join(dict.fromkeys(key.split(".")[0] for key in network.state_dict()))
         raise UserError(f"path.pretrain_network_g: {type(network).__name__} has no part '{prefix}'; it has {parts}")
+    weights = {f"{begin}{key}": value for key, value in weights.items()}
+    fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+    may_lack = tuple(f"{other}." for other in others)
+    # torchvision's published files hold no counters, which BatchNorm does not need
+    missing = [k for k in own if k not in fitting and not k.startswith(may_lack) and not k.endswith(COUNTER)]
+    match = Match(list(fitting), missing, [key for key in weights if key not in fitting])
     if not fitting:
-        raise UserError(f"{file} matches nothing in {name_of_it} ({match}); is it for another network?")
-    if strict and (match.missing or (match.unexpected and not prefix)):
-        name = next((name for name in match.missing if name in weights), None)
-        if name is None:
-            reason = "such as " + ", ".join((match.missing + match.unexpected)[:NUM_NAMED])
-        else:
-            reason = f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network"
+        raise UserError(f"{file} matches nothing in {name} ({match}); is it for another network?")
+    left_out = _left_out(match, weights, own)
+    if strict and (missing or (match.unexpected and not prefix)):
         raise UserError(
-            f"{file} does not fit {name_of_it}: {match} ({reason}); "
-            "check network_g (path.strict_load_g: false starts a training with the weights that fit)"
+            f"{file} does not fit {name}: {match}{left_out}. Check network_g (path.strict_load_g: false starts a "
+            "training with the weights that fit)"
         )
     network.load_state_dict(fitting, strict=False)
-    logger.info("loaded %s into %s: %s%s", file, name_of_it, match, _left_out(match, weights, own))
+    logger.info("loaded %s into %s: %s%s", file, name, match, left_out)
     return match
 
 
@@ -143,28 +125,17 @@ def metadata(settings: Mapping[str, Any], iteration: int) -> dict[str, str]:
 
 def _left_out(match: Match, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     """Returns the names that do not fit, "; missing: fusion.* (26); other shapes: …"; "" where all fit."""
-    resized = [name for name in match.missing if name in weights]
-    lists = [
-        ("missing", _groups([name for name in match.missing if name not in weights], match.matched)),
-        ("unexpected", _groups([name for name in match.unexpected if name not in own], match.matched)),
-        (
-            "other shapes",
-            [f"{name} is {tuple(weights[name].shape)}, here {tuple(own[name].shape)}" for name in resized],
-        ),
-    ]
-    return "".join(f"; {title}: {_first(entries)}" for title, entries in lists if entries)
-
-
-def _groups(names: list[str], matched: list[str]) -> list[str]:
-    """Returns names by their first module, "fusion.* (26)", or by two where names of the first have matched."""
-    groups: dict[str, list[str]] = {}
-    partly = {name.split(".")[0] for name in matched}
-    for name in names:
-        parts = name.split(".")
-        groups.setdefault(".".join(parts[: 2 if parts[0] in partly else 1]), []).append(name)
-    return [f"{group}.* ({len(own)})" if len(own) > 1 else own[0] for group, own in groups.items()]
-
-
-def _first(entries: list[str]) -> str:
-    more = f" and {len(entries) - NUM_NAMED} more" if len(entries) > NUM_NAMED else ""
-    return ", ".join(entries[:NUM_NAMED]) + more
+    partly = {name.split(".")[0] for name in match.matched}  # modules that are named by two parts of their names
+    lists: dict[str, dict[str, list[str]]] = {"missing": {}, "unexpected": {}, "other shapes": {}}
+    for title, names, there in (("missing", match.missing, weights), ("unexpected", match.unexpected, own)):
+        for name in (name for name in names if name not in there):
+            parts = name.split(".")
+            lists[title].setdefault(".".join(parts[: 2 if parts[0] in partly else 1]), []).append(name)
+    for name in (name for name in match.missing if name in weights):
+        lists["other shapes"][name] = [f"{name} is {tuple(weights[name].shape)}, here {tuple(own[name].shape)}"]
+    text = ""
+    for title, groups in lists.items():
+        entries = [f"{group}.* ({len(names)})" if len(names) > 1 else names[0] for group, names in groups.items()]
+        more = f" and {len(entries) - NUM_NAMED} more" if len(entries) > NUM_NAMED else ""
+        text += f"; {title}: {', '.join(entries[:NUM_NAMED])}{more}" if entries else ""
+    return text
