@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -51,9 +51,7 @@ class OffsetGuard:
 
     def __init__(self, network: nn.Module, train: TrainOptions, place: Place) -> None:
         self.layers = {n: m for n, m in network.named_modules() if isinstance(m, ModulatedDeformConvPack)}
-        self.train = train
-        self.place = place
-        self.ok_until = 0
+        self.train, self.place, self.ok_until = train, place, 0
 
     def is_due(self, iteration: int) -> bool:
         """Returns whether an iteration's offsets are checked."""
@@ -66,7 +64,7 @@ class OffsetGuard:
             layer.track_offsets = self.is_due(iteration)
 
     def offsets(self) -> list[LayerOffset]:
-        """Returns the recorded offsets of each layer; waits for the device once, and every rank has to call it."""
+        """Returns the recorded offsets of each layer; waits for the device once, every rank has to call it."""
         if not self.layers:
             return []
         magnitudes = torch.stack([layer.get_buffer("offset_magnitude") for layer in self.layers.values()])
@@ -87,14 +85,6 @@ class OffsetGuard:
         )
         logger.warning(text, iteration, worst.mean, worst.layer, limit, guard)
         return "ok" if guard == "warn" else guard  # type: ignore[return-value]  # not off
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns plain values to resume from."""
-        return {"ok_until": self.ok_until}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Loads what :meth:`state_dict` returned."""
-        self.ok_until = state["ok_until"]
 
 
 def is_out_of_memory(error: Exception, device: torch.device) -> bool:

@@ -54,8 +54,7 @@ class Trainer:
     task: ClassVar[Task] = "super-resolution"
 
     def __init__(self, network: nn.Module, run: Run, /, train: TrainOptions) -> None:
-        self.run = run
-        self.train = train
+        self.run, self.train = run, train
         self.progress = Progress(sorted(run.loaded), run.weight_files)
         set_switches(train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
@@ -299,11 +298,7 @@ class Trainer:
             raise UserError(guards.DIVERGED.format(steps=progress.bad_steps, file=file))
 
     def roll_back(self) -> bool:
-        """Goes back to the newest state whose offsets were ok: with other data, and half their rates.
-
-        Returns:
-            Whether there was one: the stream of batches then has to start anew.
-        """
+        """Goes back to the newest state with good offsets, other data and half the rates; False if there is none."""
         place, folder, samples = self.run.place, self.run.folder, self.progress.samples
         found = checkpoints.newest_state(folder, until=self.guard.ok_until)
         if found is None:
@@ -330,11 +325,7 @@ class Trainer:
         return dict(zip(losses, over_ranks(torch.stack(list(losses.values())), self.run.place, "mean"), strict=True))
 
     def validate(self, record: Recorder, stop: StopSignals) -> Validation | None:
-        """Measures the network (its average, where one is kept) and notes the best values so far.
-
-        Returns:
-            The values; None if a stop was requested meanwhile.
-        """
+        """Measures the network, or its average, and notes the best values so far; None if a stop was requested."""
         assert self.run.validate is not None, "validation_is_due checks it"
         progress, network = self.progress, self.players["g"].evaluated
         share_buffers(network, self.run.place)
@@ -380,7 +371,7 @@ class Trainer:
             "format": checkpoints.STATE_FORMAT,
             "progress": dict(vars(self.progress)),
             "players": {name: player.state_dict() for name, player in self.players.items()},
-            "guard": self.guard.state_dict(),
+            "guard": {"ok_until": self.guard.ok_until},
             "random": rng.get_state(self.run.place.device),
             "effective_batch": self.run.effective_batch,
             "training_set": self.run.training_set,
@@ -388,11 +379,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any], keep_rates: bool = True) -> None:
-        """Loads what :meth:`state_dict` returned.
-
-        Args:
-            state: read from a file, or of the same training.
-            keep_rates: whether the state's learning rates replace those of the options.
+        """Loads what :meth:`state_dict` returned; its learning rates replace the options' only if ``keep_rates``.
 
         Raises:
             UserError: the state is another network's, or no state.
@@ -402,7 +389,7 @@ class Trainer:
             for name, player in self.players.items():
                 player.load_state_dict(state["players"][name], keep_rates)
             vars(self.progress).update(state["progress"])
-            self.guard.load_state_dict(state["guard"])
+            self.guard.ok_until = state["guard"]["ok_until"]
             rng.set_state(state["random"], device)
         except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]

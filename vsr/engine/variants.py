@@ -58,12 +58,8 @@ class FreezeTrainer(Trainer):
         """Checks what is frozen; only now, because a resumed state supplies the list of loaded weights."""
         loaded = set(self.progress.loaded)
         if not loaded:
-            raise UserError(
-                "FreezeTrainer freezes loaded weights, and this training began with none: name a file with "
-                "path.pretrain_network_g and start anew"
-            )
+            text = "and this training began with none: name a file with path.pretrain_network_g and start anew"
+            raise UserError(f"FreezeTrainer freezes loaded weights, {text}")
         if loaded.issuperset(name for name, _ in self.players["g"].network.named_parameters()):
-            raise UserError(
-                "FreezeTrainer freezes the weights that path.pretrain_network_g loads. They are all of the network's, "
-                "and nothing is left to train: use ScratchTrainer, or a network with further parts"
-            )
+            text = "so that nothing is left to train: use ScratchTrainer, or a network with further parts"
+            raise UserError(f"FreezeTrainer: path.pretrain_network_g loads every weight of the network, {text}")

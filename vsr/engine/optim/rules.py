@@ -64,11 +64,7 @@ def phase_of(rules: Sequence[ParameterRule], iteration: int) -> int:
 
 
 def check_rules(rules: Sequence[ParameterRule], network: nn.Module) -> None:
-    """Checks that every rule matches a parameter.
-
-    Raises:
-        UserError: a rule matches none.
-    """
+    """Raises a UserError if a rule matches no parameter."""
     names = [name for name, _ in network.named_parameters()]
     for index, rule in enumerate(rules):
         if not any(re.search(rule.match, name) for name in names):
@@ -79,13 +75,7 @@ def check_rules(rules: Sequence[ParameterRule], network: nn.Module) -> None:
 
 
 def parameter_groups(network: nn.Module, lr: float, rules: Sequence[ParameterRule]) -> list[dict[str, Any]]:
-    """Returns the optimiser's groups: ``params``, ``lr``, and whether they are ``deformable`` convolutions'.
-
-    Args:
-        network: its parameters are grouped in order.
-        lr: the base rate, which each parameter's factor multiplies.
-        rules: see ParameterRule.
-    """
+    """Returns the optimiser's groups: ``params``, ``lr`` times their factor, and whether of ``deformable`` layers."""
     layers = [module for module in network.modules() if isinstance(module, ModulatedDeformConvPack)]
     deformable = {id(parameter) for layer in layers for parameter in layer.parameters()}
     groups: dict[tuple[float, bool], dict[str, Any]] = {}

@@ -109,16 +109,7 @@ def make_trainer(
     validate: Validate | None = None,
     results: Path | None = None,
 ) -> Trainer:
-    """Returns the trainer with the weights to start from, or with the state to resume.
-
-    Args:
-        options: the checked options.
-        place: device and rank.
-        folder: the experiment's.
-        found: the state; None starts anew.
-        mode: one of RESUME_MODES.
-        validate: see Run.
-        results: see Run.
+    """Returns the trainer with the weights to start from, or with the state to resume, ``found``; see Run.
 
     Raises:
         UserError: these do not fit, or another process resumes from elsewhere.
