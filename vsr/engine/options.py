@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vsr.config.schema import settings_of
@@ -71,7 +71,7 @@ class TrainOptions:
     offset_guard: Literal["warn", "skip", "rollback", "off"] = "warn"
 
     def __post_init__(self) -> None:
-        """Builds each part once, with what a training would supply, so that it can refuse its options."""
+        """Builds each part once with stand-ins for what a training supplies, so that it can refuse its options."""
         mistakes = [] if self.losses else ["losses: empty; name one, such as pixel: {type: CharbonnierLoss}"]
         if "lr" not in settings_of(self.optim_g):
             mistakes.append("optim_g: it has no option `lr`, which the scheduler sets")
@@ -80,8 +80,7 @@ class TrainOptions:
             parts["scheduler"] = partial(self.scheduler, 0, 1e-3)
         for name, loss in self.losses.items():
             image = torch.zeros(1, 3, 8, 8)
-            is_class = inspect.isclass(loss.func if isinstance(loss, partial) else loss)
-            parts[f"losses.{name}"] = loss if is_class else partial(loss, image, image)
+            parts[f"losses.{name}"] = loss if is_class(loss) else partial(loss, image, image)
         for key, build in parts.items():
             try:
                 build()
@@ -101,3 +100,14 @@ class TrainOptions:
         if isinstance(lowest, int | float) and isinstance(rate, int | float) and lowest > rate:
             notes.append(f"scheduler.eta_min is {lowest:g}, above train.optim_g.lr, {rate:g}: the rate rises")
         return notes
+
+
+def is_class(loss: Callable[..., Any]) -> bool:
+    """Returns whether a loss is a class whose instances are functions of (sr, gt)."""
+    return inspect.isclass(loss.func if isinstance(loss, partial) else loss)
+
+
+def built_loss(loss: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """Returns a loss as a function of (sr, gt); a module is moved to the device and frozen."""
+    built = loss() if is_class(loss) else loss
+    return built.to(device).eval().requires_grad_(False) if isinstance(built, nn.Module) else built

@@ -20,7 +20,7 @@ from vsr.engine import guards
 from vsr.engine.guards import Answer
 from vsr.engine.optim.rules import ParameterRule, phase_of
 from vsr.engine.optim.schedules import learning_rate
-from vsr.engine.options import TrainOptions
+from vsr.engine.options import TrainOptions, built_loss
 from vsr.engine.players import Player, Turn
 from vsr.engine.precision import autocast_type, set_switches
 from vsr.engine.record import Recorder
@@ -28,7 +28,6 @@ from vsr.engine.run import Progress, Run, Validation
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.resume import same_validation
 from vsr.engine.saving.weights import metadata
-from vsr.losses.build import built_loss
 from vsr.utils import rng
 from vsr.utils.buffers import remember, share_buffers
 from vsr.utils.distributed import any_rank, over_ranks
