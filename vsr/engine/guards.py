@@ -40,13 +40,7 @@ class OffsetGuard:
     The mean absolute offset is what EDVR's authors watched; above 50 to 100 pixels it "must be meaningless"
     (https://github.com/xinntao/EDVR/issues/22).
 
-    Args:
-        network: with or without deformable convolutions.
-        train: ``offset_freq``, ``offset_limit`` and ``offset_guard``.
-        place: offsets are the largest of all ranks.
-
-    Attributes:
-        ok_until: the last iteration whose offsets were checked and found ok.
+    All ranks see the largest offsets of any rank. ``ok_until`` is the last iteration whose offsets were checked and ok.
     """
 
     def __init__(self, network: nn.Module, train: TrainOptions, place: Place) -> None:

@@ -45,8 +45,8 @@ class Player:
         network: on any device, holding the weights to start from.
         optimizer: makes the optimiser of parameter groups; ``train.optim_g``.
         train: the ``train:`` section.
-        place: device and rank.
-        rules: for the network's parameters.
+        place: the network is moved to its device.
+        rules: for the network's parameters; each has to match one.
         scales_loss: whether losses are scaled, as fp16 needs.
         ema_decay: of the average of the weights; 0 keeps none.
 
@@ -54,9 +54,6 @@ class Player:
         model: the network, compiled and distributed; the losses call it. None until the first phase.
         buffers: persistent buffers of the network.
         base_rates: the groups' learning rates before warm-up and schedule.
-
-    Raises:
-        UserError: a rule matches no parameter.
     """
 
     def __init__(

@@ -22,14 +22,9 @@ ROW = re.compile(r"[0-9]{1,18},[^\0]{1,9999}$")  # of metrics.csv; a crash may l
 
 
 class Recorder:
-    """Records a run from iteration ``start`` on, and drops later rows and curves of an interrupted run.
+    """Records a run from iteration ``start`` to ``total``, and drops later rows and curves of an interrupted run.
 
-    Args:
-        folder: the experiment's.
-        start: the iteration that the run starts from.
-        total: its last iteration.
-        options: of the log.
-        active: false, on all but the main process, records nothing.
+    Only the main process is ``active``; the others record nothing.
     """
 
     def __init__(self, folder: Path, start: int, total: int, options: LoggerOptions, active: bool = True) -> None:
@@ -94,7 +89,7 @@ class Recorder:
             speed: iterations per second.
             wait: share of the time spent waiting for data.
             memory: the peak, in GiB.
-            losses: by name, beside their sum.
+            losses: by name, where there are several.
         """
         self.bar.set_postfix_str(f"loss {values['loss_per_value']:.4g}, data wait {wait:.0%}", refresh=False)
         named = ", ".join(f"{name} {value:.4g}" for name, value in (losses or {}).items())

@@ -38,9 +38,7 @@ class Run(NamedTuple):
     """What a trainer works with besides the network and its options.
 
     Args:
-        place: device and rank.
         folder: the experiment's.
-        logger: what is written, and how often.
         val_freq: iterations between validations; None validates at the end only.
         batches: this process's batches, without end, given how many samples all processes have consumed so far.
         effective_batch: samples of an optimiser step, over all processes.

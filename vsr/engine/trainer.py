@@ -117,12 +117,8 @@ class Trainer:
     ) -> Generator[None]:
         """Saves a state before an unreadable frame or a lack of memory ends the training; names the remedy.
 
-        Several processes save nothing, since only one of them notices.
-
-        Args:
-            go_back: restores the trainer of the last complete step.
-            can_save: false where that is not possible.
-            validating: whether this is a validation, for the message.
+        Several processes save nothing, since only one of them notices. ``go_back`` restores the trainer of the last
+        complete step; ``can_save`` is false where that is not possible.
         """
         try:
             yield
@@ -352,8 +348,7 @@ class Trainer:
             sync(folder / "metrics.csv")  # a resumed training continues these rows
             checkpoints.save(folder / "training_states" / f"{self.progress.iteration}.state", self.state_dict())
             self.save_weights()
-            checkpoints.forget_old_states(folder, logs.keep_states, logs.keep_state_every, needed)
-            checkpoints.forget_old_weights(folder, logs.keep_weights)
+            checkpoints.forget_old(folder, logs, needed)
 
     def save_weights(self) -> None:
         """Writes every player's weights: its average alone as ``.safetensors``, then both as ``.pth``."""

@@ -86,13 +86,9 @@ def multi_step_restart(
 def learning_rate(
     iteration: int, base_lr: float, schedule: Callable[[int, float], float] | None, warmup_iter: int
 ) -> float:
-    """Returns the rate of an iteration: a line from 0 to ``base_lr`` up to ``warmup_iter``, then the schedule's.
+    """Returns the rate of an iteration, counted from 0: a line from 0 to ``base_lr``, then the schedule's.
 
-    Args:
-        iteration: counted from 0.
-        base_lr: the rate of the options.
-        schedule: one of this file; None keeps the base rate.
-        warmup_iter: iterations of warm-up; below 1 there is none.
+    The warm-up takes ``warmup_iter`` iterations, none if below 1; without a schedule the base rate is kept.
     """
     if iteration + 1 < warmup_iter:
         return base_lr * (iteration + 1) / warmup_iter

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from vsr.config.options import LoggerOptions
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
 from vsr.utils.log import logger
@@ -67,14 +68,18 @@ def newest_state(folder: Path, until: int | None = None) -> Found | None:
     return None
 
 
-def forget_old_states(folder: Path, keep: int, keep_every: int | None, needed: int | None = None) -> None:
-    """Deletes all but the newest states and, with ``keep_every``, those of its multiples.
+def forget_old(folder: Path, keep: LoggerOptions, needed: int | None = None) -> None:
+    """Deletes the states and weights that are too old to be kept.
 
-    ``needed`` keeps the newest of up to that iteration, too: training may have to go back to it.
+    ``needed`` keeps the newest state of up to that iteration, too: training may have to go back to it.
     """
     target = next((file for file in states(folder) if needed is not None and iteration_of(file) <= needed), None)
-    for file in states(folder)[keep:]:
-        if file != target and (keep_every is None or iteration_of(file) % keep_every):
+    for file in states(folder)[keep.keep_states :]:
+        if file != target and (keep.keep_state_every is None or iteration_of(file) % keep.keep_state_every):
+            file.unlink()
+    iterations = sorted({iteration_of(file) for file in _weight_files(folder)}, reverse=True)
+    for file in _weight_files(folder) if keep.keep_weights is not None else []:
+        if iteration_of(file) in iterations[keep.keep_weights :]:
             file.unlink()
 
 
@@ -103,14 +108,6 @@ def weights_file(folder: Path, iteration: int, player: str = "g") -> Path:
 def newest_weights(folder: Path) -> Path | None:
     """Returns the weights of ``g`` of an experiment's highest iteration, None if there are none."""
     return next((file for file in _weight_files(folder) if file.match("net_g_*.pth")), None)
-
-
-def forget_old_weights(folder: Path, keep: int | None) -> None:
-    """Deletes the weight files of all but the newest iterations; None keeps all."""
-    iterations = sorted({iteration_of(file) for file in _weight_files(folder)}, reverse=True)
-    for file in _weight_files(folder) if keep is not None else []:
-        if iteration_of(file) in iterations[keep:]:
-            file.unlink()
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -27,12 +27,7 @@ NEW_START = "--resume_mode weights --set path.resume_state=FILE --set name=NEW"
 def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, mode: str) -> checkpoints.Found | None:
     """Returns the state to resume from; None to start anew.
 
-    Args:
-        options: with ``path.resume_state``, perhaps.
-        folder: the experiment's.
-        place: device and rank.
-        auto_resume: whether the experiment's newest state comes first.
-        mode: one of RESUME_MODES.
+    That is the experiment's newest state with ``auto_resume``, else ``path.resume_state``; ``mode`` is of RESUME_MODES.
 
     Raises:
         UserError: the experiment exists and nothing says that it should be resumed, or the state does not fit.

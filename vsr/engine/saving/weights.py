@@ -108,11 +108,9 @@ def load_weights(
 
 
 def metadata(settings: Mapping[str, Any], iteration: int) -> dict[str, str]:
-    """Returns the metadata of a ``.safetensors`` file: how to build the network, and from which training it is.
+    """Returns the metadata of a ``.safetensors`` file: how to build the network, and the iteration it is of.
 
-    Args:
-        settings: the resolved options; empty for a network that they do not describe.
-        iteration: the training's.
+    ``settings`` are the resolved options; empty for a network that they do not describe.
     """
     about = {"vsr.version": vsr.__version__, "vsr.iteration": str(iteration)}
     if "network_g" in settings:
