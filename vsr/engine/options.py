@@ -80,7 +80,7 @@ class TrainOptions:
             parts["scheduler"] = partial(self.scheduler, 0, 1e-3)
         for name, loss in self.losses.items():
             image = torch.zeros(1, 3, 8, 8)
-            parts[f"losses.{name}"] = loss if is_class(loss) else partial(loss, image, image)
+            parts[f"losses.{name}"] = partial(loss) if is_class(loss) else partial(loss, image, image)
         for key, build in parts.items():
             try:
                 build()

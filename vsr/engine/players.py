@@ -99,7 +99,7 @@ class Player:
     def distribute(self, has_unused: bool) -> None:
         """Wraps the model in DDP; ``has_unused``: some rank's step leaves a trained parameter without gradient."""
         # each step begins with the main process's buffers, since a state holds no others
-        options = {"find_unused_parameters": has_unused, SYNC_BUFFERS: bool(self.buffers)}
+        options: dict[str, Any] = {"find_unused_parameters": has_unused, SYNC_BUFFERS: bool(self.buffers)}
         self.model = DistributedDataParallel(self.network, **options)
 
     def gradient_norm(self) -> Tensor:
