@@ -18,17 +18,19 @@ from vsr.train import main as train
 from vsr.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-OWN_NETWORK, OWN_DATA = (
+OWN_NETWORK, OWN_EDGE_LOSS, OWN_DATA = (
     part.split("```")[0] for part in (ROOT / "docs" / "training.md").read_text().split("```python\n")[1:]
 )
 (OWN_TEST_SET,) = (part.split("```")[0] for part in (ROOT / "docs/testing.md").read_text().split("```python\n")[1:])
 
 
 def test_a_network_of_ones_own_is_trained_and_tested(tmp_path, clips):
-    """The example of docs/training.md, from the folder where the commands are given, with a process that reads."""
+    """The network and loss of docs/training.md, in the folder where the commands run, with a worker process."""
     (tmp_path / "my_networks.py").write_text(OWN_NETWORK)
+    (tmp_path / "my_losses.py").write_text(OWN_EDGE_LOSS)
     network = {"type": "MyNetwork", "num_feat": 8}
-    options = small_options(clips, imports=["my_networks"], datasets__train__num_worker_per_gpu=1)
+    options = small_options(clips, imports=["my_networks", "my_losses"], datasets__train__num_worker_per_gpu=1)
+    options["train"]["losses"] = {"edges": {"type": "MyEdgeLoss", "loss_weight": 0.1}}
     file = tmp_path / "options.yml"
     file.write_text(yaml.safe_dump({**options, "network_g": network}))
     for entry in ("costs", "train", "test"):
