@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the wheel with the PyTorch of .venv and runs the operators' tests with another one: the library's ABI is stable.
+# Builds the wheel with the PyTorch of .venv and runs the operators' tests with another one, to check the stable ABI.
 #
 #     scripts/check_abi.sh           against the newest PyTorch
 #     scripts/check_abi.sh 2.13.0    against that one

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a trained network: installs, prepares real video, trains a small EDVR, tests it.
-# Run again, it does only what is missing; remove experiments/demo to train anew.
+# From scratch to a trained network: installs, prepares real video, trains a small EDVR, tests it.
+# Run again, it does only the missing steps; remove experiments/demo to train anew.
 set -euo pipefail
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 cd "$(dirname "$0")/.."

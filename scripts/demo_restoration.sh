@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Next-frame prediction from nothing: installs, prepares real video, trains a small U-Net with a memory, tests it.
+# Next-frame prediction from scratch: installs, prepares real video, trains a small U-Net with a memory, tests it.
 #   bash scripts/demo_restoration.sh --video vtest.avi    # arguments go to prepare_restoration_demo.py
-# Run again, it does only what is missing; remove experiments/demo_restoration to train anew.
+# Run again, it does only the missing steps; remove experiments/demo_restoration to train anew.
 set -euo pipefail
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 cd "$(dirname "$0")/.."

@@ -6,8 +6,8 @@
 
 BI: imresize(frame, 1 / scale, 'bicubic') of MATLAB, antialiased. BD: Gaussian blur, sigma 1.6, 12 x 12, borders
 replicated, then every 4th pixel from the 2nd: the degradation of UDM10, Vid4 and Vimeo-90K's BD tables, as in the
-MATLAB code of BasicVSR's authors (DUF's differs: 13 x 13). Frames that are there already are left alone;
-degradation.txt beside them says what they were made with.
+MATLAB code of BasicVSR's authors (DUF's differs: 13 x 13). Existing frames are kept;
+degradation.txt next to them records their degradation.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--meta", type=Path, help="only the clips of this meta file, all their frames")
     parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="frames made at a time")
     parser.add_argument("--on-bad-frame", choices=["error", "skip"], default="error")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be made, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="prints the plan and stops")
     options = parser.parse_args(arguments)
     if options.degradation == "BD" and options.scale != 4:
         parser.error("BD is defined for --scale 4 only")

@@ -4,7 +4,7 @@
     python scripts/pack_frames.py --from datasets/REDS/train_sharp --to ... --form tiles   # half the size, slower
     python scripts/pack_frames.py --verify datasets/REDS/train_sharp.lmdb --from datasets/REDS/train_sharp
 
-A run that was stopped, by anything, goes on when started again; the pack has its name only when it is complete.
+A stopped run continues when started again; the pack gets its name when it is complete.
 In the options file: dataroot_gt: datasets/REDS/train_sharp.lmdb and io_backend: {type: lmdb}. Sizes and speeds of the
 two forms are in docs/data.md.
 """
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tile-size", type=int, default=TILE_SIZE, help="side of a tile (default: %(default)s)")
     parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="frames packed at a time")
     parser.add_argument("--on-bad-frame", choices=["error", "skip"], default="error")
-    parser.add_argument("--dry-run", action="store_true", help="say how large the pack would be, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="prints the size of the pack and stops")
     parser.add_argument("--verify", type=Path, metavar="LMDB", help="check a pack, against --from too if given")
     options = parser.parse_args(arguments)
     if options.verify is None and (options.source is None or options.to is None):

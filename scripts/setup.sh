@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the tested versions and installs vsr in it, with its compiled kernels where a C++ compiler is found.
-# Run again, it does only what changed. PYTHON=… chooses the interpreter.
+# Creates .venv with the tested versions and installs vsr, with its compiled kernels if there is a C++ compiler.
+# Run again, it reinstalls only after a change. PYTHON=… chooses the interpreter.
 set -euo pipefail
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ find_python() {
     fail "no Python 3.10 or later with venv found${PYTHON:+ (PYTHON=$PYTHON)}; Debian and Ubuntu: apt install python3 python3-venv"
 }
 
-# What the installation was made from: another commit, or another torch put into .venv by hand, makes it anew.
+# A hash of everything the installation depends on: another commit, or another torch in .venv, triggers a reinstallation.
 stamp() {
     { cat setup.py pyproject.toml scripts/setup.sh csrc/*.h csrc/*/*; echo "${VSR_CUDA:-} ${TORCH_CUDA_ARCH_LIST:-} $PWD"
       ls -d .venv/lib/python*/site-packages/torch-*.dist-info .venv/lib/python*/site-packages/torchvision-*.dist-info; } 2>/dev/null |
@@ -49,7 +49,7 @@ say "2/4 PyTorch (${pins[*]}: 3 GB to download if they are not there yet) and bu
 pip_install "${pins[@]}" "${build_tools[@]}"
 say "3/4 vsr, its other packages and its kernels (compiling takes one or two minutes)"
 pip_install --no-build-isolation -e ".[dev]"
-say "4/4 what it runs on"
+say "4/4 versions and back ends"
 .venv/bin/python -m vsr.env | sed 's/^/    /' || fail "vsr does not run; python -m vsr.env says why"
 stamp > $stamp_file
 say "done; activate it with: source .venv/bin/activate"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests side by side: all but the slow ones, or what pytest's arguments choose: bash scripts/test.sh -k resume
+# Runs the tests in parallel: all but the slow ones, or those of pytest's arguments: bash scripts/test.sh -k resume
 set -euo pipefail
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 cd "$(dirname "$0")/.."

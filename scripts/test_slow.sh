@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests that are marked slow, side by side; arguments are pytest's.
+# Runs the tests marked slow, in parallel; arguments are pytest's.
 set -euo pipefail
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '2,/^[^#]/s/^#\( \|$\)//p' "$0"; exit; }
 exec bash "$(dirname "$0")/test.sh" -m slow "$@"

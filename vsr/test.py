@@ -71,10 +71,10 @@ def test_all(
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    description = "Tests a network from an options file, of a test or of the training that trained it."
+    description = "Tests the network of an options file, with the weights of its training or of a file."
     parser = options_parser("vsr test", description, with_check=True)
-    parser.add_argument("--weights", metavar="FILE", help="weights to test; see the order in docs/testing.md")
-    parser.add_argument("--save_weights", action="store_true", help="also draws what the network's memory reads")
+    parser.add_argument("--weights", metavar="FILE", help="weights to test; docs/testing.md names the default")
+    parser.add_argument("--save_weights", action="store_true", help="also draws the weights of the network's memory")
     return parser.parse_args(arguments)
 
 

@@ -17,7 +17,5 @@ def options_parser(program: str, description: str, with_check: bool = False) -> 
         "--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option; may be repeated"
     )
     if with_check:
-        parser.add_argument(
-            "--check", action="store_true", help="checks the options and stops; missing data is only noted"
-        )
+        parser.add_argument("--check", action="store_true", help="checks the options and stops; notes missing data")
     return parser
