@@ -39,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start_log(folder / "train.log", place.is_main)
         if place.is_main:
             remove_unfinished(folder)
-            text = yaml.safe_dump(options.resolved, sort_keys=False)
-            write_text_atomically(folder / f"{options.name}.yml", text)
+            write_text_atomically(folder / f"{options.name}.yml", yaml.safe_dump(options.resolved, sort_keys=False))
         introduce(options, place)
         announce(place.device.type)
 
@@ -58,23 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
     parser = options_parser("vsr train", "Trains a network from an options file.", with_check=True)
-    parser.add_argument(
-        "--auto_resume", action="store_true", help="resumes from the experiment's newest state, if there is one"
+    text = "resumes from the experiment's newest state, if there is one"
+    parser.add_argument("--auto_resume", action="store_true", help=text)
+    text = (
+        "exact: nothing that matters may have changed (default); new_schedule: resumes from the state, under the "
+        "options as they are now; weights: a new training from the weights of path.resume_state"
     )
-    parser.add_argument(
-        "--resume_mode",
-        choices=RESUME_MODES,
-        default="exact",
-        help="exact: requires unchanged options and samples (default); new_schedule: resumes under the new options; "
-        "weights: starts a new training from the weights of path.resume_state",
-    )
-    parser.add_argument(
-        "--local-rank",
-        "--local_rank",
-        "--launcher",
-        metavar="ANY",
-        help="ignored; older launchers and BasicSR's commands pass it",
-    )
+    parser.add_argument("--resume_mode", choices=RESUME_MODES, default="exact", help=text)
+    text = "ignored; older launchers and BasicSR's commands add it"
+    parser.add_argument("--local-rank", "--local_rank", "--launcher", metavar="ANY", help=text)
     return parser.parse_args(arguments)
 
 
@@ -85,22 +76,14 @@ def introduce(options: Options, place: Place) -> None:
     for change in options.changes:
         logger.info("option %s", change)
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
+    batch, count = options.datasets["train"].loader.batch_size_per_gpu, place.world_size
     logger.info(
-        "%s on %s: %d process(es) × batch %d × accumulate %d = effective batch %d",
-        options.name,
-        device,
-        place.world_size,
-        options.datasets["train"].loader.batch_size_per_gpu,
-        options.train.accumulate,
-        effective_batch(options, place),
+        f"{options.name} on {device}: {count} process(es) × batch {batch} × accumulate {options.train.accumulate} = "
+        f"effective batch {effective_batch(options, place)}"
     )
-    if options.num_gpu not in ("auto", 0, place.world_size):
-        logger.warning(
-            "num_gpu is %d, but %d process(es) run; torchrun --nproc_per_node=%d -m vsr.train … starts as many",
-            options.num_gpu,
-            place.world_size,
-            options.num_gpu,
-        )
+    if options.num_gpu not in ("auto", 0, count):
+        text = "num_gpu is %d, but %d process(es) run; torchrun --nproc_per_node=%d -m vsr.train … starts as many"
+        logger.warning(text, options.num_gpu, count, options.num_gpu)
 
 
 if __name__ == "__main__":
