@@ -52,6 +52,7 @@ def test_a_port_beyond_its_limits_is_refused(section, port):
     [
         ("arch", {"type": "EDVR", "num_feat": 0}, "part.num_feat: expected a whole number of at least 1, got 0"),
         ("encoder", {"type": "ResNetEncoder", "num_levels": 5}, "part.num_levels: expected 1 or 2 or 3 or 4, got 5"),
+        ("encoder", {"type": "UNetEncoder", "channels": [3, 0]}, "part.channels[1]: expected a whole number of at lea"),
         ("loss", {"type": "L1Loss", "loss_weight": -1}, "part.loss_weight: expected a number of at least 0, got -1"),
         ("loss", {"type": "CharbonnierLoss", "eps": 0}, "part.eps: expected a number above 0, got 0"),
         ("memory", {"type": "pixwise", "memory_size": 0}, "part.memory_size: expected a whole number of at least 1"),
@@ -127,9 +128,18 @@ def test_resolved_options_hold_all_defaults_as_plain_data(tmp_path, tree):
     assert plain["val"]["metrics"]["psnr"] == {"type": "calculate_psnr", "crop_border": 0, "test_y_channel": False}
     assert plain["datasets"]["val"]["name"] == "clips" and plain["datasets"]["train"]["use_shuffle"] is True
     assert (plain["trainer"], plain["network_g"]["num_frame"]) == ("ScratchTrainer", 5)
-    again = config.load(write(tmp_path, plain))
+    again = config.load(write(tmp_path, plain.to_dict()))
     assert again.resolved == plain, "they are an options file"
     assert resolved((1, {"a": (2,)})) == [1, {"a": [2]}]
+
+
+def test_resolved_options_are_attributes_that_cannot_be_misspelt(tmp_path, tree):
+    values = config.load(write(tmp_path, tree)).resolved
+    assert values.network_g.num_feat == 8 and type(values.to_dict()["network_g"]) is dict
+    with pytest.raises(KeyError, match="num_feats"):
+        _ = values.network_g.num_feats
+    with pytest.raises(KeyError, match="num_feats"):
+        values.network_g.num_feats = 16
 
 
 def test_a_default_that_is_written_out_is_no_difference_and_a_changed_default_is_one(tmp_path, tree):

@@ -45,7 +45,7 @@ def test_networks_stay_on_their_device(file, dtype):
     with FakeTensorMode(), torch.device("cuda"), autocast(dtype):
         network = options.network_g()
         if options.trainer.task == "next-frame":
-            size = network.frame_size
+            size = network.spec.frame_size
             query = torch.rand(2, 3, *size)
             output, weights = network(query, torch.rand(2, 5, 3, *size), return_weights=True)
             results = [network.frame_of(output, query), *weights]

@@ -1,8 +1,7 @@
-"""The contracts between the parts: what a network, a data set, a clip and a sample are, as data.
+"""The contracts between the parts, as data.
 
-A network has a :class:`Spec` as its attribute ``spec``, a data set a :class:`DataSpec`. Everything that has to know
-them (the loader, the checks of an options file, restoration, costs, tables) reads these records and nothing else, and
-:func:`mismatches` compares the two.
+A network has a :class:`Spec` as its attribute ``spec``, a data set a :class:`DataSpec`. The loader, the checks of an
+options file, restoration, costs and tables read these records and nothing else; :func:`mismatches` compares the two.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,13 +27,13 @@ class Spec(NamedTuple):
         scale: output size / input size.
         multiple: height and width of the input have to be multiples of it; restoration pads and crops.
         min_size: smallest height and width of the input; restoration pads and crops.
-        center: of a window, the index of the frame that is restored; None is the middle, which is where all our data
-            sets have the ground truth.
-        task: what the network is for.
+        center: of a window, the index of the frame that is restored; None is the middle, the frame with ground truth in
+            all our data sets.
+        task: super-resolution or next-frame prediction.
         test_type: of a next-frame network, what it predicts.
         frame_size: of a next-frame network, height and width of the training frames.
         map_size: of a network with a memory, height and width of the feature maps that it was made for.
-        pixels_per_position: of such a network, pixels of ground truth for one position of these maps.
+        pixels_per_position: of such a network, pixels of ground truth per position of these maps.
         is_fixed_to_map: whether such a network can read maps of no other size.
     """
 
@@ -53,23 +52,23 @@ class Spec(NamedTuple):
 
 
 class DataSpec(NamedTuple):
-    """What a data set delivers; ours set it as ``self.spec`` in their constructors. None: it does not say.
+    """What a data set delivers; ours set it as ``self.spec`` in their constructors. None is unknown.
 
-    Set it before folders are opened: ``--check`` then compares it where they do not exist, too.
+    Set before folders are opened, it lets ``--check`` compare it where they do not exist.
 
     Args:
-        phases: what it is for: ``train``, ``test``, or both.
-        task: what it is for.
+        phases: ``train``, ``test``, or both.
+        task: see Spec.
         num_frames: frames of a window, or of a training clip.
         scale: GT size / LQ size.
         gt_frames: of a training sample, the frames with ground truth: the ``center``, or ``all``.
         crop_size: side of a training sample's GT, in pixels.
         has_gt: whether there is ground truth.
         has_lq: whether there are LQ frames; else a degradation has to make them.
-        test_type: of next-frame data, what the target is.
+        test_type: of next-frame data, the kind of target.
         frame_size: of next-frame data, height and width.
         degradation: how the LQ frames were made, "BD x4", where it is known.
-        files: lists that say what the set consists of; a change of their content is a change of the set.
+        files: lists of the set's clips; a change of their content is a change of the set.
     """
 
     phases: tuple[Literal["train", "test"], ...] = ("train", "test")
@@ -128,12 +127,11 @@ def data_spec(dataset: object) -> DataSpec:
 
 
 class MapStyle(Protocol):
-    """What is asked of every training set: any map-style data set of PyTorch's is one.
+    """A training set: any map-style data set of PyTorch's.
 
-    ``dataset[index]`` returns a sample, a dict of tensors, arrays and texts. For super-resolution these are ``lq``
-    (t, 3, h, w) and ``gt`` (k, 3, scale·h, scale·w), uint8 in [0, 255] or floats in [0, 1], RGB, with k = 1 (the middle
-    frame) or t (all), and ``key``, a text that names the sample. Its random choices have to come from the global
-    generators of Python, NumPy or PyTorch, which the loader seeds by the sample's key, or from :class:`Keyed`.
+    For super-resolution a sample has ``lq`` (t, 3, h, w) and ``gt`` (k, 3, scale·h, scale·w), uint8 in [0, 255] or
+    floats in [0, 1], RGB, with k = 1 (the middle frame) or t (all), and ``key``, a text that names it. Its random
+    choices come from the global generators of Python, NumPy or PyTorch, which the loader seeds, or see :class:`Keyed`.
     """
 
     def __len__(self) -> int: ...
@@ -150,7 +148,6 @@ class Keyed(Protocol):
 
         Its arrays may be views. ``passed_over`` lists the errors of unreadable samples that this one stands in for.
         """
-        ...
 
 
 class Clip(NamedTuple):
@@ -177,23 +174,16 @@ class Clip(NamedTuple):
 
 
 class ClipSet(Protocol):
-    """What is asked of a test set for super-resolution: clips, in order."""
+    """A test set for super-resolution: clips, in order."""
 
-    def __len__(self) -> int:
-        """Returns the number of clips."""
-        ...
-
+    def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Clip: ...
 
 
 def mismatches(network: Spec, data: DataSpec, name: str, path: str) -> Iterator[tuple[str, str]]:
-    """Yields the reasons why a network cannot read a data set: the key of the wrong option, and the reason.
+    """Yields the reasons why a network cannot read a data set, each with the key path of the wrong option.
 
-    Args:
-        network: says what it reads.
-        data: says what it delivers.
-        name: of the network, for the messages.
-        path: the data set's key, ``datasets.train``.
+    ``name`` is the network's, ``path`` the data set's key path, ``datasets.train``; both are for the messages.
     """
     if data.task != network.task:
         yield path, f"it is for {data.task}, but {name} is for {network.task}"

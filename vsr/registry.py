@@ -39,22 +39,21 @@ _components: dict[Kind, dict[str, Callable[..., object]]] = {kind: {} for kind i
 class Component(NamedTuple):
     """Marks a parameter as a component of its own: ``Annotated[Callable[..., nn.Module], Component("memory")]``.
 
-    In YAML it is a mapping with ``type:``; the constructor receives a ``functools.partial`` that waits for what the
-    program supplies.
+    In YAML it is a mapping with ``type:``; the constructor receives a ``functools.partial``, which still takes the
+    program's arguments.
     """
 
     kind: Kind
 
 
 class Shared(NamedTuple):
-    """Marks a parameter that receives the value of another key of the file, unless its own mapping gives one.
+    """Marks a parameter whose default is the value of another key of the file.
 
-    ``scale: Annotated[int, Shared("scale")] = 4`` receives the ``scale`` at the top of the file. Where the file has no
-    such key the parameter's default counts.
+    ``scale: Annotated[int, Shared("scale")] = 4`` defaults to the ``scale`` at the top of the file, or 4 without one.
 
     Args:
-        key: of the other value, ``datasets.train.gt_size``.
-        convert: makes the parameter's value of it; None where nothing follows from it.
+        key: path of the other key, ``datasets.train.gt_size``.
+        convert: computes the default of its value; it returns None to fall back on the parameter's own default.
     """
 
     key: str
@@ -93,14 +92,9 @@ NotNegative = Annotated[int, at_least(0)]
 
 
 def register(kind: Kind, name: str | None = None) -> Callable[[Registered], Registered]:
-    """Returns a decorator that registers a class or function.
+    """Returns a decorator that registers a class or function under its own name, or ``name``, the ``type:`` in YAML.
 
-    Args:
-        kind: what the component is.
-        name: the ``type:`` users write; the component's own name by default.
-
-    Raises:
-        ValueError: another component has the name. The registry is left as it was.
+    The decorator raises ValueError if another component has the name; the registry is left as it was.
     """
 
     def decorate(component: Registered) -> Registered:
@@ -116,16 +110,10 @@ def register(kind: Kind, name: str | None = None) -> Callable[[Registered], Regi
 
 
 def find(kind: Kind, name: str) -> Callable[..., object]:
-    """Returns the component registered as ``name``.
-
-    Raises:
-        ValueError: nothing has that name; the message lists what there is.
-    """
-    _import_all(_PACKAGES[kind])
-    if name not in _components[kind]:
-        raise ValueError(
-            f"unknown {kind} '{name}'{did_you_mean(name, _components[kind])}; known: {', '.join(names(kind))}"
-        )
+    """Returns the component registered as ``name``; raises ValueError, with the known names, if there is none."""
+    known = names(kind)
+    if name not in known:
+        raise ValueError(f"unknown {kind} '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
     return _components[kind][name]
 
 
@@ -143,8 +131,7 @@ def names(kind: Kind) -> list[str]:
 @cache
 def _import_all(package: str) -> None:
     """Imports every module of a package, so that its components register themselves."""
-    paths = import_module(package).__path__
-    for module in walk_packages(paths, f"{package}."):
+    for module in walk_packages(import_module(package).__path__, f"{package}."):
         import_module(module.name)
 
 

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start_log(folder / "train.log", place.is_main)
         if place.is_main:
             remove_unfinished(folder)
-            write_text_atomically(folder / f"{options.name}.yml", yaml.safe_dump(options.resolved, sort_keys=False))
+            text = yaml.safe_dump(options.resolved.to_dict(), sort_keys=False)
+            write_text_atomically(folder / f"{options.name}.yml", text)
         introduce(options, place)
         announce(place.device.type)
 

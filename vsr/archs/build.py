@@ -1,4 +1,4 @@
-"""Builds networks without their values, and checks what they say of themselves."""
+"""Builds networks on the meta device, and checks their Specs."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,15 +11,13 @@ from vsr.contracts import HasSpec, Spec
 
 # raised by PyTorch for values that a meta tensor does not have, and for sizes that it cannot count
 REFUSALS = (RuntimeError, TypeError, OverflowError)
-TESTED_SIZE = 16  # pixels, or the Spec's smallest: few networks read less, and no data set holds less
+TESTED_SIZE = 16  # pixels; larger where the Spec says so
 
 
 def without_values(build: Callable[[], Any], mode: AbstractContextManager[object]) -> Any:
-    """Builds a network under ``mode``, which allocates no memory, or for real if its constructor reads tensor values.
+    """Builds a network under ``mode``, or for real if its constructor reads tensor values.
 
-    Args:
-        build: makes the network.
-        mode: ``torch.device("meta")`` or ``FakeTensorMode()``.
+    ``mode`` allocates no memory: ``torch.device("meta")`` or ``FakeTensorMode()``.
     """
     try:
         with mode:
@@ -47,17 +45,11 @@ def checked_network(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def spec_of(network: nn.Module) -> Spec:
-    """Returns a network's Spec.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Returns a network's Spec; raises ValueError if it has none."""
     if isinstance(network, HasSpec) and isinstance(network.spec, Spec):
         return network.spec
-    raise ValueError(
-        f"network {type(network).__name__} has no spec: set self.spec = Spec(reads=…, num_frames=…, scale=…) in its "
-        "constructor; see docs/training.md"
-    )
+    remedy = "set self.spec = Spec(reads=…, num_frames=…, scale=…) in its constructor; see docs/training.md"
+    raise ValueError(f"network {type(network).__name__} has no spec: {remedy}")
 
 
 def input_shapes(spec: Spec) -> list[tuple[int, ...]]:
@@ -65,8 +57,7 @@ def input_shapes(spec: Spec) -> list[tuple[int, ...]]:
     if spec.frame_size is not None:
         size = spec.frame_size
     elif spec.map_size is not None:
-        size = spec.map_size[0] * spec.pixels_per_position, spec.map_size[1] * spec.pixels_per_position
-        size = size[0] // spec.scale, size[1] // spec.scale
+        size = tuple(side * spec.pixels_per_position // spec.scale for side in spec.map_size)
     else:
         size = (-(-max(spec.min_size, TESTED_SIZE) // spec.multiple) * spec.multiple,) * 2
     if spec.task == "next-frame":

@@ -4,6 +4,7 @@ Reference: Wang et al., "EDVR: Video Restoration with Enhanced Deformable Convol
     https://arxiv.org/abs/1905.02716
 """
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -34,8 +35,7 @@ class EDVR(nn.Module):
         num_extract_block: residual blocks before alignment.
         num_reconstruct_block: residual blocks after fusion.
         center_frame_idx: the frame to restore, counted from 0; ``null`` is the middle one.
-        hr_in: the input has the output's size (deblurring): it is reduced ×4 by strided convolutions first. Needs
-            ``with_predeblur``.
+        hr_in: the input has the output's size (deblurring): strided convolutions of ``with_predeblur`` reduce it first.
         with_predeblur: puts the pre-deblurring module before alignment.
         with_tsa: fuses with attention; a 1×1 convolution otherwise.
 
@@ -75,13 +75,8 @@ class EDVR(nn.Module):
         self.hr_in = hr_in
         self.with_predeblur = with_predeblur
         self.with_tsa = with_tsa
-        self.spec = Spec(
-            reads="window",
-            num_frames=num_frame,
-            scale=1 if hr_in else 4,
-            multiple=16 if hr_in else 4,  # the pyramid has three levels
-            center=center_frame_idx,
-        )
+        scale, multiple = (1, 16) if hr_in else (4, 4)  # the pyramid has three levels
+        self.spec = Spec("window", num_frame, scale, multiple, center=center_frame_idx)
 
         if with_predeblur:
             self.predeblur = Predeblur(num_in_ch, num_feat, hr_in)
@@ -107,20 +102,16 @@ class EDVR(nn.Module):
         self.conv_last = conv3x3(64, num_out_ch)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Returns the restored centre frame.
+        """Returns the restored centre frame (b, 3, 4h, 4w), or (b, 3, h, w) with ``hr_in``; not clamped.
 
         Args:
-            lq: (b, num_frame, num_in_ch, h, w), RGB in [0, 1]; h and w are multiples of ``spec.multiple``.
-
-        Returns:
-            (b, num_out_ch, 4h, 4w), or (b, num_out_ch, h, w) with ``hr_in``; not clamped.
+            lq: (b, num_frame, 3, h, w), RGB in [0, 1]; h and w are multiples of ``spec.multiple``.
 
         Raises:
             ValueError: the input has another number of frames, or a size that is not such a multiple.
         """
         self.check_input(lq)
-        pyramid = self.extract(lq)
-        aligned = self.pcd_align(pyramid, self.center_frame_idx)  # (b, t, c, h, w)
+        aligned = self.pcd_align(self.extract(lq), self.center_frame_idx)  # (b, t, c, h, w)
         fused = self.fusion(aligned if self.with_tsa else aligned.flatten(1, 2))
         return self.reconstruct(fused, lq[:, self.center_frame_idx])
 
@@ -163,34 +154,23 @@ class PCDAlignment(nn.Module):
 
     def __init__(self, num_feat: int, deformable_groups: int) -> None:
         super().__init__()
-        levels = ("l1", "l2", "l3")
-        self.offset_conv1 = nn.ModuleDict({level: conv3x3(2 * num_feat, num_feat) for level in levels})
-        self.offset_conv2 = nn.ModuleDict(
-            {level: conv3x3(num_feat if level == "l3" else 2 * num_feat, num_feat) for level in levels}
-        )
-        self.offset_conv3 = nn.ModuleDict({level: conv3x3(num_feat, num_feat) for level in levels[:2]})
-        self.dcn_pack = nn.ModuleDict(
-            {
-                level: ModulatedDeformConvPack(num_feat, num_feat, 3, padding=1, deformable_groups=deformable_groups)
-                for level in levels
-            }
-        )
-        self.feat_conv = nn.ModuleDict({level: conv3x3(2 * num_feat, num_feat) for level in levels[:2]})
-        self.cas_offset_conv1 = conv3x3(2 * num_feat, num_feat)
-        self.cas_offset_conv2 = conv3x3(num_feat, num_feat)
-        self.cas_dcnpack = ModulatedDeformConvPack(
-            num_feat, num_feat, 3, padding=1, deformable_groups=deformable_groups
-        )
+        c, levels = num_feat, ("l1", "l2", "l3")
+        self.offset_conv1 = nn.ModuleDict({level: conv3x3(2 * c, c) for level in levels})
+        self.offset_conv2 = nn.ModuleDict({level: conv3x3(c if level == "l3" else 2 * c, c) for level in levels})
+        self.offset_conv3 = nn.ModuleDict({level: conv3x3(c, c) for level in levels[:2]})
+        dcn = partial(ModulatedDeformConvPack, c, c, 3, padding=1, deformable_groups=deformable_groups)
+        self.dcn_pack = nn.ModuleDict({level: dcn() for level in levels})
+        self.feat_conv = nn.ModuleDict({level: conv3x3(2 * c, c) for level in levels[:2]})
+        self.cas_offset_conv1 = conv3x3(2 * c, c)
+        self.cas_offset_conv2 = conv3x3(c, c)
+        self.cas_dcnpack = dcn()
 
     def forward(self, pyramid: list[Tensor], center: int) -> Tensor:
-        """Returns the aligned features.
+        """Returns features (b, t, c, h, w), aligned to those of the frame ``center``.
 
         Args:
             pyramid: features at full, half and quarter size, each (b, t, c, h, w).
-            center: the frame to align to.
-
-        Returns:
-            (b, t, c, h, w), at full size.
+            center: index of the frame to align to.
         """
         b, t = pyramid[0].shape[:2]
         references = [level[:, center] for level in pyramid]  # (b, c, h, w)

@@ -13,12 +13,12 @@ from vsr.memory.addressing import Flatten
 from vsr.memory.fusion import Fuse, MemoryFusion
 from vsr.registry import Component, NotNegative, Positive, Shared, register
 
-PIXELS_PER_POSITION = 4  # of the ground truth, for each position of the features
+PIXELS_PER_POSITION = 4  # pixels of ground truth per position of the features
 PYRAMID = ("conv_l2_1", "conv_l2_2", "conv_l3_1", "conv_l3_2", "pcd_align")
 
 
 def maps_of_crops(gt_size: object) -> list[int] | None:
-    """Returns height and width of the features of crops of that size, in pixels; None if there are none."""
+    """Returns height and width of the features of crops of ``gt_size`` pixels; None where there are none."""
     positions = gt_size // PIXELS_PER_POSITION if isinstance(gt_size, int) else 0
     return [positions] * 2 if positions > 0 else None
 
@@ -37,19 +37,10 @@ class EDVRMemory(EDVR):
         memory_position: replace_tsa fuses by the memory alone. before_tsa adds y to the centre's aligned feature,
             after_tsa to TSA's result; there y starts at zero, so that a pretrained EDVR starts unchanged.
         with_pcd: aligns the frames; without, the pyramid's convolutions go, too, and the memory has to find motion.
-        map_size: height and width of the training features; what pixsim's temperature starts from, what
-            ``embedding: fc`` is made for, and what ``crop`` is checked against. By default a quarter of
-            ``datasets.train.gt_size``.
-        num_in_ch: colour channels of a frame, 3.
-        num_out_ch: colour channels of the result, 3.
-        num_feat: channels of the features.
-        num_frame: frames in a window.
-        deformable_groups: of the deformable convolutions; divides ``num_feat``.
-        num_extract_block: residual blocks before alignment.
-        num_reconstruct_block: residual blocks after fusion.
-        center_frame_idx: the frame to restore, counted from 0; ``null`` is the middle one.
-        hr_in: the input has the output's size; see EDVR.
-        with_predeblur: puts the pre-deblurring module before alignment.
+        map_size: height and width of the training features; pixsim's temperature starts from it, ``embedding: fc`` is
+            made for it, and ``crop`` is checked against it. By default a quarter of ``datasets.train.gt_size``.
+
+    Further arguments as EDVR's.
 
     Raises:
         ValueError: options that do not fit each other.
@@ -91,7 +82,6 @@ class EDVRMemory(EDVR):
             with_tsa=keeps_tsa,
         )
         self.memory_position = memory_position
-        self.map_size = map_size
         self.with_pcd = with_pcd
         memory_fusion = MemoryFusion(num_feat, map_size, memory, fusion, zero=keeps_tsa)
         if keeps_tsa:

@@ -41,19 +41,18 @@ class Prediction(NamedTuple):
 class FramePredictor(nn.Module):
     """Predicts a frame: encoder → a memory read per level → decoder.
 
-    Query is the current frame, sentences are past frames. At each level of the encoder's features the query asks a
-    memory of its own; the decoder receives what the memories answer. A level whose ``noskip`` is false adds the query's
-    own feature.
+    The query is the current frame, the sentences are past frames. At each level of the encoder's features the query
+    reads a memory of its own; the decoder receives the reads.
 
     Args:
         encoder: makes the levels' features of a frame: UNetEncoder or ResNetEncoder.
         decoder: makes the prediction of the levels: the one that matches the encoder.
-        memory: the read, ``{type: pixsim | pixwise | pixsentence, …}``, made once a level. ``embed_channels`` applies
-            at the smallest level; the others embed in their features' own number of channels.
-        noskip: for each level, largest first: true gives the decoder the memory's answer alone.
+        memory: the read, ``{type: pixsim | pixwise | pixsentence, …}``, built once per level. ``embed_channels``
+            applies at the smallest level; the others embed in their features' own number of channels.
+        noskip: for each level, largest first: true gives the decoder the read alone, false adds the query's feature.
         query_sentence_separate: sentences have an encoder of their own (the original project's QSsep).
-        test_type: what is predicted: nextframe, the next frame; subtract, its difference to the current one;
-            opticalflow, where its pixels come from in the current one (x and y, in pixels).
+        test_type: the prediction: nextframe, the next frame; subtract, its difference to the current one; opticalflow,
+            the displacement to its pixels' places in the current one (x and y, in pixels).
         frame_size: height and width of the training frames.
 
     Raises:
@@ -83,7 +82,6 @@ class FramePredictor(nn.Module):
             raise ValueError(f"frame_size {list(frame_size)}: the encoder needs multiples of {strides[-1]}")
         self.noskip = noskip
         self.test_type = test_type
-        self.frame_size = frame_size
         self.spec = Spec(multiple=strides[-1], task="next-frame", test_type=test_type, frame_size=frame_size)
         levels = list(zip(channels, strides, strict=True))
         memories = [partial(memory, embed_channels=None)] * (len(levels) - 1) + [memory]
@@ -97,23 +95,23 @@ class FramePredictor(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, query: Tensor, sentences: Tensor, return_weights: bool = False) -> Prediction:
-        """Returns the prediction and, if asked for, the memories' weights.
+        """Returns the prediction and, with ``return_weights``, each sentence's share of the read at each level.
 
         Args:
             query: the current frame (b, 3, h, w), RGB in [0, 1].
             sentences: the frames before it (b, t, 3, h, w), oldest first.
-            return_weights: also returns what share of the answer each sentence had, level by level.
+            return_weights: see Prediction.
 
         Raises:
-            ValueError: sizes that the network cannot take.
+            ValueError: h or w is not a multiple of ``spec.multiple``.
         """
         b, t, _, h, w = sentences.shape
         if h % self.spec.multiple or w % self.spec.multiple:
             raise ValueError(f"frames are {h}×{w}; the encoder needs multiples of {self.spec.multiple}")
-        asked = self.encoder(query)
-        told = (self.sentence_encoder or self.encoder)(sentences.flatten(0, 1))
+        current = self.encoder(query)
+        former = (self.sentence_encoder or self.encoder)(sentences.flatten(0, 1))
         features, weights = [], []
-        for feature, past, memory, noskip in zip(asked, told, self.memory, self.noskip, strict=True):
+        for feature, past, memory, noskip in zip(current, former, self.memory, self.noskip, strict=True):
             answer, level_weights = memory(feature, past.unflatten(0, (b, t)), return_weights)
             features.append(answer if noskip else answer + feature)
             weights.append(level_weights)
@@ -127,7 +125,7 @@ class FramePredictor(nn.Module):
 
 
 class LevelMemory(nn.Module):
-    """A memory whose answer is brought to the level's number of channels, if its embeddings have another.
+    """A memory whose read is projected to the level's number of channels, if its embeddings have another.
 
     Args:
         channels: of the level's features.
@@ -142,12 +140,9 @@ class LevelMemory(nn.Module):
         self.projection = nn.Identity() if e == channels else nn.Conv2d(e, channels, 1)
 
     def forward(self, query: Tensor, sentences: Tensor, return_weights: bool) -> tuple[Tensor, Tensor | None]:
-        """Returns the answer (b, c, h, w) and, or None, the sentences' shares of it, (b, t) or (b, t, h, w).
+        """Returns the read (b, c, h, w) and, with ``return_weights``, the sentences' shares, (b, t) or (b, t, h, w).
 
-        Args:
-            query: (b, c, h, w).
-            sentences: (b, t, c, h, w), oldest first.
-            return_weights: whether the shares are wanted.
+        The query is (b, c, h, w), the sentences are (b, t, c, h, w), oldest first.
         """
         _, read, weights = self.read(query, sentences, None, return_weights)
         if weights is None:
@@ -160,18 +155,14 @@ class LevelMemory(nn.Module):
 
 
 def warp(frame: Tensor, flow: Tensor) -> Tensor:
-    """Samples ``frame`` where ``flow`` points (backward warping); beyond the border, the border's pixels.
+    """Samples ``frame`` (b, c, h, w) where ``flow`` points (backward warping, bilinear, border pixels repeated).
 
     Args:
         frame: (b, c, h, w).
-        flow: (b, 2, h, w), displacement in pixels; channel 0 is x (right), 1 is y (down).
-
-    Returns:
-        (b, c, h, w); pixel (i, j) is ``frame`` at (i + flow_y, j + flow_x), bilinear.
+        flow: (b, 2, h, w), displacement in pixels; channel 0 is x (right), 1 is y (down). Pixel (i, j) of the result is
+            ``frame`` at (i + flow_y, j + flow_x).
     """
     h, w = frame.shape[-2:]
-    rows, columns = torch.meshgrid(
-        torch.arange(h, device=flow.device), torch.arange(w, device=flow.device), indexing="ij"
-    )
+    rows, columns = torch.arange(h, device=flow.device)[:, None], torch.arange(w, device=flow.device)
     at = torch.stack([(columns + flow[:, 0] + 0.5) * 2 / w - 1, (rows + flow[:, 1] + 0.5) * 2 / h - 1], -1)
     return F.grid_sample(frame, at.to(frame.dtype), padding_mode="border", align_corners=False)

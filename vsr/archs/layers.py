@@ -16,8 +16,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        for conv in (self.conv1, self.conv2):
-            he_normal(conv, 0.1)
+        he_normal(self.conv1, 0.1)
+        he_normal(self.conv2, 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a feature of the input's shape, (b, c, h, w)."""
@@ -50,10 +50,7 @@ def conv_with_reference(conv: nn.Module, frames: Tensor, reference: Tensor) -> T
     Args:
         conv: a Conv2d of 2·c channels, the frame's before the reference's.
         frames: (b, t, c, h, w).
-        reference: (b, c, h, w).
-
-    Returns:
-        (b·t, co, h, w).
+        reference: (b, c, h, w); the result is (b·t, c_out, h, w).
     """
     assert isinstance(conv, nn.Conv2d), "a ModuleDict does not say what it holds"
     b, t, c = frames.shape[:3]

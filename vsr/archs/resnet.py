@@ -20,22 +20,17 @@ class ResNetEncoder(nn.Module):
     Args:
         num_levels: layers that are used, 1 to 4: features of 64, 128, 256 and 512 channels, 1/4 to 1/32 of the size.
 
-    ``path.pretrain_network_g: {encoder: FILE}`` loads a file in torchvision's layout (``conv1.weight``,
-    ``layer1.0.conv1.weight``, …), such as a network for action recognition; a classifier ``fc`` and unused layers are
-    left out.
+    ``path.pretrain_network_g: {encoder: FILE}`` loads a file in torchvision's layout (``layer1.0.conv1.weight``, …),
+    such as a network for action recognition; a classifier ``fc`` and unused layers are left out.
 
     Attributes:
         channels: of the levels' features, largest first.
         strides: image size / feature size, of each level.
 
-    Raises:
-        ValueError: another number of levels.
-
     Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1,
         https://arxiv.org/abs/1512.03385
-    Differs: the batch norms never look at the batch, which here is often a single image: they apply the mean and
-        variance that came with the weights (0 and 1 without), and learn scale and shift only. Untrained, each residual
-        branch starts at zero.
+    Differs: the batch norms apply the mean and variance of the loaded weights (0 and 1 without), since a batch is often
+        a single image, and learn scale and shift only. Untrained, each residual branch starts at zero.
     """
 
     def __init__(self, num_levels: Literal[1, 2, 3, 4] = 4) -> None:
@@ -50,8 +45,7 @@ class ResNetEncoder(nn.Module):
             stride = 1 if channels == previous else 2
             self.add_module(name, nn.Sequential(BasicBlock(previous, channels, stride), BasicBlock(channels, channels)))
             previous = channels
-        # the mean and spread of ImageNet's pixels, which torchvision's weights expect to be taken out
-        self.mean: Tensor
+        self.mean: Tensor  # mean and standard deviation of ImageNet's pixels, as torchvision's weights expect
         self.std: Tensor
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
@@ -108,9 +102,8 @@ class BasicBlock(nn.Module):
         nn.init.zeros_(self.bn2.weight)
         self.downsample: nn.Module = nn.Identity()
         if stride > 1 or in_channels != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), StoredNorm(channels)
-            )
+            conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, StoredNorm(channels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vsr.archs.layers import he_normal
-from vsr.registry import register
+from vsr.registry import Positive, register
 
 
 @register("encoder")
@@ -14,26 +14,24 @@ class UNetEncoder(nn.Module):
     """Makes features of several sizes: two convolutions a level, each level half as large as the one before.
 
     Args:
-        channels: of the image, 3, then of each level: [3, 32, 64, 128] has three, of full, half and quarter size.
+        channels: of the image, 3, then of each level: [3, 32, 64, 128] has levels of full, half and quarter size.
 
     Attributes:
         channels: of the levels' features, largest first.
         strides: image size / feature size, of each level.
 
     Raises:
-        ValueError: there is no level, a number is not positive, or the image is not RGB.
+        ValueError: ``channels`` has no level, or is not of an RGB image.
 
     Reference: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
         figure 1, https://arxiv.org/abs/1505.04597
     Differs: padded convolutions, so that sizes are halved exactly.
     """
 
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[Positive]) -> None:
         super().__init__()
-        if len(channels) < 2 or min(channels) < 1:
-            raise ValueError(f"channels {channels}: expected the image's and at least one level's, all positive")
-        if channels[0] != 3:
-            raise ValueError(f"channels {channels}: the first are the image's; frames are RGB: choose 3")
+        if len(channels) < 2 or channels[0] != 3:
+            raise ValueError(f"channels {channels}: expected 3, as frames are RGB, then those of at least one level")
         self.channels = channels[1:]
         self.strides = [2**level for level in range(len(self.channels))]
         self.levels = nn.ModuleList(two_convs(*pair) for pair in pairwise(channels))

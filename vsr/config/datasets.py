@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from vsr.config.options import DatasetOptions, LoaderOptions, folder_name_problem
-from vsr.config.schema import Report, check_component, check_value, describe, lines_of, options_of, resolved
+from vsr.config.schema import Report, check_component, check_value, describe, options_of, resolved
 from vsr.contracts import DataSpec, HasSpec, data_spec
 from vsr.data.degrade.apply import degradation_problem
 from vsr.data.stream.sampler import TrainSampler
@@ -19,10 +19,7 @@ LOADER_KEYS = [field.name for field in fields(LoaderOptions)]
 def open_datasets(tree: Mapping[str, Any], need: Need, report: Report) -> dict[str, DatasetOptions]:
     """Returns the data sets by phase, opened; those with mistakes are left out.
 
-    Args:
-        tree: the options file.
-        need: see load; ``train`` opens the test sets, too, but only to check them.
-        report: receives the mistakes, and the files and folders that do not exist.
+    ``need`` is that of load; ``train`` opens the test sets, too, but only to check them.
     """
     sections = tree.get("datasets")
     if not isinstance(sections, dict) or not sections:
@@ -32,18 +29,19 @@ def open_datasets(tree: Mapping[str, Any], need: Need, report: Report) -> dict[s
         report.mistake("datasets.train", "missing: there is nothing to train on")
     datasets: dict[str, DatasetOptions] = {}
     for phase, section in sections.items():
-        path = f"datasets.{phase}"
         if phase != "train" and not str(phase).startswith(("val", "test")):
-            report.mistake(path, "unknown phase; phases are called train, val…, test…")
-        elif section is None:
-            continue  # `val: ~` removes a data set
-        elif not isinstance(section, dict):
-            report.mistake(path, f"expected a mapping of keys, got {describe(section)}")
-        else:
+            report.mistake(f"datasets.{phase}", "unknown phase; phases are called train, val…, test…")
+        elif section is not None and not isinstance(section, dict):
+            report.mistake(f"datasets.{phase}", f"expected a mapping of keys, got {describe(section)}")
+        elif section is not None:  # `val: ~` removes a data set
             names = {other.name for other in datasets.values() if "train" not in (phase, other.phase)}
-            entry = _entry(phase, section, names, need, report)
-            datasets |= {phase: entry} if entry is not None else {}
-    _note_equal_lists(datasets, report)
+            if (entry := _entry(phase, section, names, need, report)) is not None:
+                datasets[phase] = entry
+    trained_on = datasets["train"].settings.get("list_file") if "train" in datasets else None
+    for phase, entry in datasets.items():
+        if phase != "train" and trained_on is not None and entry.settings.get("list_file") == trained_on:
+            text = "is that of datasets.train: the network is measured on its training clips"
+            report.notes.append(f"datasets.{phase}.list_file {text}")
     return datasets
 
 
@@ -63,17 +61,15 @@ def _entry(phase: str, section: dict[str, Any], names: set[str], need: Need, rep
     data, spec = (None, None) if (phase, need) == ("train", "test") else _opened(build, path, report)
     if data is not None and phase == "train":
         _check_training_set(data, spec, loader, path, report)
-    if not isinstance(name, str):
-        return None
     is_needed = phase == "train" or phase.startswith("val") or need != "train"
-    return DatasetOptions(phase, name, resolved(build), loader, spec, data if is_needed else None)
+    return DatasetOptions(phase, str(name), resolved(build), loader, spec, data if is_needed else None)
 
 
 def _opened(build: "partial[Any]", path: str, report: Report) -> tuple[Any, DataSpec | None]:
-    """Returns a data set, None if it cannot be opened, and what it says of itself: where files are missing, too."""
-    name = build.func.__name__
+    """Returns a data set and its spec; None for a data set that cannot be opened, and for an unknown spec."""
+    name, failure = build.func.__name__, None
+    # made in two steps: ours set `spec` before they look for files, so that it is known where files are missing, too
     data = build.func.__new__(build.func) if inspect.isclass(build.func) else None
-    failure: FileNotFoundError | ValueError | None = None
     try:
         if data is None:
             data = build()
@@ -81,7 +77,6 @@ def _opened(build: "partial[Any]", path: str, report: Report) -> tuple[Any, Data
             data.__init__(**build.keywords)
     except (FileNotFoundError, ValueError) as error:
         failure = error
-    # ours set ``spec`` before they open anything: it is known where files are missing, too
     spec = data_spec(data) if failure is None or isinstance(data, HasSpec) else None
     purpose = "train" if path == "datasets.train" else "test"
     if spec is not None and purpose not in spec.phases:
@@ -89,8 +84,7 @@ def _opened(build: "partial[Any]", path: str, report: Report) -> tuple[Any, Data
         hint = "; try VideoTestDataset" if (purpose, spec.task) == ("test", "super-resolution") else ""
         report.mistake(f"{path}.type", f"{name} is for {reason}{hint}")
     elif failure is not None:
-        lines = lines_of(failure, path, options_of(build.func))
-        (report.absent if isinstance(failure, FileNotFoundError) else report.mistakes).extend(lines)
+        report.refusal(failure, path, options_of(build.func))
     elif not isinstance(data, Sized):
         report.mistake(path, f"{name} has no __len__: define one that returns the number of its samples")
     elif purpose == "test" and len(data) == 0:
@@ -104,16 +98,6 @@ def _check_training_set(data: Any, spec: DataSpec, loader: LoaderOptions, path: 
     try:
         TrainSampler(len(data), loader.dataset_enlarge_ratio)
     except ValueError as error:
-        report.mistakes += lines_of(error, path, LOADER_KEYS)
+        report.refusal(error, path, LOADER_KEYS)
     if (unable := degradation_problem(spec, loader.degradation is not None)) is not None:
         report.mistake(f"{path}.{unable[0]}", unable[1])
-
-
-def _note_equal_lists(datasets: dict[str, DatasetOptions], report: Report) -> None:
-    """Notes test sets that read the list of the training set."""
-    lists = {phase: entry.settings.get("list_file") for phase, entry in datasets.items()}
-    trained_on = lists.pop("train", None)
-    for phase, file in lists.items():
-        if file is not None and file == trained_on:
-            text = "is that of datasets.train: the network is measured on its training clips"
-            report.notes.append(f"datasets.{phase}.list_file {text}")

@@ -9,10 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from addict import Dict
+
 from vsr.archs.build import checked_network
 from vsr.config.datasets import Need, open_datasets
 from vsr.config.options import DatasetOptions, GeneralOptions, Options, PathOptions
-from vsr.config.schema import Report, check_value, describe, lines_of, options_of, resolved
+from vsr.config.schema import Report, check_value, describe, options_of, resolved
 from vsr.config.spellings import modernise
 from vsr.config.yaml_files import override, read_tree
 from vsr.contracts import HasTask, mismatches, other_maps
@@ -20,6 +22,7 @@ from vsr.registry import Kind, did_you_mean, find, name_of, names
 from vsr.utils.errors import UserError
 
 SECTIONS = [field.name for field in dataclasses.fields(GeneralOptions)]
+KEYS = [*SECTIONS, "datasets", "trainer", "train"]
 
 
 def load(
@@ -43,35 +46,32 @@ def load(
     tree = read_tree(file)
     for setting in overrides:
         override(tree, setting)
-    has_pixel_opt = isinstance(tree.get("train"), dict) and "pixel_opt" in tree["train"]
-    notes = modernise(tree)
+    notes, written = modernise(tree)
     defaults = {f.name: f.default for f in dataclasses.fields(GeneralOptions) if f.default is not dataclasses.MISSING}
     report = Report(defaults | tree)
     _import(tree.get("imports"), report)
     for key in tree:
-        if key not in (*SECTIONS, "datasets", "trainer", "train"):
-            report.mistake(str(key), f"unknown key{did_you_mean(key, [*SECTIONS, 'datasets', 'trainer', 'train'])}")
+        if key not in KEYS:
+            report.mistake(str(key), f"unknown key{did_you_mean(key, KEYS)}")
     general = check_value({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report)
     trainer, train = _check_training(tree, need, report)
     datasets = open_datasets(tree, need, report)
     _check_network(tree, trainer if train is not None else None, datasets, report)
-    _check_files(general, report)
-    if missing_data == "mistake":
-        report.mistakes += report.absent
-    if has_pixel_opt:  # the key as it stands in the file
-        report.mistakes = [line.replace("train.losses.pixel", "train.pixel_opt") for line in report.mistakes]
-    if report.mistakes:
-        count = f"{len(report.mistakes)} mistake{'s' * (len(report.mistakes) > 1)}"
-        lines = report.mistakes + [f"note: {note}" for note in notes]
+    _check_files(PathOptions() if general is None else general.path, report)
+    mistakes = report.mistakes + (report.absent if missing_data == "mistake" else [])
+    if mistakes:
+        count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
+        lines = [_as_written(line, written) for line in mistakes] + [f"note: {note}" for note in notes]
         raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in lines))
-    own = {"trainer": name_of(trainer)[1], "train": train}
     sets = {phase: {**entry.settings, "name": entry.name, **vars(entry.loader)} for phase, entry in datasets.items()}
+    values = Dict(resolved({**vars(general), "trainer": name_of(trainer)[1], "train": train, "datasets": sets}))
+    values.freeze()
     return Options(
         **vars(general),
         datasets=datasets,
         trainer=trainer,
         train=train,
-        resolved=resolved({**vars(general), **own, "datasets": sets}),
+        resolved=values,
         notes=notes + report.notes + report.absent,
         changes=report.changes,
     )
@@ -81,8 +81,16 @@ def report_check(file: str, options: Options) -> int:
     """Prints the notes of ``--check`` and returns the exit code of success."""
     for note in options.notes:
         sys.stdout.write(f"note: {note}\n")
-    sys.stdout.write(f"{file}: options OK ({options.name}, {options.resolved['network_g']['type']})\n")
+    sys.stdout.write(f"{file}: options OK ({options.name}, {options.resolved.network_g.type})\n")
     return 0
+
+
+def _as_written(line: str, written: Mapping[str, str]) -> str:
+    """Returns a message with its key in the old spelling, where the file has it."""
+    for new, old in written.items():
+        if line.startswith((f"{new}:", f"{new}.")):
+            return old + line.removeprefix(new)
+    return line
 
 
 def _import(modules: Any, report: Report) -> None:
@@ -119,16 +127,17 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
         return trainer, None
     try:
         schema = get_type_hints(trainer.__init__ if inspect.isclass(trainer) else trainer).get("train")
+        reason = ""
     except NameError as error:
-        schema = str(error)
+        schema, reason = None, f" ({error})"
     if not isinstance(trainer, HasTask):
         report.mistake("trainer", f"{trainer.__name__} has no task: derive it from vsr.engine.trainer.Trainer")
-        return trainer, None
-    if not dataclasses.is_dataclass(schema):
+    elif not dataclasses.is_dataclass(schema):
         text = f"{trainer.__name__} does not say its options: annotate its parameter `train`, train: TrainOptions"
-        report.mistake("trainer", f"{text} ({schema})" if isinstance(schema, str) else text)
-        return trainer, None
-    return trainer, check_value(tree["train"], schema, "train", report)
+        report.mistake("trainer", text + reason)
+    else:
+        return trainer, check_value(tree["train"], schema, "train", report)
+    return trainer, None
 
 
 def _check_network(
@@ -141,7 +150,7 @@ def _check_network(
     try:
         network = checked_network(build)
     except ValueError as error:
-        report.mistakes += lines_of(error, "network_g", options_of(build.func))
+        report.refusal(error, "network_g", options_of(build.func))
         return
     name, spec = type(network).__name__, network.spec
     scale = check_value(report.tree["scale"], int, "scale", Report())
@@ -154,9 +163,10 @@ def _check_network(
         report.mistake("trainer", f"{trainer.__name__} is for {trainer.task}, but {name} is for {spec.task}")
     if spec.task == "next-frame" and isinstance(tree.get("val"), dict) and tree["val"].get("metrics"):
         report.mistake("val.metrics", f"{name} is always measured by the same values; remove it")
-    for path, data in [
-        (f"datasets.{phase}", entry.spec) for phase, entry in datasets.items() if entry.spec is not None
-    ]:
+    for phase, entry in datasets.items():
+        path, data = f"datasets.{phase}", entry.spec
+        if data is None:
+            continue
         for key, text in mismatches(spec, data, name, path):
             report.mistake(key, text)
         if data.scale is not None and scale is not None and data.scale != scale:
@@ -165,9 +175,8 @@ def _check_network(
             report.notes.append(f"network_g.map_size: {text}")
 
 
-def _check_files(general: GeneralOptions | None, report: Report) -> None:
+def _check_files(path: PathOptions, report: Report) -> None:
     """Looks for the files of ``path``: pretrained weights are only noted, since resuming and testing do without."""
-    path = PathOptions() if general is None else general.path
     for part in path.pretrained().values():
         if not Path(part.file).is_file():
             report.notes.append(f"path.pretrain_network_g: {part.file} does not exist")

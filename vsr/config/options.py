@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
 
+from addict import Dict
 from torch import Tensor
 
 from vsr.contracts import DataSpec
@@ -14,6 +15,7 @@ from vsr.utils.errors import refuse
 
 Port = Annotated[int, at_least(1), at_most(65535)]
 Metric = Annotated[Callable[..., float], Component("metric")]
+METRICS = {"psnr": partial(calculate_psnr, crop_border=0), "ssim": partial(calculate_ssim, crop_border=0)}
 LONGEST_NAME = 200  # bytes: a file system has 255, and endings are added
 
 
@@ -21,7 +23,7 @@ LONGEST_NAME = 200  # bytes: a file system has 255, and endings are added
 class LoaderOptions:
     """How samples become batches; these keys stand beside a data set's own.
 
-    Validation and test sets use only ``num_worker_per_gpu``; their clips are read by as many threads.
+    Validation and test sets use only ``num_worker_per_gpu``, as the number of threads that read a clip.
 
     Args:
         batch_size_per_gpu: samples in a batch of one process.
@@ -87,16 +89,12 @@ class PathOptions:
     def pretrained(self) -> dict[str, WeightFile]:
         """Returns the weights to start from by prefix; "" is the whole network."""
         given = self.pretrain_network_g or {}
-        files = {"": given} if isinstance(given, str) else given
-        default = WeightFile("", self.strict_load_g, self.param_key_g)
-        return {
-            prefix: WeightFile(
-                file=part.file,
-                strict=default.strict if part.strict is None else part.strict,
-                key=default.key if part.key is None else part.key,
-            )
-            for prefix, part in ((p, WeightFile(f) if isinstance(f, str) else f) for p, f in files.items())
-        }
+        weights = {}
+        for prefix, file in ({"": given} if isinstance(given, str) else given).items():
+            part = WeightFile(file) if isinstance(file, str) else file
+            strict = self.strict_load_g if part.strict is None else part.strict
+            weights[prefix] = WeightFile(part.file, strict, part.key or self.param_key_g)
+        return weights
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,7 @@ class ValOptions:
     save_img: bool = False
     suffix: str | None = None
     pbar: bool = True
-    metrics: dict[str, Metric] = field(
-        default_factory=lambda: {
-            "psnr": partial(calculate_psnr, crop_border=0),
-            "ssim": partial(calculate_ssim, crop_border=0),
-        }
-    )
+    metrics: dict[str, Metric] = field(default_factory=METRICS.copy)
 
     def __post_init__(self) -> None:
         mistakes = [] if self.metrics else ["metrics: empty; name at least one metric, or leave metrics out"]
@@ -150,7 +143,7 @@ class VisdomOptions:
     """Sends the curves to a running Visdom server. Needs the package ``visdom``.
 
     Args:
-        port: the server's.
+        port: of the server.
         server: its address.
     """
 
@@ -169,9 +162,8 @@ class LoggerOptions:
         keep_states: how many of the newest training states are kept; older ones are deleted.
         keep_state_every: older states whose iteration is a multiple of this are kept too; null keeps none.
         keep_weights: how many of the newest weight files are kept; null keeps all.
-        on_failed_write: what to do when something cannot be written while training, say because the disk is full:
-            ``stop`` with a message, or ``go_on``: continue without it, so that room can be made meanwhile. The last
-            save must succeed.
+        on_failed_write: when a write fails while training, for example on a full disk: ``stop`` with a message, or
+            ``go_on`` without that file. The last save must succeed.
         wandb: see WandbOptions.
         visdom: see VisdomOptions; null is off.
     """
@@ -193,7 +185,7 @@ class LoggerOptions:
 
 @dataclass(frozen=True)
 class DistOptions:
-    """Distributed training; started by ``torchrun``, which sets everything these keys do not.
+    """Distributed training, started by ``torchrun``.
 
     Args:
         backend: of GPUs, ``nccl`` or ``gloo``; ``null`` is nccl. CPUs always use gloo.
@@ -262,7 +254,8 @@ class Options(GeneralOptions):
         datasets: by phase, ``train``, ``val``, ``test_1``…
         trainer: the registered trainer class.
         train: the options that the trainer's ``train`` parameter asks for; None in a file that only tests.
-        resolved: all options as plain data, defaults included; what a state stores and another run is compared with.
+        resolved: all options, defaults included, ``resolved.network_g.num_feat``. Frozen: keys cannot be added, and a
+            misspelt one raises KeyError. A state stores ``resolved.to_dict()``, plain data.
         notes: old spellings that were translated, and data that is not there yet (``--check``).
         changes: what differs from the defaults, a line each.
     """
@@ -270,7 +263,7 @@ class Options(GeneralOptions):
     datasets: dict[str, DatasetOptions]
     trainer: Callable[..., Any]
     train: Any
-    resolved: dict[str, Any]
+    resolved: Dict
     notes: list[str]
     changes: list[str]
 
@@ -284,6 +277,5 @@ def folder_name_problem(name: str) -> str | None:
     """Returns why a name cannot be that of a folder, None if it can."""
     if name in ("", ".", "..") or set(name) & set('/\\:*?"<>|') or not name.isprintable():
         return f"{name[:60]!r} cannot be the name of a folder"
-    if len(name.encode()) > LONGEST_NAME:
-        return f"'{name[:60]}…' has {len(name.encode())} bytes; choose at most {LONGEST_NAME}"
-    return None
+    num_bytes = len(name.encode())
+    return f"'{name[:60]}…' has {num_bytes} bytes; choose at most {LONGEST_NAME}" if num_bytes > LONGEST_NAME else None

@@ -9,21 +9,11 @@ import inspect
 import math
 import re
 import types
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    Protocol,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    runtime_checkable,
-)
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from vsr.registry import Component, Kind, Limit, Shared, did_you_mean, find, name_of
 
@@ -32,27 +22,19 @@ MISSING = inspect.Parameter.empty
 LARGEST = {int: 2.0**62, float: 3.4e38}  # what PyTorch can count, and what 32 bits hold
 
 
-@runtime_checkable
-class Noted(Protocol):
+@typing.runtime_checkable
+class Noted(typing.Protocol):
     """A section that notes settings which are allowed but may not be intended, ``key: reason``."""
 
     def notes(self) -> list[str]: ...  # noqa: D102
 
 
-class Option(NamedTuple):
-    """One key that a mapping may have."""
-
-    annotation: Any
-    default: Any  # MISSING: the key is required
-
-
+@dataclass
 class Report:
     """The results of checking a file.
 
     Args:
         tree: the file, where Shared parameters find their values.
-
-    Attributes:
         mistakes: all of them, ``key path: reason``.
         absent: files and folders that do not exist, ``key path: reason``.
         notes: settings that are allowed but may not be intended.
@@ -60,17 +42,25 @@ class Report:
         components: path, kind and component, for every valid ``type:``.
     """
 
-    def __init__(self, tree: Mapping[str, Any] | None = None) -> None:
-        self.tree = tree or {}
-        self.mistakes: list[str] = []
-        self.absent: list[str] = []
-        self.notes: list[str] = []
-        self.changes: list[str] = []
-        self.components: list[tuple[str, Kind, partial[Any]]] = []
+    tree: Mapping[str, Any] = field(default_factory=dict)
+    mistakes: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    components: list[tuple[str, Kind, "partial[Any]"]] = field(default_factory=list)
 
     def mistake(self, path: str, text: str) -> None:
         """Adds ``key path: reason``."""
         self.mistakes.append(f"{path}: {text}" if path else text)
+
+    def refusal(self, error: Exception, path: str, options: Iterable[str]) -> None:
+        """Adds each line of an error that a component raised; a first word that is an option joins the key path."""
+        lines = self.absent if isinstance(error, FileNotFoundError) else self.mistakes
+        for line in str(error).splitlines():
+            word, _, text = line.partition(" ")
+            word = word.rstrip(":")
+            is_option = word.partition(".")[0].partition("[")[0] in options
+            lines.append(f"{join(path, word)}: {text}" if is_option else f"{path}: {line}" if path else line)
 
     def absorb(self, other: "Report") -> None:
         """Adds all that another report found."""
@@ -81,57 +71,45 @@ class Report:
         self.components += other.components
 
 
-def lines_of(error: Exception, path: str, options: Iterable[str] = ()) -> list[str]:
-    """Returns ``key path: reason`` for each line of an error; a first word that is an option joins the key path."""
-    lines = []
-    for line in str(error).splitlines():
-        word, _, text = line.partition(" ")
-        word = word.rstrip(":")
-        is_option = word.partition(".")[0].partition("[")[0] in options
-        lines.append(f"{join(path, word)}: {text}" if is_option else f"{path}: {line}" if path else line)
-    return lines
-
-
-def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, Option]:
+def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, inspect.Parameter]:
     """Returns the keys of a function, class or dataclass; ``*args`` and ``**kwargs`` are none.
 
-    Args:
-        function: what the options configure.
-        supplied: number of leading parameters that are the program's where no ``/`` says which are.
+    Where no ``/`` says which parameters are the program's, the first ``supplied`` positional ones are.
     """
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     signature = inspect.signature(function).parameters.values()
     parameters = [p for p in signature if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     own = [p for p in parameters if p.kind is not p.POSITIONAL_ONLY]
     if len(own) == len(parameters):
         positional = [p for p in own if p.kind is not p.KEYWORD_ONLY]
         own = [p for p in own if p not in positional[:supplied]]
-    return {p.name: Option(hints.get(p.name, Any), p.default) for p in own}
+    return {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in own}
 
 
-def settings_of(component: Callable[..., Any]) -> dict[str, Any]:
+def settings_of(component: Callable[..., Any], supplied: int = 0) -> dict[str, Any]:
     """Returns the options of a component that waits for what the program supplies, defaults included."""
     assert isinstance(component, partial), "as check_component returns it"
-    return {k: component.keywords.get(k, option.default) for k, option in options_of(component.func).items()}
+    options = options_of(component.func, supplied)
+    return {key: component.keywords.get(key, option.default) for key, option in options.items()}
 
 
 def check_mapping(
     value: object,
-    function: Callable[..., object],
+    function: Callable[..., Any],
     path: str,
     report: Report,
     supplied: int = 0,
     beside: Sequence[str] = (),
 ) -> dict[str, Any] | None:
-    """Returns the keyword arguments that ``value`` gives ``function``; None after a mistake, which is reported.
+    """Returns the keyword arguments that ``value`` of the file gives ``function``; None after a mistake.
 
     Args:
-        value: what stands in the file.
-        function: what is configured.
-        path: the keys that lead here, ``a.b``.
+        value: the mapping in the file.
+        function: what it configures.
+        path: its key path, ``a.b``.
         report: receives the mistakes.
         supplied: see :func:`options_of`.
-        beside: keys of others in the same mapping, which an unknown one may have been meant to be.
+        beside: further keys of the same mapping, suggested for unknown keys.
     """
     if not isinstance(value, Mapping):
         report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
@@ -143,28 +121,24 @@ def check_mapping(
         return None
     num_before = len(report.mistakes)
     arguments: dict[str, Any] = {}
-    for key, item in value.items():
+    for key in value:
         if key not in options:
             report.mistake(join(path, key), f"unknown key{did_you_mean(key, [*options, *beside])}")
-        elif item is None and not _accepts_none(options[key].annotation) and options[key].default is not MISSING:
-            continue  # `key: ~` asks for the default
-        else:
-            arguments[key] = check_value(item, options[key].annotation, join(path, key), report)
-            default = options[key].default
-            if default is not MISSING and arguments[key] != default and not isinstance(item, Mapping):
-                report.changes.append(f"{join(path, key)}: {arguments[key]!r} (default {default!r})")
     for key, option in options.items():
-        if key in arguments:
-            continue
-        shared = _marks(option.annotation, Shared)
-        found = _shared_value(shared[0], option.annotation, report) if shared else None
-        if found is not None:
+        key_path, item, annotation, default = join(path, key), value.get(key), option.annotation, option.default
+        shared = next(iter(_marks(annotation, Shared)), None)
+        # `key: ~` asks for the default
+        if item is not None or (key in value and (default is MISSING or _accepts_none(annotation))):
+            found = arguments[key] = check_value(item, annotation, key_path, report)
+            if default is not MISSING and found != default and not isinstance(item, Mapping):
+                report.changes.append(f"{key_path}: {found!r} (default {default!r})")
+        elif shared is not None and (found := _shared_value(shared, annotation, report)) is not None:
             arguments[key] = found
-            if found != option.default:
-                report.changes.append(f"{join(path, key)}: {found!r} (from {shared[0].key})")
-        elif option.default is MISSING:
-            choices = f"; expected {_name(option.annotation)}" if get_origin(option.annotation) is Literal else ""
-            report.mistake(join(path, key), f"missing{choices}")
+            if found != default:
+                report.changes.append(f"{key_path}: {found!r} (from {shared.key})")
+        elif default is MISSING:
+            choices = f"; expected {_name(annotation)}" if get_origin(annotation) is Literal else ""
+            report.mistake(key_path, f"missing{choices}")
     return arguments if len(report.mistakes) == num_before else None
 
 
@@ -172,8 +146,7 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
     """Returns ``value`` as ``annotation`` wants it (``"1e-4"`` becomes a number); None after a mistake."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        components = _marks(annotation, Component)
-        if components:
+        if components := _marks(annotation, Component):
             return check_component(value, components[0].kind, path, report)
         result = check_value(value, arguments[0], path, report)
         if result is not None and not all(limit.allows(result) for limit in _marks(annotation, Limit)):
@@ -214,9 +187,8 @@ def check_component(
     except ValueError as error:
         report.mistake(join(path, "type"), str(error))
         return None
-    supplied = _num_supplied(kind, component)
     own = {key: item for key, item in value.items() if key != "type"}
-    arguments = check_mapping(own, component, path, report, supplied, beside)
+    arguments = check_mapping(own, component, path, report, _num_supplied(kind, component), beside)
     if arguments is None:
         return None
     built = partial(component, **arguments)
@@ -225,7 +197,7 @@ def check_component(
 
 
 def _num_supplied(kind: Kind, component: Callable[..., object]) -> int:
-    """Returns 2 for a function that compares two images, whose first parameters are the program's."""
+    """Returns 2 for a function that compares two images, its first parameters."""
     return 2 if kind == "metric" or (kind == "loss" and not inspect.isclass(component)) else 0
 
 
@@ -233,9 +205,7 @@ def resolved(value: Any) -> Any:
     """Returns a checked value as plain data: a component as the mapping that builds it, defaults included."""
     if isinstance(value, partial):
         kind, name = name_of(value.func)
-        options = options_of(value.func, _num_supplied(kind, value.func))
-        settings = {key: value.keywords.get(key, option.default) for key, option in options.items()}
-        return {"type": name, **resolved(settings)}
+        return {"type": name, **resolved(settings_of(value, _num_supplied(kind, value.func)))}
     if dataclasses.is_dataclass(value):
         return resolved(vars(value))
     if isinstance(value, Mapping):
@@ -250,15 +220,14 @@ def _marks(annotation: Any, kind: type[Mark]) -> list[Mark]:
 
 
 def _shared_value(shared: Shared, annotation: Any, report: Report) -> Any:
-    """Returns the value that a parameter receives from another key; None if there is none, or it is invalid."""
+    """Returns the value of another key for a parameter; None if there is none, or it is invalid."""
     value: Any = report.tree
     for key in shared.key.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
-    attempt = Report()
     if value is not None and shared.convert is not None:
         number = as_number(value)
         value = shared.convert(value if number is None else number)
-    return None if value is None else check_value(value, annotation, shared.key, attempt)
+    return None if value is None else check_value(value, annotation, shared.key, Report())
 
 
 def join(path: str, key: object) -> str:
@@ -269,24 +238,20 @@ def join(path: str, key: object) -> str:
 def describe(value: object) -> str:
     """Returns a value as a message shows it, with its kind."""
     kinds: dict[type, str] = {bool: "true/false", int: "a whole number", float: "a number", str: "text", list: "a list"}
-    if value is None:
-        return "nothing (null)"
-    if isinstance(value, Mapping):
-        return "a mapping"
+    if value is None or isinstance(value, Mapping):
+        return "nothing (null)" if value is None else "a mapping"
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '…'} ({kinds.get(type(value), type(value).__name__)})"
 
 
 def _accepts_none(annotation: Any) -> bool:
-    if get_origin(annotation) is Annotated:
-        return _accepts_none(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType, Literal):
-        return any(choice in (None, type(None)) for choice in get_args(annotation))
-    return annotation in (Any, object)
+    attempt = Report()
+    check_value(None, annotation, "", attempt)
+    return not attempt.mistakes
 
 
 def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Report) -> Any:
-    if value is None and any(choice is type(None) for choice in choices):
+    if value is None and type(None) in choices:
         return None
     attempts = []
     for choice in choices:
@@ -311,11 +276,8 @@ def _check_dataclass(value: object, annotation: Any, path: str, report: Report) 
         return None
     try:
         built = annotation(**arguments)
-    except FileNotFoundError as error:
-        report.absent += lines_of(error, path, options_of(annotation))
-        return None
-    except ValueError as error:
-        report.mistakes += lines_of(error, path, options_of(annotation))
+    except (FileNotFoundError, ValueError) as error:
+        report.refusal(error, path, options_of(annotation))
         return None
     report.notes += [f"{path}.{note}" for note in built.notes()] if isinstance(built, Noted) else []
     return built
@@ -330,9 +292,8 @@ def _check_sequence(value: object, annotation: Any, path: str, report: Report) -
     if len(kinds) != len(value):
         report.mistake(path, f"expected a list of {len(kinds)}, got {len(value)} entries")
         return None
-    return origin(
-        check_value(v, kind, f"{path}[{i}]", report) for i, (v, kind) in enumerate(zip(value, kinds, strict=True))
-    )
+    pairs = enumerate(zip(value, kinds, strict=True))
+    return origin(check_value(item, kind, f"{path}[{index}]", report) for index, (item, kind) in pairs)
 
 
 def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> Any:

@@ -1,7 +1,6 @@
 """Reads an options file's YAML: inheritance, overrides, plain values only."""
 
-import itertools
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from yaml.constructor import ConstructorError
 
 from vsr.config.schema import describe
 from vsr.utils.errors import UserError
-
-MOST_VALUES = 100_000  # of a file, or a setting
 
 
 def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -24,7 +21,7 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
     if path in parents:
         raise UserError(f"{file}: _base_ leads back to the file itself: {' → '.join(p.name for p in (*parents, path))}")
     try:
-        tree = _parse(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"options file {file} does not exist") from None
     except UnicodeDecodeError:
@@ -40,42 +37,16 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
     bases = tree.pop("_base_", [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        if not isinstance(base, str) or "\0" in base:
+        if not isinstance(base, str):
             raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
         merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))
     return _merge(merged, tree)
 
 
-def _parse(text: str) -> Any:
-    """Returns the value that YAML text stands for; each alias is a copy, so that a change of one changes no other.
-
-    Raises:
-        yaml.YAMLError: it is not YAML, or cannot be copied.
-    """
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except RecursionError:
-        raise ConstructorError(None, None, "nested too deeply") from None
-    try:
-        return _copy(value, itertools.count())
-    except RecursionError:
-        raise ConstructorError(None, None, "an anchor contains itself") from None
-
-
-def _copy(value: Any, count: Iterator[int]) -> Any:
-    if next(count) > MOST_VALUES:
-        raise ConstructorError(None, None, f"its aliases stand for more than {MOST_VALUES:,} values")
-    if isinstance(value, dict):
-        return {key: _copy(item, count) for key, item in value.items()}
-    return [_copy(item, count) for item in value] if isinstance(value, list) else value
-
-
 def _place(error: yaml.MarkedYAMLError) -> str:
     """Returns line and text of a mistake, ", line 14, `lr: 1`"."""
     mark = error.problem_mark or error.context_mark
-    if mark is None:
-        return ""
-    lines = mark.buffer.rstrip("\0").splitlines() if mark.buffer is not None else []
+    lines = mark.buffer.rstrip("\0").splitlines()
     text = f", `{lines[mark.line].strip()[:60]}`" if mark.line < len(lines) else ""
     return f", line {mark.line + 1}{text}"
 
@@ -86,9 +57,8 @@ def override(tree: dict[str, Any], setting: str) -> None:
     if not equals or not keys.strip():
         raise UserError(f"--set takes a.b.c=value, got '{setting}'")
     *sections, last = keys.strip().split(".")
-    setting = setting if len(setting) <= 200 else f"{setting[:199]}…"  # as messages show it
     try:
-        value = _parse(text)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from None
     for section in sections:
@@ -116,7 +86,7 @@ def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML without objects; a key given twice is an error."""
+    """Plain YAML without objects, in which each alias is a copy, so that ``--set`` changes one place only."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -129,11 +99,12 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Returns a node's value; a malformed number, and a date, which no training state could hold, are errors."""
         try:
-            value = super().construct_object(node, deep)
+            value = super().construct_object(node, deep=True)
             if isinstance(value, date | bytes | set):  # or a datetime, which is a date
                 raise ValueError(f"its kind is {type(value).__name__}")
         except (ValueError, LookupError, AttributeError) as error:
             shown = repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else f"!!{node.tag.rpartition(':')[2]}"
             text = f"{shown} is not a valid value ({error}); quote it if it is text"
             raise ConstructorError(None, None, text, node.start_mark) from None
+        del self.constructed_objects[node]  # the next alias is constructed anew
         return value

@@ -129,7 +129,7 @@ def make_trainer(
         effective_batch=effective_batch(options, place),
         training_set=training_set_of(train.settings, train.data),
         validate=validate,
-        settings=options.resolved,
+        settings=options.resolved.to_dict(),
         results=results,
         loaded=loaded,
         weight_files=files,
