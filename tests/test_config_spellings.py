@@ -19,6 +19,13 @@ def test_old_spellings_are_read_and_told(tmp_path, tree):
     assert len(options.notes) == 7
 
 
+def test_a_mistake_names_the_key_as_the_file_has_it(tmp_path, tree):
+    change(tree, "datasets.train.use_flip", "often")
+    tree["path"] = {"strict_load": "maybe"}
+    text = mistakes(tmp_path, tree)
+    assert "path.strict_load: expected true or false" in text and "datasets.train.use_flip: expected true" in text
+
+
 def test_a_list_of_gpus_beside_their_number_has_no_effect(tmp_path, tree):
     options = config.load(write(tmp_path, tree | {"gpu_ids": [0, 1]}), ["num_gpu=0"])
     assert options.num_gpu == 0

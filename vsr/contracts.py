@@ -100,6 +100,10 @@ class SampleKey(NamedTuple):
         return np.random.default_rng([self.seed, self.epoch, self.draw])
 
 
+# What a training set's `dataset[index]` returns; any map-style data set of PyTorch's is a training set. For
+# super-resolution: `lq` (t, 3, h, w) and `gt` (k, 3, scale·h, scale·w), uint8 in [0, 255] or floats in [0, 1], RGB,
+# k = 1 (the middle frame) or t (all), and `key`, a text that names the sample. Random choices come from the global
+# generators of Python, NumPy or PyTorch, which the loader seeds, or from the sample's key, see Keyed.
 Sample = dict[str, Any]
 
 
@@ -124,18 +128,6 @@ def data_spec(dataset: object) -> DataSpec:
     if isinstance(dataset, ConcatDataset):
         return data_spec(dataset.datasets[0])
     return data_spec(dataset.dataset) if isinstance(dataset, Subset) else DataSpec()
-
-
-class MapStyle(Protocol):
-    """A training set: any map-style data set of PyTorch's.
-
-    For super-resolution a sample has ``lq`` (t, 3, h, w) and ``gt`` (k, 3, scale·h, scale·w), uint8 in [0, 255] or
-    floats in [0, 1], RGB, with k = 1 (the middle frame) or t (all), and ``key``, a text that names it. Its random
-    choices come from the global generators of Python, NumPy or PyTorch, which the loader seeds, or see :class:`Keyed`.
-    """
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Sample: ...
 
 
 @runtime_checkable

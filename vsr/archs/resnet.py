@@ -23,9 +23,7 @@ class ResNetEncoder(nn.Module):
     ``path.pretrain_network_g: {encoder: FILE}`` loads a file in torchvision's layout (``layer1.0.conv1.weight``, …),
     such as a network for action recognition; a classifier ``fc`` and unused layers are left out.
 
-    Attributes:
-        channels: of the levels' features, largest first.
-        strides: image size / feature size, of each level.
+    Its ``channels`` and ``strides`` are those of FramePredictor's Encoder.
 
     Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1,
         https://arxiv.org/abs/1512.03385

@@ -16,9 +16,7 @@ class UNetEncoder(nn.Module):
     Args:
         channels: of the image, 3, then of each level: [3, 32, 64, 128] has levels of full, half and quarter size.
 
-    Attributes:
-        channels: of the levels' features, largest first.
-        strides: image size / feature size, of each level.
+    Its ``channels`` and ``strides`` are those of FramePredictor's Encoder.
 
     Raises:
         ValueError: ``channels`` has no level, or is not of an RGB image.

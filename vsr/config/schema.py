@@ -1,7 +1,6 @@
 """Checks a mapping from an options file against the signature of what it configures.
 
-The signature is the schema: parameter names are the keys, annotations the kinds of value, defaults the defaults.
-Parameters before ``/`` are the program's and not keys.
+The signature is the schema: parameter names are the keys; those before ``/`` are the program's.
 """
 
 import dataclasses
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from vsr.registry import Component, Kind, Limit, Shared, did_you_mean, find, name_of
 
+Function = Callable[..., Any]
 Mark = TypeVar("Mark")
 MISSING = inspect.Parameter.empty
 LARGEST = {int: 2.0**62, float: 3.4e38}  # what PyTorch can count, and what 32 bits hold
@@ -24,7 +24,7 @@ LARGEST = {int: 2.0**62, float: 3.4e38}  # what PyTorch can count, and what 32 b
 
 @typing.runtime_checkable
 class Noted(typing.Protocol):
-    """A section that notes settings which are allowed but may not be intended, ``key: reason``."""
+    """A section that notes settings that are allowed but may not be intended, ``key: reason``."""
 
     def notes(self) -> list[str]: ...  # noqa: D102
 
@@ -39,7 +39,7 @@ class Report:
         absent: files and folders that do not exist, ``key path: reason``.
         notes: settings that are allowed but may not be intended.
         changes: differences from the defaults.
-        components: path, kind and component, for every valid ``type:``.
+        components: key path, kind and component of every valid ``type:``.
     """
 
     tree: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Report:
     components: list[tuple[str, Kind, "partial[Any]"]] = field(default_factory=list)
 
     def mistake(self, path: str, text: str) -> None:
-        """Adds ``key path: reason``."""
+        """Adds ``key path: reason``; returns None, the value of an option that is wrong."""
         self.mistakes.append(f"{path}: {text}" if path else text)
 
     def refusal(self, error: Exception, path: str, options: Iterable[str]) -> None:
@@ -71,7 +71,7 @@ class Report:
         self.components += other.components
 
 
-def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, inspect.Parameter]:
+def options_of(function: Function, supplied: int = 0) -> dict[str, inspect.Parameter]:
     """Returns the keys of a function, class or dataclass; ``*args`` and ``**kwargs`` are none.
 
     Where no ``/`` says which parameters are the program's, the first ``supplied`` positional ones are.
@@ -86,20 +86,15 @@ def options_of(function: Callable[..., object], supplied: int = 0) -> dict[str, 
     return {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in own}
 
 
-def settings_of(component: Callable[..., Any], supplied: int = 0) -> dict[str, Any]:
-    """Returns the options of a component that waits for what the program supplies, defaults included."""
+def settings_of(component: Function, supplied: int = 0) -> dict[str, Any]:
+    """Returns the options of a component that :func:`check_component` returned, defaults included."""
     assert isinstance(component, partial), "as check_component returns it"
     options = options_of(component.func, supplied)
     return {key: component.keywords.get(key, option.default) for key, option in options.items()}
 
 
 def check_mapping(
-    value: object,
-    function: Callable[..., Any],
-    path: str,
-    report: Report,
-    supplied: int = 0,
-    beside: Sequence[str] = (),
+    value: object, function: Function, path: str, report: Report, supplied: int = 0, beside: Sequence[str] = ()
 ) -> dict[str, Any] | None:
     """Returns the keyword arguments that ``value`` of the file gives ``function``; None after a mistake.
 
@@ -112,13 +107,11 @@ def check_mapping(
         beside: further keys of the same mapping, suggested for unknown keys.
     """
     if not isinstance(value, Mapping):
-        report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
-        return None
+        return report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
     try:
         options = options_of(function, supplied)
     except (NameError, TypeError, ValueError) as error:
-        report.mistake(path, f"the signature of {function.__name__} cannot be read: {error}")
-        return None
+        return report.mistake(path, f"the signature of {function.__name__} cannot be read: {error}")
     num_before = len(report.mistakes)
     arguments: dict[str, Any] = {}
     for key in value:
@@ -150,8 +143,7 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
             return check_component(value, components[0].kind, path, report)
         result = check_value(value, arguments[0], path, report)
         if result is not None and not all(limit.allows(result) for limit in _marks(annotation, Limit)):
-            report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}")
-            return None
+            return report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}")
         return result
     if origin in (Union, types.UnionType):
         return _check_union(value, arguments, path, report)
@@ -163,8 +155,7 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
         return _check_sequence(value, annotation, path, report)
     if origin is dict:
         if not isinstance(value, Mapping):
-            report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
-            return None
+            return report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
         return {str(key): check_value(item, arguments[1], join(path, key), report) for key, item in value.items()}
     return _check_scalar(value, annotation, path, report)
 
@@ -172,21 +163,15 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
 def check_component(
     value: object, kind: Kind, path: str, report: Report, beside: Sequence[str] = ()
 ) -> "partial[Any] | None":
-    """Returns the component a ``type:`` mapping names, waiting for what the program supplies; None after a mistake.
-
-    The arguments are those of :func:`check_mapping`.
-    """
+    """Returns the component that a ``type:`` mapping names as a partial; None after a mistake; see check_mapping."""
     if not isinstance(value, Mapping):
-        report.mistake(path, f"expected a mapping with `type:`, got {describe(value)}")
-        return None
+        return report.mistake(path, f"expected a mapping with `type:`, got {describe(value)}")
     if not isinstance(value.get("type"), str):
-        report.mistake(join(path, "type"), "missing" if value.get("type") is None else "expected a name")
-        return None
+        return report.mistake(join(path, "type"), "missing" if value.get("type") is None else "expected a name")
     try:
         component = find(kind, value["type"])
     except ValueError as error:
-        report.mistake(join(path, "type"), str(error))
-        return None
+        return report.mistake(join(path, "type"), str(error))
     own = {key: item for key, item in value.items() if key != "type"}
     arguments = check_mapping(own, component, path, report, _num_supplied(kind, component), beside)
     if arguments is None:
@@ -196,7 +181,7 @@ def check_component(
     return built
 
 
-def _num_supplied(kind: Kind, component: Callable[..., object]) -> int:
+def _num_supplied(kind: Kind, component: Function) -> int:
     """Returns 2 for a function that compares two images, its first parameters."""
     return 2 if kind == "metric" or (kind == "loss" and not inspect.isclass(component)) else 0
 
@@ -254,9 +239,7 @@ def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Rep
     if value is None and type(None) in choices:
         return None
     attempts = []
-    for choice in choices:
-        if choice is type(None):
-            continue
+    for choice in [choice for choice in choices if choice is not type(None)]:
         attempt = Report(report.tree)
         result = check_value(value, choice, path, attempt)
         if not attempt.mistakes:
@@ -286,12 +269,10 @@ def _check_dataclass(value: object, annotation: Any, path: str, report: Report) 
 def _check_sequence(value: object, annotation: Any, path: str, report: Report) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if not isinstance(value, list | tuple):
-        report.mistake(path, f"expected a list, got {describe(value)}")
-        return None
+        return report.mistake(path, f"expected a list, got {describe(value)}")
     kinds = list(arguments) if origin is tuple and arguments[-1] is not Ellipsis else [arguments[0]] * len(value)
     if len(kinds) != len(value):
-        report.mistake(path, f"expected a list of {len(kinds)}, got {len(value)} entries")
-        return None
+        return report.mistake(path, f"expected a list of {len(kinds)}, got {len(value)} entries")
     pairs = enumerate(zip(value, kinds, strict=True))
     return origin(check_value(item, kind, f"{path}[{index}]", report) for index, (item, kind) in pairs)
 
@@ -306,16 +287,13 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
         if any(value == choice and type(value) is type(choice) for choice in choices):
             return value
         hint = did_you_mean(str(value), [choice for choice in choices if isinstance(choice, str)])
-        report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
-        return None
+        return report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
     number = as_number(value)
     if annotation in LARGEST and number is not None:
         if isinstance(number, float) and not math.isfinite(number):
-            report.mistake(path, f"expected a finite number, got {value}")
-            return None
+            return report.mistake(path, f"expected a finite number, got {value}")
         if abs(number) > LARGEST[annotation]:
-            report.mistake(path, f"{describe(value)} is out of range")
-            return None
+            return report.mistake(path, f"{describe(value)} is out of range")
         if annotation is float or number == int(number):
             return annotation(number)
     if annotation in (bool, str, dict, list) and type(value) is annotation:
@@ -324,8 +302,7 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
         return tuple(value)
     is_scalar = value is not None and not isinstance(value, Mapping | list | tuple)
     hint = "; put it in quotes" if annotation is str and is_scalar else ""
-    report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
-    return None
+    return report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
 
 
 def as_number(value: object) -> int | float | None:
