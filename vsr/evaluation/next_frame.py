@@ -1,7 +1,7 @@
-"""Predicts the frames of a next-frame test set and measures them; training validates with the same code.
+"""Predicts the frames of a next-frame test set and measures them; validations during training use the same code.
 
-Untrained baselines are measured beside the network: ``copy-last``, the current frame; ``mean of memory``, the mean of
-the past frames; ``best memory frame``, the past frame nearest to the true one, an oracle.
+Untrained baselines are measured as well: ``copy-last``, the current frame; ``mean of memory``, the mean of the past
+frames; ``best memory frame``, the past frame nearest to the true one, an oracle.
 """
 
 from collections.abc import Generator
@@ -19,9 +19,9 @@ from vsr.utils.distributed import Place
 
 BATCH_SIZE = 8
 SSIM_WINDOW = 11  # smaller frames have no SSIM
-MOST_PSNR = 100.0  # dB: a camera that stands still repeats frames, and infinity would be the mean of all
-MOVED = 10.5 / 255  # a pixel has moved if some channel changes by more, that is by 11 levels, to the next frame
-ERRORS = ("loss", "l1", "epe")  # of the measured values, those that are better when lower
+MOST_PSNR = 100.0  # dB: a still camera repeats frames, and the mean of all would be infinite
+MOVED = 10.5 / 255  # a pixel has moved if a channel changes by more, that is by 11 levels, to the next frame
+ERRORS = ("loss", "l1", "epe")  # values that are better when lower
 COMPARED = ("copy-last", "mean of memory", "network")
 PROTOCOL = {
     "loss": "mean absolute difference between the network's output and its target, in the target's unit",
@@ -40,23 +40,23 @@ class Predicted(NamedTuple):
     number: int  # of the sample in the data set
     sample: dict[str, Any]
     by_method: dict[str, Tensor]
-    output: Tensor  # the network's, as test_type says
-    flows: dict[str, Tensor]  # (2, h, w) of the methods that have one
-    weights: list[Tensor]  # each level's share of every sentence, (t,) or (t, h_l, w_l); empty unless asked for
+    output: Tensor  # the network's; its meaning is test_type's
+    flows: dict[str, Tensor]  # (2, h, w), by method, for test_type opticalflow
+    weights: list[Tensor]  # of each level: (t,) or (t, h_l, w_l), of sum 1 over t; empty if not requested
 
 
 @torch.inference_mode()
 def predict_all(
     network: nn.Module, dataset: Any, num_workers: int, place: Place, num_weights: int = 0
 ) -> Generator[tuple[Predicted, list[FrameScore]]]:
-    """Yields every sample of a rank's share, predicted, with its scores.
+    """Yields this rank's share of the samples, a run of neighbours, each with its predictions and scores.
 
     Args:
         network: a FramePredictor in evaluation mode.
         dataset: HumanEvaDataset or CharadesDataset.
         num_workers: processes that read frames ahead.
-        place: each rank takes one run of neighbouring samples; none is taken twice.
-        num_weights: samples of the data set, from the first on, that bring their memories' weights.
+        place: this process's rank.
+        num_weights: samples at the start of the data set whose memory weights are returned.
     """
     test_type = spec_of(network).test_type
     share = place.share(len(dataset))
@@ -76,44 +76,36 @@ def predict_all(
 
 
 def compare(
-    number: int,
-    sample: dict[str, Any],
-    frame: Tensor,
-    output: Tensor,
-    weights: list[Tensor],
-    test_type: TestType | None,
+    number: int, sample: dict[str, Any], frame: Tensor, output: Tensor, weights: list[Tensor], kind: TestType | None
 ) -> Predicted:
-    """Returns the network's frame and the baselines."""
+    """Returns the network's frame and the baselines; ``kind`` is the network's test_type."""
     sentences, query, truth = sample["sentences"], sample["query"], sample["next"]
     nearest = (sentences - truth).abs().flatten(1).mean(1).argmin()
     frames = {"copy-last": query, "mean of memory": sentences.mean(0), "best memory frame": sentences[nearest]}
     frames["network"] = frame.clamp(0, 1)
-    flows = {}
-    if test_type == "opticalflow":
-        flows = {"copy-last": torch.zeros_like(output), "network": output}
+    flows = {"copy-last": torch.zeros_like(output), "network": output} if kind == "opticalflow" else {}
     return Predicted(number, sample, frames, output, flows, weights)
 
 
 def measure(predicted: Predicted) -> list[FrameScore]:
     """Returns a sample's scores, one entry per method; see PROTOCOL."""
     sample = predicted.sample
-    truth = sample["next"]
-    moved = (truth - sample["query"]).abs().amax(0) > MOVED
+    truth, frame_name = sample["next"], sample["key"].rpartition("/")[2]
+    moved = ((truth - sample["query"]).abs().amax(0) > MOVED).numpy()
     scores = []
     for method, frame in predicted.by_method.items():
-        values = {"l1": float((frame - truth).abs().mean())}
+        values: dict[str, float] = {}
+        if method == "network":
+            values["loss"] = float((predicted.output - sample["target"]).abs().mean())
+        values["l1"] = float((frame - truth).abs().mean())
         pixels, true_pixels = (image.permute(1, 2, 0).double().numpy() * 255 for image in (frame, truth))
         values["psnr"] = min(calculate_psnr(pixels, true_pixels, crop_border=0), MOST_PSNR)
         if min(pixels.shape[:2]) >= SSIM_WINDOW:
             values["ssim"] = calculate_ssim(pixels, true_pixels, crop_border=0)
-        there = moved.numpy()
-        if there.any():
-            values["psnr_moved"] = min(calculate_psnr(pixels[there], true_pixels[there], crop_border=0), MOST_PSNR)
+        if moved.any():
+            values["psnr_moved"] = min(calculate_psnr(pixels[moved], true_pixels[moved], crop_border=0), MOST_PSNR)
         if method in predicted.flows:
             values["epe"] = float((predicted.flows[method] - sample["target"]).norm(dim=0).mean())
-        if method == "network":
-            values = {"loss": float((predicted.output - sample["target"]).abs().mean()), **values}
-        frame_name = sample["key"].rpartition("/")[2]
         scores.append(FrameScore(method, sample["clip"], frame_name, values, sample["action"], sample["camera"]))
     return scores
 

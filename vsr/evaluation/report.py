@@ -6,6 +6,7 @@ import io
 import json
 import math
 import platform
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,18 @@ from vsr.utils.log import logger
 
 
 def show_table(scores: list[FrameScore], caption: str, folder: Path, name: str, place: Place) -> None:
-    """Logs the means of a test set, and writes them to ``NAME_table.txt``."""
-    text = f"{name}\n{table(scores)}\n{caption}\npicture: {picture_file(folder, name)}"
-    logger.info(text)
-    if place.is_main:
-        write_text_atomically(folder / f"{name}_table.txt", f"{text}\n")
-
-
-def table(scores: list[FrameScore]) -> str:
-    """Returns the means as a table: a row per method, a column per metric."""
+    """Logs the means of a test set, a row per method, and writes them to ``NAME_table.txt``."""
     means = overall(average(scores))
     width = max(len(method) for method in means) + 2
-    columns = list(dict.fromkeys(name for row in means.values() for name in row))
-    lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
+    columns = list(dict.fromkeys(column for row in means.values() for column in row))
+    lines = [name, " " * width + "".join(f"{column:>12}" for column in columns)]
     for method, row in means.items():
         cells = [f"{row[column]:.4f}" if column in row else "-" for column in columns]
         lines.append(f"{method:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
-    return "\n".join(lines)
+    text = "\n".join([*lines, caption, f"picture: {picture_file(folder, name)}"])
+    logger.info(text)
+    if place.is_main:
+        write_text_atomically(folder / f"{name}_table.txt", f"{text}\n")
 
 
 def picture_file(folder: Path, dataset: str) -> Path:
@@ -55,7 +51,7 @@ def describe_protocols(
 
     Args:
         name: of the test set.
-        clips: of it.
+        clips: of the test set.
         spec: of the network.
         metrics: by name, each a partial of a registered metric.
         degradation: of the LQ frames; see DataSpec.
@@ -84,44 +80,42 @@ def warn_of_exact_frames(scores: list[FrameScore]) -> None:
 
 
 def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> None:
-    """Warns where bicubic does not reach the protocol's published value.
-
-    Args:
-        protocols: see ``describe_protocols``.
-        means: of bicubic, by metric.
-    """
+    """Warns where bicubic (its means, by metric) does not reach the protocol's published value."""
     for metric, protocol in protocols.items():
         published = protocol["bicubic"]
         if published is not None and not math.isclose(means[metric], published, rel_tol=1e-3):
-            values = protocol["name"], metric, means[metric], published
             logger.warning(
-                "%s: bicubic gives %s %.4f, published is %.4f: these are not the published frames (another "
-                "downscaling, shifted frames, BGR for RGB); do not compare results on them",
-                *values,
+                f"{protocol['name']}: bicubic gives {metric} {means[metric]:.4f}, published is {published:.4f}: these "
+                "are not the published frames (another downscaling, shifted frames, BGR); do not compare results"
             )
 
 
 def keep_former_results(folder: Path) -> None:
-    """Renames an earlier test's ``metrics.csv`` and ``metrics.json``, which the next would replace, to ``….old``."""
+    """Renames the ``metrics.csv`` and ``metrics.json`` of an earlier test to ``metrics.csv.old``, …."""
     files = [folder / name for name in ("metrics.csv", "metrics.json")]
     if files[1].exists():
         for file in filter(Path.exists, files):
             file.replace(f"{file}.old")
-        logger.info("the former results are now %s and metrics.csv.old", f"{files[1]}.old")
+        logger.info("the former results are now %s.old and metrics.csv.old", files[1])
 
 
 def write_results(folder: Path, report: dict[str, Any], scores: list[tuple[str, FrameScore]]) -> None:
     """Writes ``metrics.csv``, a row per frame and method, and ``metrics.json``, means and how they were measured."""
-    text = io.StringIO()
-    writer = csv.writer(text)
     metrics = list(dict.fromkeys(name for _, score in scores for name in score.values))
     labels = [label for label in ("action", "camera") if any(getattr(score, label) for _, score in scores)]
-    writer.writerow(["dataset", "method", "clip", "frame", *labels, *metrics])
-    for dataset, score in scores:
-        row = [dataset, score.method, score.clip, score.frame, *(getattr(score, label) for label in labels)]
-        writer.writerow([*row, *(score.values.get(name, "") for name in metrics)])
-    write_text_atomically(folder / "metrics.csv", text.getvalue())
+    columns = ["dataset", "method", "clip", "frame", *labels, *metrics]
+    rows = [{"dataset": dataset, **score._asdict(), **score.values} for dataset, score in scores]
+    write_csv(folder / "metrics.csv", columns, rows)
     write_text_atomically(folder / "metrics.json", json.dumps(_without_infinity(report), indent=2) + "\n")
+
+
+def write_csv(file: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]], line_end: str = "\r\n") -> None:
+    """Writes the columns of the rows; a value that a row lacks is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator=line_end)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text_atomically(file, text.getvalue())
 
 
 def _without_infinity(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Restores clips: the one loop that validation, tests, tables and the pictures of memories walk.
+"""Restores clips, for validations, tests, tables and pictures of memories.
 
 ``steps_of`` lists the calls of the network. ``restore`` reads each frame once, ahead of its call, copies it to the
-network's device once, as uint8, makes the calls and yields frames.
+network's device once, as uint8, calls the network and yields frames.
 """
 
 from collections import deque
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Step(NamedTuple):
-    """One call of a network: the frames of a clip that it reads, in order, and those that are kept of its output."""
+    """One call of a network: the frames of a clip that it reads, in order, and those of its output that are kept."""
 
     clip: Clip
     reads: Sequence[int]
@@ -34,42 +34,33 @@ class Step(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A restored frame: its index in the clip, LQ and result, both (h, w, 3) uint8 RGB, and the network's input.
-
-    The input is (t, 3, h, w) in [0, 1], padded, on the network's device.
-    """
+    """A restored frame of a clip; ``lq`` and ``sr`` are (h, w, 3) uint8 RGB."""
 
     clip: Clip
     index: int
     lq: np.ndarray
     sr: np.ndarray
-    inputs: Tensor
+    inputs: Tensor  # the network's: (t, 3, h, w) in [0, 1], padded, on its device
 
 
 def clips_of(dataset: ClipSet, name: str) -> list[Clip]:
-    """Returns the clips of a test set.
-
-    Raises:
-        UserError: an item is no Clip.
-    """
+    """Returns the clips of a test set; raises UserError if an item is no Clip."""
     clips = [dataset[index] for index in range(len(dataset))]
     for clip in clips:
         if not isinstance(clip, Clip):
-            raise UserError(
-                f"test set {name}: {type(dataset).__name__} returned {type(clip).__name__}, expected "
-                "vsr.contracts.Clip; a test set consists of clips, see docs/testing.md"
-            )
+            text = f"{type(dataset).__name__} returned {type(clip).__name__}, expected vsr.contracts.Clip"
+            raise UserError(f"test set {name}: {text}; see docs/testing.md")
     return clips
 
 
 def middle_target(clips: Sequence[Clip]) -> tuple[Clip, int]:
-    """Returns the clip and the index of the frame in the middle of a test set, the one to look at."""
+    """Returns the clip and the index of the frame in the middle of a test set, the one that pictures show."""
     targets = [(clip, index) for clip in clips for index in clip.targets]
     return targets[len(targets) // 2]
 
 
 def spec_for(network: nn.Module, dataset: ClipSet) -> Spec:
-    """Returns the Spec of a network; the test set says the window of one that reads windows of any length."""
+    """Returns the Spec of a network; if it reads windows of any length, ``num_frames`` is the test set's."""
     spec = spec_of(network)
     return spec._replace(num_frames=spec.num_frames or data_spec(dataset).num_frames)
 
@@ -87,9 +78,9 @@ def steps_of(
     Args:
         spec: of the network.
         clips: in order.
-        chunk: of a network of clips, the frames that a call gives; None restores a whole clip in one call.
-        warm_up: frames before a chunk that a call reads besides.
-        look_ahead: frames after it, likewise.
+        chunk: frames that a call of a network of clips restores; None restores a whole clip in one call.
+        warm_up: frames before a chunk that the call reads as well.
+        look_ahead: frames after a chunk that the call reads as well.
     """
     steps = []
     for clip in clips:
@@ -108,22 +99,16 @@ def steps_of(
 
 
 def restore(network: nn.Module, steps: Sequence[Step], device: torch.device, num_threads: int = 0) -> Generator[Frame]:
-    """Yields the frames that the steps give, in order.
-
-    Args:
-        network: in evaluation mode.
-        steps: see steps_of.
-        device: the network's.
-        num_threads: threads that read frames ahead; 0 reads them in this one.
+    """Yields the frames of the steps, in order; ``num_threads`` threads read ahead, 0 reads in this thread.
 
     Raises:
-        UserError: a frame cannot be read or has another size than its clip, or the network's output has another shape
-            than its spec says, or is not finite.
+        UserError: a frame is unreadable or differs in size from its clip, or the network's output differs in shape
+            from its spec, or is not finite.
     """
-    spec = spec_of(network)
-    held: dict[int, tuple[np.ndarray, Tensor]] = {}  # the frames of the step before: pixels, and the network's input
-    with closing(read_ahead(steps, num_threads, _unread(steps), _read_lq)) as frames:
-        for step, unread in zip(steps, _unread(steps), strict=True):
+    spec, all_unread = spec_of(network), _unread(steps)
+    held: dict[int, tuple[np.ndarray, Tensor]] = {}  # of the step before: pixels, and the network's input
+    with closing(read_ahead(steps, num_threads, all_unread, _read_lq)) as frames:
+        for step, unread in zip(steps, all_unread, strict=True):
             for index in unread:
                 pixels = next(frames)
                 held[index] = pixels, prepared(pixels, spec, device)
@@ -135,19 +120,15 @@ def restore(network: nn.Module, steps: Sequence[Step], device: torch.device, num
                 lq, sr = held[index][0], output[step.reads.index(index) if spec.reads == "clip" else 0]
                 sr = sr[:, : lq.shape[0] * spec.scale, : lq.shape[1] * spec.scale]
                 if not sr.isfinite().all():
+                    name = f"{step.clip.name}/{step.clip.frames[index]}"
                     raise UserError(
-                        f"{step.clip.name}/{step.clip.frames[index]}: network gives numbers that are not finite; its "
-                        "weights are damaged, or have diverged"
+                        f"{name}: network gives numbers that are not finite; its weights are damaged or diverged"
                     )
                 yield Frame(step.clip, index, lq, to_pixels(sr), inputs)
 
 
 def run(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Returns the output for (t, 3, h, w): (1, 3, scale·h, scale·w) for a window, (t, 3, …) for a clip.
-
-    Raises:
-        UserError: the output has another shape.
-    """
+    """Returns the output for (t, 3, h, w): (1, 3, scale·h, scale·w) for a window, (t, 3, …) for a clip."""
     spec = spec_of(network)
     with torch.inference_mode():
         output = network(inputs.unsqueeze(0))
@@ -155,10 +136,8 @@ def run(network: nn.Module, inputs: Tensor) -> Tensor:
     expected = (1, *((t,) if spec.reads == "clip" else ()), c, h * spec.scale, w * spec.scale)
     got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if got != expected:
-        raise UserError(
-            f"{type(network).__name__} returned {got} for an input of {(1, t, c, h, w)}, expected {expected} as its "
-            f"spec says (reads: {spec.reads}, scale: {spec.scale})"
-        )
+        text = f"{type(network).__name__} returned {got} for an input of {(1, t, c, h, w)}, expected {expected}"
+        raise UserError(f"{text} as its spec says (reads: {spec.reads}, scale: {spec.scale})")
     return output[0] if spec.reads == "clip" else output
 
 
@@ -178,16 +157,9 @@ def to_pixels(frame: Tensor) -> np.ndarray:
 def read_ahead(
     steps: Sequence[Step], num_threads: int, indices: Iterable[Iterable[int]], read: Callable[[Clip, int], T]
 ) -> Generator[T]:
-    """Yields frames of the steps' clips; one thread reads, or none, where a clip has to be read in order.
+    """Yields ``read(clip, index)`` of each step's indices, in order; UserError if a frame is unreadable.
 
-    Args:
-        steps: name the clips.
-        num_threads: threads that read; 0 reads in this one.
-        indices: of the frames, for each step.
-        read: reads one.
-
-    Raises:
-        UserError: a frame cannot be read.
+    ``num_threads`` threads read ahead, at most one if a clip has to be read in order; 0 reads in this thread.
     """
     if any(step.clip.in_order for step in steps):
         num_threads = min(num_threads, 1)
@@ -203,7 +175,7 @@ def read_ahead(
 
 
 def in_order(tasks: Iterable[Callable[[], T]], num_threads: int) -> Generator[T]:
-    """Yields the tasks' results in order, computed ahead by threads, one task per thread; without threads in turn."""
+    """Yields the tasks' results in order; threads compute them ahead, one task per thread, 0 threads in turn."""
     ahead: deque[Future[T]] = deque()
     with ThreadPoolExecutor(max(num_threads, 1)) as pool:
         try:
@@ -230,8 +202,8 @@ def _unread(steps: Sequence[Step]) -> list[list[int]]:
 def _read_lq(clip: Clip, index: int) -> np.ndarray:
     pixels = clip.lq(index)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        text = f"{pixels.dtype} {pixels.shape}, expected uint8 (h, w, 3)"
-        raise ValueError(f"{clip.name}/{clip.frames[index]}: lq({index}) returned {text}")
+        got = f"lq({index}) returned {pixels.dtype} {pixels.shape}"
+        raise ValueError(f"{clip.name}/{clip.frames[index]}: {got}, expected uint8 (h, w, 3)")
     return pixels
 
 
@@ -239,8 +211,6 @@ def _check_one_size(clip: Clip, frames: dict[int, np.ndarray]) -> None:
     first = min(frames)
     for index, pixels in sorted(frames.items()):
         if pixels.shape != frames[first].shape:
-            (h, w, _), (first_h, first_w, _) = pixels.shape, frames[first].shape
-            raise UserError(
-                f"LQ frame '{clip.name}/{clip.frames[index]}' is {h} x {w}, but '{clip.name}/{clip.frames[first]}' is "
-                f"{first_h} x {first_w}; all frames of a clip must have one size"
-            )
+            one = f"'{clip.name}/{clip.frames[index]}' is {pixels.shape[0]} x {pixels.shape[1]}"
+            other = f"'{clip.name}/{clip.frames[first]}' is {frames[first].shape[0]} x {frames[first].shape[1]}"
+            raise UserError(f"LQ frame {one}, but {other}; all frames of a clip must have one size")

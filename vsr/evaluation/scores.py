@@ -1,4 +1,4 @@
-"""Scores of frames and their means; restored frames are measured while the next ones are restored."""
+"""Scores of frames and their means; threads measure restored frames while the next ones are restored."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -22,7 +22,8 @@ from vsr.utils.signals import StopSignals
 
 T = TypeVar("T")
 Metrics = dict[str, Callable[..., float]]
-MOST_THREADS = 8  # that measure: each holds several copies of a frame in float64
+Values = dict[str, dict[str, float]]  # by clip, action, camera or method, and by metric
+MOST_THREADS = 8  # for measuring: each holds several copies of a frame in float64
 
 
 class FrameScore(NamedTuple):
@@ -51,20 +52,26 @@ def measure_all(
 ) -> Generator[tuple[Restored, list[FrameScore]]]:
     """Yields each frame with its scores, in order.
 
-    Threads measure while the next frames are restored: a GPU would wait for PSNR and SSIM.
-
     Args:
-        frames: restored by these steps; closed in the end, also after an error.
-        steps: name the frames.
-        metrics: by name; several threads call them at a time.
-        num_threads: threads that read ground truth ahead; 0 reads it in this one.
-        scale: of the network, to measure the baselines beside it; None measures the network alone.
+        frames: as the steps restore them; closed at the end, also after an error.
+        steps: of ``frames``.
+        metrics: by name; called from several threads at a time.
+        num_threads: threads that read ground truth ahead; 0 reads it in this thread.
+        scale: of the network, to measure the baselines as well; None measures the network alone.
 
     Raises:
         UserError: see measure, or a ground truth frame cannot be read.
     """
+
+    def measured(frame: Frame, gt: np.ndarray | None) -> tuple[Restored, list[FrameScore]]:
+        lq, by_method = to_bgr(frame.lq), {"network": to_bgr(frame.sr)}
+        if scale is not None and gt is not None:
+            by_method = baselines(lq, scale) | by_method
+        restored = Restored(frame.clip.name, frame.clip.frames[frame.index], lq, gt, by_method)
+        return restored, measure(restored, metrics)
+
     truths = read_ahead(steps, num_threads, (step.gives for step in steps), _read_gt)
-    jobs = (partial(_measured, frame, gt, metrics, scale) for frame, gt in zip(frames, truths, strict=True))
+    jobs = (partial(measured, frame, gt) for frame, gt in zip(frames, truths, strict=True))
     with closing(frames), closing(truths), closing(in_order(jobs, min(torch.get_num_threads(), MOST_THREADS))) as done:
         yield from done
 
@@ -77,28 +84,22 @@ def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
     """
     if restored.gt is None:
         return []
-    scores = []
+    scores, name = [], f"{restored.clip}/{restored.frame}"
+    h, w, _ = restored.gt.shape
     for method, image in restored.by_method.items():
         if image.shape != restored.gt.shape:
-            raise UserError(
-                f"{restored.clip}/{restored.frame}: {method} restored {image.shape[0]}×{image.shape[1]} pixels, "
-                f"the ground truth has {restored.gt.shape[0]}×{restored.gt.shape[1]}: check `scale` and the folders"
-            )
+            got = f"{method} restored {image.shape[0]}×{image.shape[1]} pixels"
+            raise UserError(f"{name}: {got}, the ground truth has {h}×{w}: check `scale` and the folders")
         try:
-            values = {name: metric(image, restored.gt) for name, metric in metrics.items()}
+            values = {metric: call(image, restored.gt) for metric, call in metrics.items()}
         except ValueError as error:
-            raise UserError(f"{restored.clip}/{restored.frame} cannot be measured: {error}") from error
+            raise UserError(f"{name} cannot be measured: {error}") from error
         scores.append(FrameScore(method, restored.clip, restored.frame, values))
     return scores
 
 
 def baselines(lq: np.ndarray, scale: int) -> dict[str, np.ndarray]:
-    """Returns the baselines of a frame: MATLAB's bicubic, and bilinear, EDVR's own base; at scale 1 the input itself.
-
-    Args:
-        lq: (h, w, 3) uint8, as the results are.
-        scale: output size / input size.
-    """
+    """Returns the baselines of a frame (h, w, 3) uint8: MATLAB's bicubic, and bilinear; at scale 1 the input itself."""
     if scale == 1:
         return {"input": lq}
     frame = to_unit_range(to_planes(lq))
@@ -116,14 +117,14 @@ def collect(
 ) -> list[FrameScore] | None:
     """Returns the scores of all ranks, in order; None if a stop was requested meanwhile.
 
-    Computes in full float32, whatever the training does, so that validations and tests of the same weights agree.
+    Computes in full float32, so that validations and tests of the same weights agree.
 
     Args:
-        results: frames with their scores, this rank's share; closed in the end, also after an error.
-        count: of this rank's results.
-        title: of the progress bar; None shows none.
+        results: frames with their scores, of this rank; closed at the end, also after an error.
+        count: number of ``results``.
+        title: of the progress bar; None shows no bar.
         place: this process's rank.
-        keep: is called with each frame.
+        keep: called with each frame.
         stop: ends the loop.
     """
     scores: list[FrameScore] = []
@@ -137,15 +138,12 @@ def collect(
     return None if any_rank(bool(stop), place) else from_all_ranks(scores, place)
 
 
-def average(
-    scores: list[FrameScore], by: Literal["clip", "action", "camera"] = "clip"
-) -> dict[str, dict[str, dict[str, float]]]:
+def average(scores: list[FrameScore], by: Literal["clip", "action", "camera"] = "clip") -> dict[str, Values]:
     """Returns means over frames by method, clip (action, camera) and metric; its ``mean`` is the mean of the clips."""
     frames: dict[str, dict[str, list[dict[str, float]]]] = {}
     for score in scores:
-        group = {"clip": score.clip, "action": score.action, "camera": score.camera}[by]
-        frames.setdefault(score.method, {}).setdefault(group, []).append(score.values)
-    result: dict[str, dict[str, dict[str, float]]] = {}
+        frames.setdefault(score.method, {}).setdefault(getattr(score, by), []).append(score.values)
+    result: dict[str, Values] = {}
     for method, groups in frames.items():
         if "mean" in groups:
             raise UserError(f"a {by} is called 'mean', as the mean over all is in the results: rename it")
@@ -154,7 +152,7 @@ def average(
     return result
 
 
-def overall(means: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+def overall(means: dict[str, Values]) -> Values:
     """Returns the means over all clips, by method and metric."""
     return {method: clips["mean"] for method, clips in means.items()}
 
@@ -167,13 +165,3 @@ def _mean(values: list[dict[str, float]]) -> dict[str, float]:
 
 def _read_gt(clip: Clip, index: int) -> np.ndarray | None:
     return None if clip.gt is None else to_bgr(clip.gt(index))
-
-
-def _measured(
-    frame: Frame, gt: np.ndarray | None, metrics: Metrics, scale: int | None
-) -> tuple[Restored, list[FrameScore]]:
-    lq, by_method = to_bgr(frame.lq), {"network": to_bgr(frame.sr)}
-    if scale is not None and gt is not None:
-        by_method = baselines(lq, scale) | by_method
-    restored = Restored(frame.clip.name, frame.clip.frames[frame.index], lq, gt, by_method)
-    return restored, measure(restored, metrics)

@@ -1,4 +1,4 @@
-"""Frames of a network as 8-bit images and files."""
+"""Images (h, w, 3) uint8, BGR: from frames, on a canvas, to files."""
 
 from pathlib import Path
 
@@ -20,7 +20,22 @@ def to_bgr(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., ::-1])
 
 
+def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    """Returns an image with each pixel repeated ``factor`` times in both directions."""
+    return image.repeat(factor, 0).repeat(factor, 1)
+
+
+def canvas(height: int, width: int) -> np.ndarray:
+    """Returns a white image."""
+    return np.full((height, width, 3), 255, np.uint8)
+
+
+def write_text(image: np.ndarray, text: str, at: tuple[int, int], size: float) -> np.ndarray:
+    """Writes black ASCII text into an image; ``at`` is its left and bottom, in pixels."""
+    return cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+
+
 def write_image(file: Path, image: np.ndarray) -> None:
-    """Writes a PNG or JPEG, as the name ends; OpenCV itself does not notice a disk that is full."""
+    """Writes a PNG or JPEG, by the name's suffix; cv2.imwrite does not notice a full disk."""
     encoded = cv2.imencode(file.suffix, image)[1].tobytes()
     write_atomically(file, lambda stream: stream.write(encoded), flush=False)
