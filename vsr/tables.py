@@ -1,7 +1,7 @@
 """Trains, tests and tabulates the experiments of Tables 1–3: ``python -m vsr.tables table1 --base demo --seeds 3``.
 
-Every run, an experiment with a seed, is a folder in ``experiments`` and one in ``results`` like any other. Runs that
-have a result are not repeated; with ``--resume`` one that was killed continues where it stopped.
+Every run, an experiment with a seed, has a folder in ``experiments`` and one in ``results``. Finished runs are not
+repeated; ``--resume`` resumes an unfinished one.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from torch import nn
 
 from vsr import config, test, train
 from vsr.config.options import Options
@@ -26,8 +25,8 @@ from vsr.engine.precision import full_float32
 from vsr.engine.saving.resume import differences
 from vsr.engine.saving.weights import load_weights
 from vsr.evaluation.draw.images import to_bgr, write_image
-from vsr.evaluation.restore import Step, clips_of, middle_target, restore, spec_for, steps_of
-from vsr.evaluation.tables import Row, write_table
+from vsr.evaluation.restore import clips_of, middle_target, restore, spec_for, steps_of
+from vsr.evaluation.tables import write_table
 from vsr.utils.distributed import take_place
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
@@ -35,16 +34,15 @@ from vsr.utils.log import logger, start_log
 from vsr.utils.weight_files import read_weights
 
 FOLDERS = {"reds": Path("options"), "demo": Path("options/tables_demo")}
-REFERENCE = {"reds": Path("options/tables/edvr.yml"), "demo": Path("options/tables_demo/edvr.yml")}
+REFERENCE = {"reds": Path("options/tables/edvr.yml"), "demo": Path("options/tables_demo/edvr.yml")}  # the first rows
 TABLES = {
     "table1": ("Table 1: how weights are found", ["pixsim", "pixwise", "pixsentence"]),
     "table2": ("Table 2: region, channels, normalisation", ["128_crop3", "128_crop5", "256_concat", "128_concat_norm"]),
     "table3": ("Table 3: with and without alignment", ["pcd", "nopcd"]),
 }
 OUT = Path("results/tables")
-RUNS = 5  # of a network that are timed
+RUNS = 5  # timed calls of a network
 HARMLESS = ("num_gpu", "dist_params", "logger")
-REMEDY = "remove that folder, or change them back"
 
 
 class TableRun(NamedTuple):
@@ -61,33 +59,24 @@ class TableRun(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains and tests every run without a result, writes the tables, and returns the exit code."""
     args = parse(arguments)
-    if not REFERENCE[args.base].is_file():
-        raise UserError(
-            f"'{Path.cwd()}' has no {REFERENCE[args.base]}, which the tables need: run python -m vsr.tables in the "
-            "repository's folder"
-        )
+    folder, first = FOLDERS[args.base], REFERENCE[args.base]
+    if not first.is_file():
+        raise UserError(f"'{Path.cwd()}' has no {first}: run python -m vsr.tables in the repository's folder")
     chosen = list(TABLES) if args.table == "all" else [args.table]
-    folder = FOLDERS[args.base]
-    files = {
-        table: [REFERENCE[args.base], *(folder / table / f"{name}.yml" for name in TABLES[table][1])]
-        for table in chosen
-    }
-    runs = {
-        (file, seed): plan(file, seed, args.iters, args.set)
-        for file in dict.fromkeys(file for table in chosen for file in files[table])
-        for seed in range(args.seeds)
-    }
+    files = {table: [first, *(folder / table / f"{name}.yml" for name in TABLES[table][1])] for table in chosen}
+    used = dict.fromkeys(file for table in chosen for file in files[table])
+    runs = {file: [plan(file, seed, args.iters, args.set) for seed in range(args.seeds)] for file in used}
     start_log()
-    unique = list({run.name: run for run in runs.values()}.values())  # table3/pcd is table2/128_crop5
-    options = {run.name: check(run, args.resume) for run in unique}
+    unique = {run.name: run for own in runs.values() for run in own}  # table3/pcd is table2/128_crop5
+    options = {name: check(run, args.resume) for name, run in unique.items()}
     durations: list[float] = []
-    for number, run in enumerate(unique, 1):
+    for number, run in enumerate(unique.values(), 1):
         if run.costs.exists():
             continue
-        to_do = [other for other in unique[number - 1 :] if not other.costs.exists()]
-        seconds = sum(durations) / max(len(durations), 1) * len(to_do)
+        to_do = sum(not other.costs.exists() for other in unique.values())
+        seconds = sum(durations) / max(len(durations), 1) * to_do
         eta = f"ETA {seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min" if durations else "ETA after the first run"
-        logger.info("run %d of %d: %s (%d to do, %s)", number, len(unique), run.name, len(to_do), eta)
+        logger.info("run %d of %d: %s (%d to do, %s)", number, len(unique), run.name, to_do, eta)
         started = time.perf_counter()
         carry_out(run, options[run.name])
         durations.append(time.perf_counter() - started)
@@ -95,10 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = shlex.join(["python", "-m", "vsr.tables", *(sys.argv[1:] if arguments is None else arguments)])
     for table in chosen:
-        rows = [Row(title(file), [runs[file, seed].results for seed in range(args.seeds)]) for file in files[table]]
+        rows = {title(file): [run.results for run in runs[file]] for file in files[table]}
         name = (table if args.base == "reds" else f"{args.base}_{table}") + (f"_{args.iters}it" if args.iters else "")
-        example = options[runs[files[table][0], 0].name]
-        write_table(OUT / name, TABLES[table][0], rows, example, command)
+        write_table(OUT / name, TABLES[table][0], rows, options[runs[first][0].name], command)
     return 0
 
 
@@ -131,49 +119,47 @@ def title(file: Path) -> str:
 
 
 def plan(file: Path, seed: int, iterations: int | None, overrides: Sequence[str]) -> TableRun:
-    """Returns the run of an experiment with a seed; its name holds both, and the iterations if they were given."""
-    name = f"{config.read_tree(file)['name']}_seed{seed}"
-    own = [f"manual_seed={seed}"]
+    """Returns the run of an experiment with a seed; its name holds both, and the number of iterations if given."""
+    name, own = f"{config.read_tree(file)['name']}_seed{seed}", [f"manual_seed={seed}"]
     if iterations is not None:
         name += f"_{iterations}it"
         own += [f"train.total_iter={iterations}", f"train.scheduler.periods=[{iterations}]"]
         own += ["train.scheduler.restart_weights=[1]"]
     results = Path("results") / name
-    own = [f"name={name}", *own, *overrides]
-    return TableRun(file, name, own, Path("experiments") / name, results, results / "costs.json")
+    overrides = [f"name={name}", *own, *overrides]
+    return TableRun(file, name, overrides, Path("experiments") / name, results, results / "costs.json")
 
 
 def check(run: TableRun, resume: bool) -> Options:
     """Returns the checked options of a run.
 
     Raises:
-        UserError: the options are wrong, differ from those of the run so far, or it was begun and ``--resume`` is not
-            given.
+        UserError: the options are wrong or differ from those of the run so far, or it was begun, without ``resume``.
     """
     options = config.load(run.file, run.overrides, need="both")
     if "psnr" not in options.val.metrics:
-        raise UserError(f"{run.file}: the tables compare val.metrics.psnr, and it is not there")
+        raise UserError(f"{run.file}: the tables compare val.metrics.psnr, which is missing")
     test_set = next(reversed(options.test_sets.values()), None)
     if test_set is None or not data_spec(test_set.data).has_gt:
         raise UserError(f"{run.file}: the tables need a test set with ground truth, datasets.test.dataroot_gt")
     begun = run.experiment / f"{run.name}.yml"
     if begun.exists():
-        changes = changed(yaml.safe_load(begun.read_text(encoding="utf-8")), options)
-        if changes:
-            raise UserError(f"options have changed since {run.experiment} was begun ({changes}): {REMEDY}")
+        former = yaml.safe_load(begun.read_text(encoding="utf-8"))
+        refuse_changes(former, options, f"options have changed since {run.experiment} was begun")
         if not run.costs.exists() and not resume:
             raise UserError(f"{run.name} was begun, not finished: continue with --resume, or remove {run.experiment}")
     if run.costs.exists():
-        changes = changed(json.loads(run.costs.read_text()).get("options") or {}, options)
-        if changes:
-            raise UserError(f"{run.results} was made with other options ({changes}): {REMEDY}")
+        former = json.loads(run.costs.read_text()).get("options", {})
+        refuse_changes(former, options, f"{run.results} was made with other options")
     return options
 
 
-def changed(former: dict[str, Any], options: Options) -> str:
-    """Returns the options that differ from former ones, except those that change no result."""
+def refuse_changes(former: dict[str, Any], options: Options, message: str) -> None:
+    """Raises UserError if options that change results differ from former ones."""
     changes = differences(former, options.resolved, lambda key: key.split(".")[0] in HARMLESS)
-    return "; ".join(changes[:3]) + " …" * (len(changes) > 3)
+    if changes:
+        text = "; ".join(changes[:3]) + " …" * (len(changes) > 3)
+        raise UserError(f"{message} ({text}): remove that folder, or change them back")
 
 
 def carry_out(run: TableRun, options: Options) -> None:
@@ -187,37 +173,32 @@ def carry_out(run: TableRun, options: Options) -> None:
 
 
 def measure(run: TableRun, options: Options, weights: Path) -> None:
-    """Writes the network's costs, and what it makes of the middle frame of the test set, ``example.png``."""
-    network = options.network_g()
+    """Writes ``costs.json``, and the restored middle frame of the last test set, ``example.png``."""
+    network, entry = options.network_g(), next(reversed(options.test_sets.values()))
     load_weights(network, read_weights(weights, prefer="params_ema"), weights)
-    step = example_step(network, options)
-    pixels = {index: step.clip.lq(index) for index in step.reads}
-    steps = [step._replace(clip=step.clip._replace(lq=pixels.__getitem__))]  # frames in memory: reading is not timed
+    clip, middle = middle_target(clips_of(entry.data, entry.name))
+    step = next(step for step in steps_of(spec_for(network, entry.data), [clip]) if middle in step.gives)
+    pixels = {index: clip.lq(index) for index in step.reads}
+    steps = [step._replace(clip=clip._replace(lq=pixels.__getitem__))]  # frames in memory: reading is not timed
     with take_place(options.num_gpu) as place, full_float32():
         network.to(place.device).eval()
         frame = next(restore(network, steps, place.device))
         write_image(run.results / "example.png", to_bgr(frame.sr))
+        is_gpu = place.device.type == "cuda"
+        device = torch.cuda.get_device_name(place.device) if is_gpu else f"CPU, {torch.get_num_threads()} thread(s)"
         elapsed = milliseconds(lambda: list(restore(network, steps, place.device)), place.device)
         report = {
             "parameters": num_parameters(network),
             "macs": num_macs(options.network_g, (1, *frame.inputs.shape)) // len(step.gives),
             "milliseconds": elapsed / len(step.gives),
-            "device": device_name(place.device),
+            "device": device,
             "options": options.resolved,
         }
     write_text_atomically(run.costs, json.dumps(report) + "\n")
 
 
-def example_step(network: nn.Module, options: Options) -> Step:
-    """Returns the step that restores the middle frame of the last test set."""
-    entry = next(reversed(options.test_sets.values()))
-    dataset = entry.data
-    clip, middle = middle_target(clips_of(dataset, entry.name))
-    return next(step for step in steps_of(spec_for(network, dataset), [clip]) if middle in step.gives)
-
-
 def milliseconds(run: Callable[[], object], device: torch.device) -> float:
-    """Returns the median time of a call, after one to warm up."""
+    """Returns the median time of RUNS calls, after a warm-up call."""
     times = []
     for _ in range(RUNS + 1):
         start = time.perf_counter()
@@ -226,13 +207,6 @@ def milliseconds(run: Callable[[], object], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[1:])
-
-
-def device_name(device: torch.device) -> str:
-    """Returns the GPU's name, or the number of CPU threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} thread(s)"
 
 
 if __name__ == "__main__":

@@ -17,16 +17,14 @@ import torch
 import vsr
 from vsr.contracts import Clip, Spec
 from vsr.evaluation.restore import padding_of
-from vsr.evaluation.scores import FrameScore, average, overall
+from vsr.evaluation.scores import FrameScore, Values
 from vsr.metrics import protocol_for
-from vsr.utils.distributed import Place
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger
 
 
-def show_table(scores: list[FrameScore], caption: str, folder: Path, name: str, place: Place) -> None:
+def show_table(means: Values, caption: str, folder: Path, name: str) -> None:
     """Logs the means of a test set, a row per method, and writes them to ``NAME_table.txt``."""
-    means = overall(average(scores))
     width = max(len(method) for method in means) + 2
     columns = list(dict.fromkeys(column for row in means.values() for column in row))
     lines = [name, " " * width + "".join(f"{column:>12}" for column in columns)]
@@ -35,8 +33,7 @@ def show_table(scores: list[FrameScore], caption: str, folder: Path, name: str, 
         lines.append(f"{method:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
     text = "\n".join([*lines, caption, f"picture: {picture_file(folder, name)}"])
     logger.info(text)
-    if place.is_main:
-        write_text_atomically(folder / f"{name}_table.txt", f"{text}\n")
+    write_text_atomically(folder / f"{name}_table.txt", f"{text}\n")
 
 
 def picture_file(folder: Path, dataset: str) -> Path:
@@ -49,12 +46,7 @@ def describe_protocols(
 ) -> dict[str, Any]:
     """Returns the protocol of each metric, by its name, with the published value of bicubic.
 
-    Args:
-        name: of the test set.
-        clips: of the test set.
-        spec: of the network.
-        metrics: by name, each a partial of a registered metric.
-        degradation: of the LQ frames; see DataSpec.
+    ``name`` and ``clips`` are the test set's, ``degradation`` is its DataSpec's; the metrics are partials, by name.
     """
     frames, padding = [len(clip.targets) for clip in clips], {padding_of(clip, spec.num_frames) for clip in clips}
     is_bd = degradation is not None and degradation.startswith("BD")

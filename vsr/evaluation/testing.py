@@ -29,8 +29,8 @@ def restoration(
 ) -> tuple[list[FrameScore], dict[str, Any]]:
     """Restores and measures one test set; returns the scores, and their means with the protocol of each metric."""
     started = time.perf_counter()
-    dataset, num_threads = entry.data, entry.loader.num_worker_per_gpu
-    clips, spec = clips_of(dataset, entry.name), spec_for(network, dataset)
+    num_threads, pictures = entry.loader.num_worker_per_gpu, folder / "visualization" / entry.name
+    clips, spec = clips_of(entry.data, entry.name), spec_for(network, entry.data)
     middle_clip, middle = middle_target(clips)
     shown = middle_clip.name, middle_clip.frames[middle]
     steps = place.part(steps_of(spec, clips))
@@ -38,7 +38,9 @@ def restoration(
 
     def keep(restored: Restored) -> None:
         if options.val.save_img or restored.gt is None:
-            saved.append(save_frame(folder, entry.name, restored, options.val.suffix))
+            suffix = f"_{options.val.suffix}" if options.val.suffix else ""
+            saved.append(pictures / restored.clip / f"{restored.frame}{suffix}.png")
+            write_image(saved[-1], restored.by_method["network"])
         if (restored.clip, restored.frame) == shown:
             write_image(report.picture_file(folder, entry.name), comparison(restored, spec.scale))
 
@@ -54,14 +56,15 @@ def restoration(
     if save_weights:
         logger.info("%s: pictures of the memory's weights in %s", entry.name, folder / "weights" / entry.name)
     if saved and place.is_main:
-        warn_of_other_files(folder / "visualization" / entry.name, saved)
+        warn_of_other_files(pictures, saved)
     if not scores:
-        logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, folder / "visualization")
+        logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, pictures)
         return scores, {"protocols": {}, "scores": {}}
-    protocols = report.describe_protocols(entry.name, clips, spec, options.val.metrics, data_spec(dataset).degradation)
-    report.show_table(scores, f"protocols: {report.protocol_names(protocols)}", folder, entry.name, place)
+    degradation = data_spec(entry.data).degradation
+    protocols = report.describe_protocols(entry.name, clips, spec, options.val.metrics, degradation)
     means = average(scores)
     if place.is_main:
+        report.show_table(overall(means), f"protocols: {report.protocol_names(protocols)}", folder, entry.name)
         report.warn_of_exact_frames(scores)
         report.warn_of_other_frames(protocols, means.get("bicubic", {}).get("mean", {}))
     return scores, {"protocols": protocols, "scores": means}
@@ -71,8 +74,7 @@ def prediction(
     network: nn.Module, entry: DatasetOptions, options: Options, folder: Path, place: Place, save_weights: bool
 ) -> tuple[list[FrameScore], dict[str, Any]]:
     """Predicts and measures one test set; returns the scores, and their means by clip, action and camera."""
-    dataset = entry.data
-    total = len(dataset)
+    total, num_workers = len(entry.data), entry.loader.num_worker_per_gpu
     shown = {round((row + 0.5) * total / SHOWN_SAMPLES - 0.5) for row in range(SHOWN_SAMPLES)}
     examples: list[Predicted] = []
 
@@ -82,35 +84,23 @@ def prediction(
         if predicted.number in shown:
             examples.append(predicted)
 
-    predictions = predict_all(network, dataset, entry.loader.num_worker_per_gpu, place, total if save_weights else 0)
+    predictions = predict_all(network, entry.data, num_workers, place, total if save_weights else 0)
     title = entry.name if options.val.pbar else None
     scores = collect(predictions, len(place.share(total)), title, place, keep) or []
     examples = from_all_ranks(examples, place)
-    if examples and place.is_main:
+    means = average(scores)
+    if place.is_main:
         write_image(report.picture_file(folder, entry.name), prediction_comparison(examples))
-    report.show_table(scores, f"{total} samples, {spec_of(network).test_type}", folder, entry.name, place)
-    means = {by: average(scores, by) for by in ("clip", "action", "camera")}
-    if place.is_main and not beats_memory(overall(means["clip"])):
-        logger.warning("%s: %s", entry.name, standing(overall(means["clip"])))
-    labels = {f"scores_by_{by}": means[by] for by in ("action", "camera")}
-    return scores, {"protocol": PROTOCOL, "scores": means["clip"], **labels}
+        report.show_table(overall(means), f"{total} samples, {spec_of(network).test_type}", folder, entry.name)
+        if not beats_memory(overall(means)):
+            logger.warning("%s: %s", entry.name, standing(overall(means)))
+    labels = {"scores_by_action": average(scores, "action"), "scores_by_camera": average(scores, "camera")}
+    return scores, {"protocol": PROTOCOL, "scores": means, **labels}
 
 
 def warn_of_other_files(folder: Path, saved: list[Path]) -> None:
-    """Warns of frames of earlier tests, which could be taken for this network's."""
+    """Warns of frames of earlier tests, which look like this network's."""
     others = sorted(set(folder.rglob("*.png")) - set(saved))
     if others:
-        logger.warning(
-            "%s also holds %s of earlier tests, such as %s: remove the folder to keep only new ones",
-            folder,
-            counted(len(others), "frame"),
-            others[0].relative_to(folder),
-        )
-
-
-def save_frame(folder: Path, dataset: str, restored: Restored, suffix: str | None) -> Path:
-    """Writes the network's frame to ``visualization/DATASET/CLIP/FRAME.png``, and returns the file."""
-    name = f"{restored.frame}_{suffix}.png" if suffix else f"{restored.frame}.png"
-    file = folder / "visualization" / dataset / restored.clip / name
-    write_image(file, restored.by_method["network"])
-    return file
+        example = f"{counted(len(others), 'frame')} of earlier tests, such as {others[0].relative_to(folder)}"
+        logger.warning("%s also holds %s: remove the folder to keep only new ones", folder, example)

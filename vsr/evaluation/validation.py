@@ -1,6 +1,5 @@
 """Measures a network while it is trained."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ from torch import nn
 
 from vsr.config.options import DatasetOptions, Options
 from vsr.engine.next_frame import NextFrameOptions
-from vsr.engine.run import Validation
+from vsr.engine.run import Validate, Validation
 from vsr.evaluation import next_frame
 from vsr.evaluation.draw.comparison import triptych
 from vsr.evaluation.draw.next_frame import example, write_pictures
@@ -18,22 +17,19 @@ from vsr.utils.distributed import Place
 from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
 
-Validate = Callable[[nn.Module, StopSignals], Validation | None]
-
 
 def restoration_validation(options: Options, validation_sets: list[DatasetOptions], place: Place) -> Validate:
     """Returns the function that measures a super-resolution network; the ranks share the frames."""
     opened = []
     for entry in validation_sets:
-        dataset = entry.data
-        clips = clips_of(dataset, entry.name)
+        clips = clips_of(entry.data, entry.name)
         if all(clip.gt is None for clip in clips):
             logger.warning("%s has no ground truth: nothing is validated on it", entry.name)
         else:
-            opened.append((entry.name, dataset, clips, entry.loader.num_worker_per_gpu))
-
-    errors = [name for name, metric in options.val.metrics.items() if getattr(metric.func, "lower_is_better", False)]
-    lower_is_better = frozenset(f"{name}/{metric}" for name, *_ in opened for metric in errors)
+            opened.append((entry, clips))
+    metrics = options.val.metrics
+    errors = [name for name, metric in metrics.items() if getattr(metric.func, "lower_is_better", False)]
+    lower_is_better = frozenset(f"{entry.name}/{metric}" for entry, _ in opened for metric in errors)
 
     def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
         values: dict[str, float] = {}
@@ -43,49 +39,45 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
             if not images:
                 images.update(triptych(restored))
 
-        for name, dataset, clips, num_threads in opened:
-            spec = spec_for(network, dataset)
-            steps = place.part(steps_of(spec, clips))
+        for entry, clips in opened:
+            num_threads = entry.loader.num_worker_per_gpu
+            steps = place.part(steps_of(spec_for(network, entry.data), clips))
             frames = restore(network, steps, place.device, num_threads)
-            measured = measure_all(frames, steps, options.val.metrics, num_threads)
-            scores = collect(measured, sum(len(step.gives) for step in steps), _title(name, options), place, keep, stop)
+            measured = measure_all(frames, steps, metrics, num_threads)
+            count = sum(len(step.gives) for step in steps)
+            scores = collect(measured, count, _title(entry, options), place, keep, stop)
             if scores is None:
                 return None
-            if scores:
-                means = overall(average(scores))["network"]
-                values |= {f"{name}/{metric}": value for metric, value in means.items()}
+            means = overall(average(scores))["network"]
+            values |= {f"{entry.name}/{metric}": value for metric, value in means.items()}
         return Validation(values, images, lower_is_better)
 
     return validate
 
 
 def prediction_validation(options: Options, validation_sets: list[DatasetOptions], place: Place) -> Validate:
-    """Returns the function that measures a FramePredictor; the ranks share the samples.
-
-    The pictures it keeps are of the first set.
-    """
-    opened = {entry.name: (entry.data, entry.loader.num_worker_per_gpu) for entry in validation_sets}
+    """Returns the function that measures a FramePredictor; the ranks share the samples, the first set has pictures."""
     train = options.train
     num_pictures = train.num_pictures if isinstance(train, NextFrameOptions) else NextFrameOptions.num_pictures
 
     def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
         values: dict[str, float] = {}
         kept: list[next_frame.Predicted] = []
-        for name, (dataset, num_workers) in opened.items():
+        for entry in validation_sets:
             num_kept = 0 if values else num_pictures
 
             def keep(predicted: next_frame.Predicted, num_kept: int = num_kept) -> None:
                 if predicted.number < num_kept:
                     kept.append(predicted)
 
-            predictions = next_frame.predict_all(network, dataset, num_workers, place, num_kept)
-            count = len(place.share(len(dataset)))
-            scores = collect(predictions, count, _title(name, options), place, keep, stop)
+            num_workers, count = entry.loader.num_worker_per_gpu, len(place.share(len(entry.data)))
+            predictions = next_frame.predict_all(network, entry.data, num_workers, place, num_kept)
+            scores = collect(predictions, count, _title(entry, options), place, keep, stop)
             if scores is None:
                 return None
             means = overall(average(scores))
-            logger.info("%s: %s", name, next_frame.standing(means))
-            values |= {f"{name}/{metric}": value for metric, value in means["network"].items()}
+            logger.info("%s: %s", entry.name, next_frame.standing(means))
+            values |= {f"{entry.name}/{metric}": value for metric, value in means["network"].items()}
 
         def save_pictures(folder: Path) -> None:
             for predicted in kept:
@@ -97,5 +89,5 @@ def prediction_validation(options: Options, validation_sets: list[DatasetOptions
     return validate
 
 
-def _title(name: str, options: Options) -> str | None:
-    return f"validating {name}" if options.val.pbar else None
+def _title(entry: DatasetOptions, options: Options) -> str | None:
+    return f"validating {entry.name}" if options.val.pbar else None

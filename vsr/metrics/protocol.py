@@ -1,21 +1,19 @@
-"""Names how a PSNR or SSIM was measured, so that two numbers are compared only if they may be.
+"""Names how a PSNR or SSIM was measured, so that only comparable numbers are compared.
 
 Published numbers differ by more than a decibel with the channel (RGB or Y), by 0.1 dB with the cropped border, and
-with the frames counted. A result therefore carries the name of a published protocol only if every setting is that
-protocol's; otherwise the name lists what differs.
+with the frames counted. A result has the name of a published protocol only if every setting equals the protocol's;
+otherwise the name lists the differences.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-Channel = Literal["rgb", "y"]
-
 
 class Protocol(NamedTuple):
-    """How frames are compared. The settings below that are the same in every protocol are recorded all the same."""
+    """How frames are compared; settings that are the same in every protocol are recorded, too."""
 
     name: str  # "reds4-rgb", "reds4-rgb+crop8+replicate", "mydata-y"
-    channel: Channel
+    channel: Literal["rgb", "y"]
     crop_border: int
     padding: str  # which frames stand in for those before the first and after the last
     clips: int
@@ -47,18 +45,18 @@ def protocol_for(
     test_y_channel: bool = False,
     is_bd: bool = False,
 ) -> Protocol:
-    """Returns the protocol of one test: a published one if all settings are its own, else one that names them.
+    """Returns the protocol of one test: a published one if all settings equal its own, else one that names them.
 
     Args:
         dataset: the test set's ``name`` in the options file, "REDS4".
-        frames_per_clip: how many frames of each clip are measured.
-        padding: the test set's ``padding``.
-        scale: of GT to LQ.
+        frames_per_clip: frames of each clip that are measured.
+        padding: of the test set.
+        scale: GT size / LQ size.
         crop_border: of the metric.
         test_y_channel: of the metric.
-        is_bd: the LQ frames are known to be blurred and subsampled (BD); bicubic downscaling (BI) is assumed otherwise.
+        is_bd: whether the LQ frames were blurred and subsampled (BD); if not known, they are bicubic (BI).
     """
-    channel: Channel = "y" if test_y_channel else "rgb"
+    channel = "y" if test_y_channel else "rgb"
     name = f"{dataset.lower()}-{channel}"
     clips, frames = len(frames_per_clip), sum(frames_per_clip)
     published = next((protocol for protocol in _PUBLISHED if protocol.name == name), None)
