@@ -211,11 +211,11 @@ def test_the_interval_is_students():
 def test_differences_are_paired_by_clip_and_seed():
     reference = [{"a": {"psnr": 20.0}, "b": {"psnr": 30.0}}, {"a": {"psnr": 22.0}, "b": {"psnr": 32.0}}]
     better = [{clip: {"psnr": values["psnr"] + 0.5} for clip, values in seed.items()} for seed in reference]
-    summary = summarise("better", better, reference, {})
-    assert summary.difference == 0.5 and summary.interval == 0  # although clips and seeds differ by far more
-    assert summary.means["psnr"] == 26.5
-    assert summary.spreads["psnr"] == pytest.approx(2**0.5)
-    assert summarise("itself", reference, reference, {}).difference is None
+    row = summarise("better", better, reference, {})
+    assert row["difference"] == 0.5 and row["half_interval"] == 0  # although clips and seeds differ by far more
+    assert row["psnr"] == 26.5
+    assert row["psnr_std"] == pytest.approx(2**0.5)
+    assert "difference" not in summarise("itself", reference, reference, {})
 
 
 def test_milliseconds_are_the_median_after_a_warm_up():

@@ -18,20 +18,18 @@ def results_folder(options: Options) -> Path:
 
     For the README's settings that is
     ``nextframe_fi50_Humaneva/Static_Conv_multi_sep1by1_m10_e128_hop1/unet_conv[3,32,64,128][True, True, True]/``
-    ``L1Loss_e1e-03_d1e-03_W64H64``. Settings that the original names leave out are added.
+    ``L1Loss_e1e-03_d1e-03_W64H64``. Settings that the original names lack are added.
     """
-    tree, train = options.resolved, options.train
-    data, network = options.datasets["train"].settings, settings_of(options.network_g)
-    is_ours = {"memory", "encoder", "noskip", "query_sentence_separate"} <= network.keys()
-    names = [_memory(tree, network, train), _network(tree, network)] if is_ours else [tree["network_g"]["type"]]
-    return Path(_test(tree, data), *names, _loss(tree, data, train))
-
-
-def _test(tree: Any, data: dict[str, Any]) -> str:
-    dataset = tree["datasets"]["train"]["type"]
+    tree, data, network = options.resolved, options.datasets["train"].settings, settings_of(options.network_g)
+    dataset, encoder = tree["datasets"]["train"]["type"], network.get("encoder")
     parts = [data.get("test_type"), f"fi{data['frame_interval']}" if "frame_interval" in data else None]
     parts += [DATASETS.get(dataset, dataset), "random" if data.get("random_interval") else None]
-    return "_".join(part for part in parts if part)
+    folder = Path("_".join(part for part in parts if part))
+    if encoder is None or not {"memory", "noskip", "query_sentence_separate"} <= network.keys():  # a user's network
+        return folder / tree["network_g"]["type"] / _training(tree, data, options.train)
+    kind, channels = tree["network_g"]["encoder"]["type"], settings_of(encoder).get("channels") or encoder().channels
+    name = f"{ENCODERS.get(kind, kind)}[{','.join(map(str, channels))}]{network['noskip']}"
+    return folder / _memory(tree, network, options.train) / name / _training(tree, data, options.train)
 
 
 def _memory(tree: Any, network: dict[str, Any], train: Any) -> str:
@@ -47,16 +45,9 @@ def _memory(tree: Any, network: dict[str, Any], train: Any) -> str:
     return f"{name}_QSsep" if network["query_sentence_separate"] else name
 
 
-def _network(tree: Any, network: dict[str, Any]) -> str:
-    encoder, kind = network["encoder"], tree["network_g"]["encoder"]["type"]
-    channels = settings_of(encoder).get("channels") or encoder().channels
-    return f"{ENCODERS.get(kind, kind)}[{','.join(map(str, channels))}]{network['noskip']}"
-
-
-def _loss(tree: Any, data: dict[str, Any], train: Any) -> str:
+def _training(tree: Any, data: dict[str, Any], train: Any) -> str:
     base = settings_of(train.optim_g)["lr"]
     rates = [base * training_of(train.parameters, f"{part}.", 0).factor for part in ("encoder", "decoder", "memory")]
     loss = next(iter(tree["train"]["losses"].values()))["type"]
-    name = f"{loss}_e{rates[0]:.0e}_d{rates[1]:.0e}"
-    name += f"_m{rates[2]:.0e}" if rates[2] != rates[0] else ""
+    name = f"{loss}_e{rates[0]:.0e}_d{rates[1]:.0e}" + (f"_m{rates[2]:.0e}" if rates[2] != rates[0] else "")
     return f"{name}_W{data['width']}H{data['height']}" if {"width", "height"} <= data.keys() else name

@@ -60,42 +60,12 @@ def measure_all(
         scale: of the network, to measure the baselines as well; None measures the network alone.
 
     Raises:
-        UserError: see measure, or a ground truth frame cannot be read.
+        UserError: a ground truth frame is unreadable, differs in size, or is too small to be measured.
     """
-
-    def measured(frame: Frame, gt: np.ndarray | None) -> tuple[Restored, list[FrameScore]]:
-        lq, by_method = to_bgr(frame.lq), {"network": to_bgr(frame.sr)}
-        if scale is not None and gt is not None:
-            by_method = baselines(lq, scale) | by_method
-        restored = Restored(frame.clip.name, frame.clip.frames[frame.index], lq, gt, by_method)
-        return restored, measure(restored, metrics)
-
     truths = read_ahead(steps, num_threads, (step.gives for step in steps), _read_gt)
-    jobs = (partial(measured, frame, gt) for frame, gt in zip(frames, truths, strict=True))
+    jobs = (partial(_measured, frame, gt, metrics, scale) for frame, gt in zip(frames, truths, strict=True))
     with closing(frames), closing(truths), closing(in_order(jobs, min(torch.get_num_threads(), MOST_THREADS))) as done:
         yield from done
-
-
-def measure(restored: Restored, metrics: Metrics) -> list[FrameScore]:
-    """Returns a frame's scores, one entry per method; none without ground truth.
-
-    Raises:
-        UserError: a method's frame and the ground truth differ in size, or are too small to be measured.
-    """
-    if restored.gt is None:
-        return []
-    scores, name = [], f"{restored.clip}/{restored.frame}"
-    h, w, _ = restored.gt.shape
-    for method, image in restored.by_method.items():
-        if image.shape != restored.gt.shape:
-            got = f"{method} restored {image.shape[0]}×{image.shape[1]} pixels"
-            raise UserError(f"{name}: {got}, the ground truth has {h}×{w}: check `scale` and the folders")
-        try:
-            values = {metric: call(image, restored.gt) for metric, call in metrics.items()}
-        except ValueError as error:
-            raise UserError(f"{name} cannot be measured: {error}") from error
-        scores.append(FrameScore(method, restored.clip, restored.frame, values))
-    return scores
 
 
 def baselines(lq: np.ndarray, scale: int) -> dict[str, np.ndarray]:
@@ -165,3 +135,26 @@ def _mean(values: list[dict[str, float]]) -> dict[str, float]:
 
 def _read_gt(clip: Clip, index: int) -> np.ndarray | None:
     return None if clip.gt is None else to_bgr(clip.gt(index))
+
+
+def _measured(
+    frame: Frame, gt: np.ndarray | None, metrics: Metrics, scale: int | None
+) -> tuple[Restored, list[FrameScore]]:
+    clip, name = frame.clip.name, frame.clip.frames[frame.index]
+    restored = Restored(clip, name, to_bgr(frame.lq), gt, {"network": to_bgr(frame.sr)})
+    if gt is None:
+        return restored, []
+    if scale is not None:
+        restored = restored._replace(by_method=baselines(restored.lq, scale) | restored.by_method)
+    scores = []
+    for method, image in restored.by_method.items():
+        if image.shape != gt.shape:
+            got = f"{method} restored {image.shape[0]}×{image.shape[1]} pixels"
+            expected = f"the ground truth has {gt.shape[0]}×{gt.shape[1]}"
+            raise UserError(f"{clip}/{name}: {got}, {expected}: check `scale` and the folders")
+        try:
+            values = {metric: call(image, gt) for metric, call in metrics.items()}
+        except ValueError as error:
+            raise UserError(f"{clip}/{name} cannot be measured: {error}") from error
+        scores.append(FrameScore(method, clip, name, values))
+    return restored, scores

@@ -4,7 +4,7 @@ import json
 import math
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from vsr.utils.errors import UserError
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger
 
-Rows = dict[str, list[Path]]  # by the model's title, the result folders of its seeds
+Results = dict[str, list[Path]]  # by the model's title, the result folders of its seeds
 COSTS = ("parameters", "macs", "milliseconds")
 NOTE = (
     "± is the standard deviation over seeds. Δ is the mean difference in PSNR to the first row, over pairs of the same "
@@ -29,39 +29,30 @@ NOTE = (
 )
 
 
-class Summary(NamedTuple):
-    """A row of a table."""
-
-    title: str
-    means: dict[str, float]  # by metric: over clips, then seeds
-    spreads: dict[str, float | None]  # standard deviation over seeds
-    difference: float | None  # of PSNR, to the first row
-    interval: float | None  # half of its 95 % interval
-    costs: dict[str, float]
-
-
-def write_table(file: Path, heading: str, rows: Rows, options: Options, command: str) -> None:
+def write_table(file: Path, heading: str, results: Results, options: Options, command: str) -> None:
     """Writes ``file``.md, .csv and .png.
 
     Args:
         file: without a suffix.
         heading: of the Markdown.
-        rows: the first is the reference of the others.
+        results: the first model is the reference of the others.
         options: of a run, for the test set and the scale.
         command: the command line.
     """
-    folders = next(iter(rows.values()))
-    reference = clip_scores(folders, "network")
-    summaries = []
-    for title, results in rows.items():
-        costs = json.loads((results[0] / "costs.json").read_text())
-        summaries.append(summarise(title, clip_scores(results, "network"), reference, costs))
-    summaries.append(summarise("bicubic", clip_scores(folders, "bicubic"), reference, {}))
+    first = next(iter(results.values()))
+    reference = clip_scores(first, "network")
+    rows = []
+    for title, folders in results.items():
+        costs = json.loads((folders[0] / "costs.json").read_text())
+        rows.append(summarise(title, clip_scores(folders, "network"), reference, costs))
+    rows.append(summarise("bicubic", clip_scores(first, "bicubic"), reference, {}))
 
-    text = markdown(heading, summaries, provenance(folders, options, command))
+    metrics = list(next(iter(reference[0].values())))
+    text = markdown(heading, metrics, rows, provenance(first, options, command))
     write_text_atomically(file.with_suffix(".md"), text)
-    write_summaries(file.with_suffix(".csv"), summaries)
-    write_image(file.with_suffix(".png"), strip(rows, options))
+    columns = ["model", *metrics, *(f"{metric}_std" for metric in metrics), "difference", "half_interval", *COSTS]
+    write_csv(file.with_suffix(".csv"), columns, rows, line_end="\n")
+    write_image(file.with_suffix(".png"), strip(results, options))
     logger.info("%s\nwritten: %s.md, .csv, .png", text, file)
 
 
@@ -84,26 +75,18 @@ def clip_scores(folders: list[Path], method: str) -> list[Values]:
     return found
 
 
-def summarise(title: str, scores: list[Values], reference: list[Values], costs: dict[str, float]) -> Summary:
-    """Returns a model's row.
-
-    Args:
-        title: of the model.
-        scores: of each seed.
-        reference: of each seed of the model to compare with.
-        costs: see COSTS; empty if there is no network.
-    """
-    means: dict[str, float] = {}
-    spreads: dict[str, float | None] = {}
+def summarise(title: str, scores: list[Values], reference: list[Values], costs: dict[str, Any]) -> dict[str, Any]:
+    """Returns a model's row, by column, from the scores of each of its seeds and of the reference's."""
+    row: dict[str, Any] = {"model": title}
     for metric in next(iter(scores[0].values())):
         by_seed = [float(np.mean([values[metric] for values in seed.values()])) for seed in scores]
-        means[metric] = float(np.mean(by_seed))
-        spreads[metric] = float(np.std(by_seed, ddof=1)) if len(set(by_seed)) > 1 else None
-    if scores == reference:
-        return Summary(title, means, spreads, None, None, costs)
-    seeds = zip(scores, reference, strict=True)
-    pairs = [own[clip]["psnr"] - other[clip]["psnr"] for own, other in seeds for clip in own]
-    return Summary(title, means, spreads, float(np.mean(pairs)), half_interval(pairs), costs)
+        row[metric] = float(np.mean(by_seed))
+        row[f"{metric}_std"] = float(np.std(by_seed, ddof=1)) if len(set(by_seed)) > 1 else None
+    if scores != reference:
+        seeds = zip(scores, reference, strict=True)
+        pairs = [own[clip]["psnr"] - other[clip]["psnr"] for own, other in seeds for clip in own]
+        row |= {"difference": float(np.mean(pairs)), "half_interval": half_interval(pairs)}
+    return row | {cost: costs[cost] for cost in COSTS if cost in costs}
 
 
 def half_interval(differences: list[float]) -> float | None:
@@ -112,41 +95,29 @@ def half_interval(differences: list[float]) -> float | None:
     return None if n < 2 else float(student_t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / n**0.5)
 
 
-def markdown(heading: str, summaries: list[Summary], provenance: list[str]) -> str:
+def markdown(heading: str, metrics: list[str], rows: list[dict[str, Any]], provenance: list[str]) -> str:
     """Returns the table as a Markdown document."""
-    columns = ["model", *summaries[0].means, "Δ (95 %)", "parameters", "GMACs", "ms per frame"]
+    columns = ["model", *metrics, "Δ (95 %)", "parameters", "GMACs", "ms per frame"]
     lines = [f"# {heading}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for summary in summaries:
-        cells = [summary.title]
-        for metric, mean in summary.means.items():
-            digits, spread = 4 if "ssim" in metric else 3, summary.spreads[metric]
-            cells.append(f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread else ""))
-        interval = "" if summary.interval is None else f" ± {summary.interval:.3f}"
-        cells.append("" if summary.difference is None else f"{summary.difference:+.3f}{interval}")
-        parameters, macs, milliseconds = (summary.costs.get(cost, 0) for cost in COSTS)
-        cells += [f"{parameters:,}", f"{macs / 1e9:.1f}", f"{milliseconds:.0f}"] if summary.costs else [""] * 3
+    for row in rows:
+        cells = [row["model"]]
+        cells += [_with_spread(row[metric], row[f"{metric}_std"], 4 if "ssim" in metric else 3) for metric in metrics]
+        cells.append(_with_spread(row["difference"], row["half_interval"], 3, "+") if "difference" in row else "")
+        if "macs" in row:
+            cells += [f"{row['parameters']:,}", f"{row['macs'] / 1e9:.1f}", f"{row['milliseconds']:.0f}"]
+        else:
+            cells += [""] * 3
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", NOTE, "", *(f"- {line}" for line in provenance), ""])
 
 
-def write_summaries(file: Path, summaries: list[Summary]) -> None:
-    """Writes the table with unrounded values."""
-    metrics = list(summaries[0].means)
-    spreads = [f"{metric}_std" for metric in metrics]
-    rows = []
-    for summary in summaries:
-        row = {"model": summary.title, "difference": summary.difference, "half_interval": summary.interval}
-        rows.append(row | summary.means | {f"{m}_std": v for m, v in summary.spreads.items()} | summary.costs)
-    write_csv(file, ["model", *metrics, *spreads, "difference", "half_interval", *COSTS], rows, line_end="\n")
-
-
-def provenance(results: list[Path], options: Options, command: str) -> list[str]:
+def provenance(folders: list[Path], options: Options, command: str) -> list[str]:
     """Returns the lines below the table: command, length, test set, device, versions."""
-    report = json.loads((results[0] / "metrics.json").read_text())
+    report = json.loads((folders[0] / "metrics.json").read_text())
     dataset, entry = list(report["datasets"].items())[-1]
-    device = json.loads((results[0] / "costs.json").read_text())["device"]
-    clips = len(clip_scores(results[:1], "network")[0])
-    length = f"{options.train.total_iter} iterations, {len(results)} seed(s)"
+    device = json.loads((folders[0] / "costs.json").read_text())["device"]
+    clips = len(clip_scores(folders[:1], "network")[0])
+    length = f"{options.train.total_iter} iterations, {len(folders)} seed(s)"
     return [
         f"`{command}`, {date.today().isoformat()}",
         f"{length}; test set {dataset}: {clips} clip(s); {protocol_names(entry['protocols'])}",
@@ -154,16 +125,19 @@ def provenance(results: list[Path], options: Options, command: str) -> list[str]
     ]
 
 
-def strip(rows: Rows, options: Options) -> np.ndarray:
+def strip(results: Results, options: Options) -> np.ndarray:
     """Returns one crop from every model, of the first seed, beside LQ, bicubic and ground truth."""
     images = {}
-    for title, results in rows.items():
-        images[title] = cv2.imread(str(results[0] / "example.png"))
+    for title, (folder, *_) in results.items():
+        images[title] = cv2.imread(str(folder / "example.png"))
         if images[title] is None:
-            folder = results[0]
             raise UserError(f"{folder}/example.png is missing or damaged: remove {folder}/costs.json and run again")
     entry = next(reversed(options.test_sets.values()))
     clip, index = middle_target(clips_of(entry.data, entry.name))
     truth = None if clip.gt is None else to_bgr(clip.gt(index))
     restored = Restored(clip.name, clip.frames[index], to_bgr(clip.lq(index)), truth, images)
     return comparison(restored, options.scale)
+
+
+def _with_spread(value: float, spread: float | None, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
