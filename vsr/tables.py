@@ -84,9 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = shlex.join(["python", "-m", "vsr.tables", *(sys.argv[1:] if arguments is None else arguments)])
     for table in chosen:
-        rows = {title(file): [run.results for run in runs[file]] for file in files[table]}
+        titles = {file: "EDVR" if file == first else file.stem.replace("_", " ") for file in files[table]}
+        results = {title: [run.results for run in runs[file]] for file, title in titles.items()}
         name = (table if args.base == "reds" else f"{args.base}_{table}") + (f"_{args.iters}it" if args.iters else "")
-        write_table(OUT / name, TABLES[table][0], rows, options[runs[first][0].name], command)
+        write_table(OUT / name, TABLES[table][0], results, options[runs[first][0].name], command)
     return 0
 
 
@@ -111,11 +112,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if getattr(args, option) is not None and getattr(args, option) < 1:
             parser.error(f"--{option} has to be at least 1")
     return args
-
-
-def title(file: Path) -> str:
-    """Returns the name of a file's row."""
-    return "EDVR" if file.stem == "edvr" else file.stem.replace("_", " ")
 
 
 def plan(file: Path, seed: int, iterations: int | None, overrides: Sequence[str]) -> TableRun:

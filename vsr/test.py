@@ -1,6 +1,6 @@
 """Tests a network: ``python -m vsr.test -opt options/demo.yml``."""
 
-import argparse
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from vsr.config.options import Options
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.weights import load_weights
 from vsr.evaluation import testing
-from vsr.evaluation.report import keep_former_results, sha256, versions, write_results
+from vsr.evaluation.report import keep_former_results, versions, write_results
 from vsr.evaluation.scores import FrameScore
 from vsr.ops.backend import announce
 from vsr.utils.allocator import keep_freed_memory
@@ -27,7 +27,11 @@ from vsr.utils.weight_files import read_weights
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Tests the network of an options file on each of its test sets and returns the exit code."""
-    args = parse(arguments)
+    description = "Tests the network of an options file, with the weights of its training or of a file."
+    parser = options_parser("vsr test", description, with_check=True)
+    parser.add_argument("--weights", metavar="FILE", help="weights to test; docs/testing.md names the default")
+    parser.add_argument("--save_weights", action="store_true", help="also draws the weights of the network's memory")
+    args = parser.parse_args(arguments)
     options = config.load(args.opt, args.set, need="test", missing_data="note" if args.check else "mistake")
     if args.check:
         return config.report_check(args.opt, options)
@@ -45,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 logger.info("note: %s", note)
             announce(place.device.type)
             network = options.network_g()
-            load_weights(network, read_weights(file, key, prefer="params_ema"), file)  # all, or it raises
-            report = {"name": options.name, "weights": str(file), "weights_sha256": sha256(file)}
+            load_weights(network, read_weights(file, key, prefer="params_ema"), file)
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            report = {"name": options.name, "weights": str(file), "weights_sha256": digest}
             report |= {"versions": versions(), "device": str(place.device)}
             test_all(network.to(place.device).eval(), options, folder, place, args.save_weights, report)
         logger.info("results: %s", folder / "metrics.json")
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def test_all(
     network: nn.Module, options: Options, folder: Path, place: Place, save_weights: bool, report: dict[str, Any]
 ) -> None:
-    """Tests a network on each test set; writes the results after each, below ``report``, the head of the file."""
+    """Tests a network on each test set; writes the results after each, with ``report`` as their head."""
     test = testing.prediction if spec_of(network).task == "next-frame" else testing.restoration
     scores: list[tuple[str, FrameScore]] = []
     datasets: dict[str, Any] = {}
@@ -69,19 +74,10 @@ def test_all(
             write_results(folder, report | {"datasets": datasets}, scores)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Returns the command line's arguments."""
-    description = "Tests the network of an options file, with the weights of its training or of a file."
-    parser = options_parser("vsr test", description, with_check=True)
-    parser.add_argument("--weights", metavar="FILE", help="weights to test; docs/testing.md names the default")
-    parser.add_argument("--save_weights", action="store_true", help="also draws the weights of the network's memory")
-    return parser.parse_args(arguments)
-
-
 def find_weights(options: Options, given: str | None) -> tuple[Path, str | None]:
-    """Returns the weights to test: those given, those an options file for training has trained, or the pretrained.
+    """Returns the file of the weights to test, and its entry, ``path.param_key_g``; None is the average, if any.
 
-    With them goes the entry to take, ``path.param_key_g``; of what was trained, the average if there is one.
+    These are the given weights, those that an options file for training has trained, or the pretrained ones.
 
     Raises:
         UserError: there are none.
@@ -92,9 +88,9 @@ def find_weights(options: Options, given: str | None) -> tuple[Path, str | None]
     trained = checkpoints.newest_weights(folder) if options.train is not None else None
     if trained is not None:
         return trained, None
-    pretrained = options.path.pretrained()
-    if options.train is None and "" in pretrained:
-        return Path(pretrained[""].file), pretrained[""].key
+    pretrained = options.path.pretrained().get("")
+    if options.train is None and pretrained is not None:
+        return Path(pretrained.file), pretrained.key
     where = f"no weights in {folder}/models: train first" if options.train else "path.pretrain_network_g is not given"
     raise UserError(f"{where}, or name a file with --weights FILE")
 

@@ -1,7 +1,6 @@
 """The results of a test: tables, ``metrics.csv`` and ``metrics.json``."""
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -115,11 +114,6 @@ def _without_infinity(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_infinity(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def sha256(file: Path) -> str:
-    """Returns the file's SHA-256 in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -121,9 +122,7 @@ def restore(network: nn.Module, steps: Sequence[Step], device: torch.device, num
                 sr = sr[:, : lq.shape[0] * spec.scale, : lq.shape[1] * spec.scale]
                 if not sr.isfinite().all():
                     name = f"{step.clip.name}/{step.clip.frames[index]}"
-                    raise UserError(
-                        f"{name}: network gives numbers that are not finite; its weights are damaged or diverged"
-                    )
+                    raise UserError(f"{name}: network gives numbers that are not finite; its weights are damaged")
                 yield Frame(step.clip, index, lq, to_pixels(sr), inputs)
 
 
@@ -194,9 +193,8 @@ def in_order(tasks: Iterable[Callable[[], T]], num_threads: int) -> Generator[T]
 
 def _unread(steps: Sequence[Step]) -> list[list[int]]:
     """Returns the frames that each step reads and the step before did not, in ascending order."""
-    before = [None, *steps[:-1]]
-    known = [b.reads if b is not None and b.clip is step.clip else () for b, step in zip(before, steps, strict=False)]
-    return [sorted(set(step.reads) - set(some)) for step, some in zip(steps, known, strict=True)]
+    known = [(), *(a.reads if a.clip is b.clip else () for a, b in pairwise(steps))]
+    return [sorted(set(step.reads).difference(some)) for step, some in zip(steps, known, strict=False)]
 
 
 def _read_lq(clip: Clip, index: int) -> np.ndarray:

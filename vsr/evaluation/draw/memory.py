@@ -59,7 +59,7 @@ def memory_pictures(
         memory: a registered memory; frames that it forgets have weight 0.
         query: (1, c, h, w).
         sentences: (1, t, c, h, w).
-        frames: (t, 3, H, W), RGB in [0, 1]: the pictures of the sentences, H = n·h.
+        frames: (t, 3, H, W), RGB in [0, 1]: the sentences' pictures, H = n·h.
         labels: a title per frame, ASCII.
         center: index of the query's frame.
     """
