@@ -51,12 +51,8 @@ def predict_all(
 ) -> Generator[tuple[Predicted, list[FrameScore]]]:
     """Yields this rank's share of the samples, a run of neighbours, each with its predictions and scores.
 
-    Args:
-        network: a FramePredictor in evaluation mode.
-        dataset: HumanEvaDataset or CharadesDataset.
-        num_workers: processes that read frames ahead.
-        place: this process's rank.
-        num_weights: samples at the start of the data set whose memory weights are returned.
+    ``network`` is a FramePredictor in evaluation mode; ``num_workers`` processes read frames ahead. The first
+    ``num_weights`` samples of the data set have their memory's weights.
     """
     test_type = spec_of(network).test_type
     share = place.share(len(dataset))

@@ -50,14 +50,10 @@ class Restored(NamedTuple):
 def measure_all(
     frames: Generator[Frame], steps: Sequence[Step], metrics: Metrics, num_threads: int, scale: int | None = None
 ) -> Generator[tuple[Restored, list[FrameScore]]]:
-    """Yields each frame with its scores, in order.
+    """Yields each frame of the steps with its scores, in order; closes ``frames`` at the end, also after an error.
 
-    Args:
-        frames: as the steps restore them; closed at the end, also after an error.
-        steps: of ``frames``.
-        metrics: by name; called from several threads at a time.
-        num_threads: threads that read ground truth ahead; 0 reads it in this thread.
-        scale: of the network, to measure the baselines as well; None measures the network alone.
+    ``num_threads`` threads read ground truth ahead, further threads call the metrics. With the network's ``scale`` the
+    baselines are measured as well.
 
     Raises:
         UserError: a ground truth frame is unreadable, differs in size, or is too small to be measured.
@@ -87,15 +83,9 @@ def collect(
 ) -> list[FrameScore] | None:
     """Returns the scores of all ranks, in order; None if a stop was requested meanwhile.
 
-    Computes in full float32, so that validations and tests of the same weights agree.
-
-    Args:
-        results: frames with their scores, of this rank; closed at the end, also after an error.
-        count: number of ``results``.
-        title: of the progress bar; None shows no bar.
-        place: this process's rank.
-        keep: called with each frame.
-        stop: ends the loop.
+    Computes in full float32, so that validations and tests of the same weights agree. Closes ``results``, ``count``
+    frames of this rank, at the end, also after an error. ``title`` is the progress bar's; None shows no bar. ``keep``
+    is called with each frame.
     """
     scores: list[FrameScore] = []
     disable = None if title is not None and place.is_main else True

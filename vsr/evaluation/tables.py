@@ -30,14 +30,9 @@ NOTE = (
 
 
 def write_table(file: Path, heading: str, results: Results, options: Options, command: str) -> None:
-    """Writes ``file``.md, .csv and .png.
+    """Writes ``file``.md, .csv and .png; the first model is the reference of the others.
 
-    Args:
-        file: without a suffix.
-        heading: of the Markdown.
-        results: the first model is the reference of the others.
-        options: of a run, for the test set and the scale.
-        command: the command line.
+    ``options`` are a run's, for the test set and the scale; the Markdown quotes the command line ``command``.
     """
     first = next(iter(results.values()))
     reference = clip_scores(first, "network")

@@ -47,14 +47,8 @@ def protocol_for(
 ) -> Protocol:
     """Returns the protocol of one test: a published one if all settings equal its own, else one that names them.
 
-    Args:
-        dataset: the test set's ``name`` in the options file, "REDS4".
-        frames_per_clip: frames of each clip that are measured.
-        padding: of the test set.
-        scale: GT size / LQ size.
-        crop_border: of the metric.
-        test_y_channel: of the metric.
-        is_bd: whether the LQ frames were blurred and subsampled (BD); if not known, they are bicubic (BI).
+    ``dataset`` is the test set's ``name`` in the options file, "REDS4"; ``frames_per_clip`` the numbers of measured
+    frames; ``is_bd`` whether the LQ frames are known to be blurred and subsampled (BD), not bicubic (BI).
     """
     channel = "y" if test_y_channel else "rgb"
     name = f"{dataset.lower()}-{channel}"

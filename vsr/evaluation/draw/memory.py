@@ -85,17 +85,15 @@ def weight_bars(weights: Tensor, labels: Sequence[str]) -> np.ndarray:
     """
     by_frame = weights.unflatten(0, (len(labels), -1))  # (t, R²)
     window, highest, width = int(by_frame.shape[1] ** 0.5), float(weights.max()), PANEL // 2
-    columns = []
+    columns = {}
     for share, label in zip(by_frame, labels, strict=True):
         bar, total = canvas(PANEL, width), float(share.sum())
         top = round((PANEL - TITLE) * (1 - total)) + TITLE
         cv2.rectangle(bar, (12, top), (width - 12, PANEL - 1), BAR, -1)
         _write(bar, f"{total:.2f}", top - 6)
-        parts = [_titled(label, bar)]
-        if window > 1:
-            parts.append(_heat(share.view(window, window).numpy(), highest, width, width))
-        columns.append(np.vstack(parts))
-    return _beside(columns if window == 1 else [*columns, _scale(columns[0].shape[0], highest)])
+        shifts = [_heat(share.view(window, window).numpy(), highest, width, width)] if window > 1 else []
+        columns[label] = np.vstack([bar, *shifts])
+    return _row(columns, highest if window > 1 else None)
 
 
 def weight_maps(weights: Tensor, frames: Tensor, labels: Sequence[str]) -> np.ndarray:
@@ -104,11 +102,10 @@ def weight_maps(weights: Tensor, frames: Tensor, labels: Sequence[str]) -> np.nd
     ``weights`` is (t·R², h, w), of sum 1 at every position; ``frames`` (t, 3, H, W), RGB in [0, 1].
     """
     maps = weights.unflatten(0, (len(labels), -1)).sum(1).numpy()  # (t, h, w)
-    panels = [
-        _titled(f"{label}: mean {share.mean():.2f}", _overlay(share, frame, float(maps.max())))
-        for share, frame, label in zip(maps, frames, labels, strict=True)
-    ]
-    return _beside([*panels, _scale(panels[0].shape[0], float(maps.max()))])
+    panels, highest = {}, float(maps.max())
+    for share, frame, label in zip(maps, frames, labels, strict=True):
+        panels[f"{label}: mean {share.mean():.2f}"] = _overlay(share, frame, highest)
+    return _row(panels, highest)
 
 
 def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positions: Tensor, center: int) -> np.ndarray:
@@ -127,14 +124,14 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
     rows = []
     h, w = weights.shape[2:]
     for maps, (down, right) in zip(weights.numpy(), positions.tolist(), strict=True):
-        panels = [_titled("asked here", _marked(_picture(frames[center]), down, right))]
+        panels = {"asked here": _marked(_picture(frames[center]), down, right)}
         best, row, column = np.unravel_index(maps.argmax(), maps.shape)
         for index, (share, frame, label) in enumerate(zip(maps, frames, labels, strict=True)):
             panel = _overlay(np.sqrt(share), frame, float(np.sqrt(maps.max())))
             if index == best:
                 panel = _marked(panel, (row + 0.5) / h, (column + 0.5) / w)
-            panels.append(_titled(f"{label}: sum {share.sum():.2f}", panel))
-        rows.append(_beside([*panels, _scale(panels[0].shape[0], float(maps.max()))]))
+            panels[f"{label}: sum {share.sum():.2f}"] = panel
+        rows.append(_row(panels, float(maps.max())))
     return np.vstack(rows)
 
 
@@ -178,14 +175,16 @@ def _marked(picture: np.ndarray, down: float, right: float) -> np.ndarray:
     return cv2.circle(picture, (round(right * w), round(down * h)), 7, MARK, 2)
 
 
-def _beside(panels: Sequence[np.ndarray]) -> np.ndarray:
-    return np.hstack([piece for panel in panels for piece in (panel, canvas(panel.shape[0], GAP))])
-
-
-def _titled(text: str, picture: np.ndarray) -> np.ndarray:
-    line = canvas(TITLE, picture.shape[1])
-    _write(line, text, TITLE - 7)
-    return np.vstack([line, picture])
+def _row(panels: dict[str, np.ndarray], highest: float | None) -> np.ndarray:
+    """Returns panels side by side under their titles; with ``highest``, the scale is at the right."""
+    columns = []
+    for title, picture in panels.items():
+        line = canvas(TITLE, picture.shape[1])
+        _write(line, title, TITLE - 7)
+        columns.append(np.vstack([line, picture]))
+    if highest is not None:
+        columns.append(_scale(columns[0].shape[0], highest))
+    return np.hstack([piece for column in columns for piece in (column, canvas(column.shape[0], GAP))])
 
 
 def _write(image: np.ndarray, text: str, bottom: int) -> None:
