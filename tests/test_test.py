@@ -209,7 +209,7 @@ def test_weights_that_lack_a_part_are_no_result(trained, tmp_path):
 
 def test_weights_of_another_width_are_told_by_their_shapes(trained):
     weights = ["--weights", "experiments/small/models/net_g_1.pth", "--set", "network_g.num_feat=16"]
-    with pytest.raises(UserError, match=r"conv_first.weight is \(8, 3, 3, 3\) in the file, \(16, 3, 3, 3\) in the"):
+    with pytest.raises(UserError, match=r"conv_first.weight is \(8, 3, 3, 3\), here \(16, 3, 3, 3\)"):
         main(["-opt", str(trained[2]), *weights])
 
 
