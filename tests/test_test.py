@@ -203,7 +203,7 @@ def test_weights_that_lack_a_part_are_no_result(trained, tmp_path):
     folder, _, file = trained
     saved = torch.load(folder / "experiments/small/models/net_g_1.pth", weights_only=True)
     torch.save({"params": {k: v for k, v in saved["params"].items() if k != "conv_last.bias"}}, tmp_path / "part.pth")
-    with pytest.raises(UserError, match="part.pth does not fit EDVR: .*missing: conv_last.bias"):
+    with pytest.raises(UserError, match=r"part.pth does not fit EDVR: .*missing: conv_last.bias"):
         main(["-opt", str(file), "--weights", str(tmp_path / "part.pth"), "--set", "path.strict_load_g=false"])
 
 
