@@ -28,7 +28,9 @@ SHARED = "metrics: {rgb: &m {type: ssim, crop: {border: 2}}, y: *m, z: {<<: *m, 
         ("_base_: options.yml\nname: a", "_base_ leads back to the file itself"),
         ("_base_: 3", "_base_ has to name a file"),
         ("_base_: missing.yml", "missing.yml does not exist"),
+        ('_base_: "a\\0b"', "_base_ has to name a file, got 'a\\x00b'"),
         ("a: &a [*a]", "found unconstructable recursive node"),
+        ("a: " + "[" * 3000, "nested too deeply"),
         ("\x00", "not valid YAML"),
     ],
 )
@@ -126,3 +128,16 @@ def test_what_no_training_state_could_hold_is_told_with_its_line(tmp_path, text,
     with pytest.raises(UserError) as caught:
         read_tree(write(tmp_path, f"name: a\nx: {text}"))
     assert message in str(caught.value)
+
+
+def test_an_override_that_is_nested_too_deeply_is_one_line():
+    with pytest.raises(UserError, match="nested too deeply"):
+        override({}, "x=" + "[" * 3000)
+
+
+def test_aliases_that_multiply_are_refused(tmp_path):
+    lines = ["a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    (tmp_path / "options.yml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="its aliases stand for more than 100,000 values"):
+        read_tree(tmp_path / "options.yml")

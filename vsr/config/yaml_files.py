@@ -11,6 +11,8 @@ from yaml.constructor import ConstructorError
 from vsr.config.schema import describe
 from vsr.utils.errors import UserError
 
+MOST_VALUES = 100_000  # of a file, its aliases written out
+
 
 def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Returns a file's mapping, merged into those of the files that its ``_base_`` names.
@@ -21,7 +23,7 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
     if path in parents:
         raise UserError(f"{file}: _base_ leads back to the file itself: {' → '.join(p.name for p in (*parents, path))}")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"options file {file} does not exist") from None
     except UnicodeDecodeError:
@@ -37,15 +39,25 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
     bases = tree.pop("_base_", [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        if not isinstance(base, str):
+        if not isinstance(base, str) or "\0" in base:
             raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
         merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))
     return _merge(merged, tree)
 
 
+def _parse(text: str) -> Any:
+    """Returns the value of YAML text; raises ``yaml.YAMLError`` for anything else."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ConstructorError(None, None, "nested too deeply") from None
+
+
 def _place(error: yaml.MarkedYAMLError) -> str:
     """Returns line and text of a mistake, ", line 14, `lr: 1`"."""
     mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return ""
     lines = mark.buffer.rstrip("\0").splitlines()
     text = f", `{lines[mark.line].strip()[:60]}`" if mark.line < len(lines) else ""
     return f", line {mark.line + 1}{text}"
@@ -58,7 +70,7 @@ def override(tree: dict[str, Any], setting: str) -> None:
         raise UserError(f"--set takes a.b.c=value, got '{setting}'")
     *sections, last = keys.strip().split(".")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = _parse(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from None
     for section in sections:
@@ -88,6 +100,8 @@ def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """Plain YAML without objects, in which each alias is a copy, so that ``--set`` changes one place only."""
 
+    num_values = 0
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]:
@@ -98,6 +112,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Returns a node's value; a malformed number, and a date, which no training state could hold, are errors."""
+        self.num_values += 1
+        if self.num_values > MOST_VALUES:
+            text = f"its aliases stand for more than {MOST_VALUES:,} values"
+            raise ConstructorError(None, None, text, node.start_mark)
         try:
             value = super().construct_object(node, deep=True)
             if isinstance(value, date | bytes | set):  # or a datetime, which is a date
