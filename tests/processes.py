@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -44,7 +45,8 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        with suppress(ProcessLookupError):  # it has ended, as with subprocess.Popen
+            os.kill(self.pid, number)
 
     def wait(self, timeout):
         self._process.join(timeout)

@@ -140,6 +140,7 @@ class Keyed(Protocol):
 
         Its arrays may be views. ``passed_over`` lists the errors of unreadable samples that this one stands in for.
         """
+        ...
 
 
 class Clip(NamedTuple):

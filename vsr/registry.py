@@ -5,8 +5,9 @@ A component's constructor signature is the schema of its options: parameters bef
 """
 
 import difflib
+import operator
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pkgutil import walk_packages
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
@@ -69,22 +70,22 @@ class Limit(NamedTuple):
 
 def at_least(limit: float) -> Limit:
     """Returns the mark of a number ≥ limit."""
-    return Limit(f"of at least {limit}", lambda value: value >= limit)
+    return Limit(f"of at least {limit}", partial(operator.le, limit))
 
 
 def at_most(limit: float) -> Limit:
     """Returns the mark of a number ≤ limit."""
-    return Limit(f"of at most {limit}", lambda value: value <= limit)
+    return Limit(f"of at most {limit}", partial(operator.ge, limit))
 
 
 def above(limit: float) -> Limit:
     """Returns the mark of a number > limit."""
-    return Limit(f"above {limit}", lambda value: value > limit)
+    return Limit(f"above {limit}", partial(operator.lt, limit))
 
 
 def below(limit: float) -> Limit:
     """Returns the mark of a number < limit."""
-    return Limit(f"below {limit}", lambda value: value < limit)
+    return Limit(f"below {limit}", partial(operator.gt, limit))
 
 
 Positive = Annotated[int, at_least(1)]

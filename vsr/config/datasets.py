@@ -59,7 +59,7 @@ def _entry(phase: str, section: dict[str, Any], names: set[str], need: Need, rep
     if build is None or loader is None:
         return None
     data, spec = (None, None) if (phase, need) == ("train", "test") else _opened(build, path, report)
-    if data is not None and phase == "train":
+    if data is not None and spec is not None and phase == "train":
         _check_training_set(data, spec, loader, path, report)
     is_needed = phase == "train" or phase.startswith("val") or need != "train"
     return DatasetOptions(phase, str(name), resolved(build), loader, spec, data if is_needed else None)

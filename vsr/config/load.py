@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from addict import Dict
 
-from vsr.archs.build import checked_network
+from vsr.archs.build import checked_network, spec_of
 from vsr.config.datasets import Need, open_datasets
 from vsr.config.options import DatasetOptions, GeneralOptions, Options, PathOptions
 from vsr.config.schema import Report, check_value, describe, options_of, resolved
@@ -113,7 +113,7 @@ def _import(modules: Any, report: Report) -> None:
             report.mistake("imports", f"{module}: {kind}{error}{place}")
 
 
-def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tuple[Callable[..., Any], Any]:
+def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tuple[Any, Any]:
     """Returns the trainer and its options; None where the file has no valid ones."""
     name = "ScratchTrainer" if tree.get("trainer") is None else tree["trainer"]
     try:
@@ -131,9 +131,9 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
     except NameError as error:
         schema, reason = None, f" ({error})"
     if not isinstance(trainer, HasTask):
-        report.mistake("trainer", f"{trainer.__name__} has no task: derive it from vsr.engine.trainer.Trainer")
+        report.mistake("trainer", f"{name} has no task: derive it from vsr.engine.trainer.Trainer")
     elif not dataclasses.is_dataclass(schema):
-        text = f"{trainer.__name__} does not say its options: annotate its parameter `train`, train: TrainOptions"
+        text = f"{name} does not say its options: annotate its parameter `train`, train: TrainOptions"
         report.mistake("trainer", text + reason)
     else:
         return trainer, check_value(tree["train"], schema, "train", report)
@@ -152,7 +152,7 @@ def _check_network(
     except ValueError as error:
         report.refusal(error, "network_g", options_of(build.func))
         return
-    name, spec = type(network).__name__, network.spec
+    name, spec = type(network).__name__, spec_of(network)
     scale = check_value(report.tree["scale"], int, "scale", Report())
     if spec.task == "super-resolution" and scale is not None and spec.scale != scale:
         report.mistake("scale", f"{scale}, but {name} with these options restores ×{spec.scale}")

@@ -56,7 +56,7 @@ def _parse(text: str) -> Any:
 def _place(error: yaml.MarkedYAMLError) -> str:
     """Returns line and text of a mistake, ", line 14, `lr: 1`"."""
     mark = error.problem_mark or error.context_mark
-    if mark is None:
+    if mark is None or mark.buffer is None:
         return ""
     lines = mark.buffer.rstrip("\0").splitlines()
     text = f", `{lines[mark.line].strip()[:60]}`" if mark.line < len(lines) else ""

@@ -75,7 +75,7 @@ class TrainOptions:
         mistakes = [] if self.losses else ["losses: empty; name one, such as pixel: {type: CharbonnierLoss}"]
         if "lr" not in settings_of(self.optim_g):
             mistakes.append("optim_g: it has no option `lr`, which the scheduler sets")
-        parts: dict[str, Callable[[], object]] = {"optim_g": lambda: self.optim_g([torch.zeros(1, requires_grad=True)])}
+        parts: dict[str, Callable[..., Any]] = {"optim_g": lambda: self.optim_g([torch.zeros(1, requires_grad=True)])}
         if self.scheduler is not None:
             parts["scheduler"] = partial(self.scheduler, 0, 1e-3)
         for name, loss in self.losses.items():

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -46,17 +46,20 @@ def set_switches(train: TrainOptions, device: torch.device) -> None:
 
 def allow_tf32(allowed: bool) -> None:
     """Lets GPUs round the factors of float32 products and convolutions to TF32, or not; CPUs compute as before."""
-    on_cpu = torch.backends.mkldnn.matmul.fp32_precision
+    on_cpu: Any = torch.backends.mkldnn
+    on_gpu: Any = torch.backends.cudnn
+    former = on_cpu.matmul.fp32_precision
     torch.set_float32_matmul_precision("high" if allowed else "highest")  # torch.compile reads this setting
-    torch.backends.mkldnn.matmul.fp32_precision = on_cpu
-    for operator in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+    on_cpu.matmul.fp32_precision = former
+    for operator in (on_gpu.conv, on_gpu.rnn):
         operator.fp32_precision = "tf32" if allowed else "ieee"
 
 
 @contextmanager
 def full_float32() -> Generator[None]:
     """Computes float32 products and convolutions in full float32 while entered, on GPUs and CPUs."""
-    gpu, cpu = torch.backends.cudnn, torch.backends.mkldnn
+    gpu: Any = torch.backends.cudnn
+    cpu: Any = torch.backends.mkldnn
     operators = (torch.backends.cuda.matmul, gpu.conv, gpu.rnn, cpu.conv, cpu.matmul)
     former = [operator.fp32_precision for operator in operators]
     try:

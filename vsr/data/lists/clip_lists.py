@@ -145,7 +145,8 @@ def is_video(name: str) -> bool:
 def entry_of(clip: str, video: str = "") -> ClipEntry:
     """Returns the entry of a clip; HumanEva's names hold subject, action, trial and camera."""
     match = _HUMANEVA_NAME.fullmatch(clip)
-    return ClipEntry(clip, video, *(match.groups() if match else ()))
+    subject, action, trial, camera = match.groups() if match else ("",) * 4
+    return ClipEntry(clip, video, subject, action, trial, camera)
 
 
 def _checked_header(cells: Iterable[str], place: str) -> list[str]:

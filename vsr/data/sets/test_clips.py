@@ -180,11 +180,12 @@ def _open_clip(
     lq: FrameStore, gt: FrameStore | None, name: str, listed: ClipInfo | None, scale: int, cache: _Cache | None
 ) -> Clip:
     """Returns a clip of the stores: its listed frames, or all; raises ``ValueError`` if LQ and GT do not match."""
-    lq_frames, gt_frames = _frames(lq, name, listed), () if gt is None else _frames(gt, name, listed)
+    lq_frames = _frames(lq, name, listed)
     in_order = isinstance(lq, VideoStore) or isinstance(gt, VideoStore)
     clip = Clip(name, lq_frames, _reader(lq, name, lq_frames, cache), None, range(len(lq_frames)), in_order=in_order)
     if gt is None:
         return clip
+    gt_frames = _frames(gt, name, listed)
     # Two naming schemes pair by order; one scheme with different frames missing must not. Plain numbers are one.
     unpaired = set(gt_frames) ^ set(lq_frames)
     numbered = all(frame.isdecimal() for frame in (*gt_frames, *lq_frames))

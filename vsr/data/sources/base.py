@@ -51,15 +51,19 @@ class FrameStore(Protocol):
 
     def clips(self) -> list[str]:
         """Returns the names of all clips, sorted."""
+        ...
 
     def frames(self, clip: str) -> list[str]:
         """Returns the names of a clip's frames in order; empty if there is no such clip."""
+        ...
 
     def has(self, key: str) -> bool:
         """Returns whether there is a frame of this key."""
+        ...
 
     def size(self, key: str) -> tuple[int, int]:
         """Returns a frame's height and width, if possible without decoding it."""
+        ...
 
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame, or a rectangle of it: (h, w, 3) uint8 RGB.
@@ -68,6 +72,7 @@ class FrameStore(Protocol):
             FileNotFoundError: there is no such frame.
             ValueError: it cannot be decoded, or the crop does not fit it.
         """
+        ...
 
 
 def root_path(option: str, dataroot: str) -> Path:

@@ -7,6 +7,7 @@ yellow, and the scale on the right shows the largest weight.
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -37,7 +38,8 @@ def with_weight_pictures(frames: Generator[Frame], network: nn.Module, folder: P
     center, memory = network.center_frame_idx, network.memory_fusion.memory
     labels = [f"{index - center:+d}" if index != center else "0" for index in range(network.num_frame)]
     reads: list[tuple[Tensor, Tensor]] = []  # query and sentences
-    with closing(frames), memory.register_forward_pre_hook(lambda _, inputs: reads.append(inputs[:2])):
+    module = cast(nn.Module, memory)  # a Memory is one
+    with closing(frames), module.register_forward_pre_hook(lambda _, inputs: reads.append(inputs[:2])):
         for frame in frames:
             pictures = memory_pictures(memory, *reads[0], frame.inputs.cpu(), labels, center)
             for name, picture in pictures.items():
