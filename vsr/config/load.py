@@ -130,10 +130,11 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
         reason = ""
     except NameError as error:
         schema, reason = None, f" ({error})"
+    title = trainer.__name__
     if not isinstance(trainer, HasTask):
-        report.mistake("trainer", f"{name} has no task: derive it from vsr.engine.trainer.Trainer")
+        report.mistake("trainer", f"{title} has no task: derive it from vsr.engine.trainer.Trainer")
     elif not dataclasses.is_dataclass(schema):
-        text = f"{name} does not say its options: annotate its parameter `train`, train: TrainOptions"
+        text = f"{title} does not say its options: annotate its parameter `train`, train: TrainOptions"
         report.mistake("trainer", text + reason)
     else:
         return trainer, check_value(tree["train"], schema, "train", report)
