@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import pytest
 from training import small_options, write_options
@@ -19,6 +20,11 @@ def test_the_help_lists_every_command(capsys, arguments):
     assert commands.run(arguments) == 0
     text = capsys.readouterr().out
     assert all(f"\n  {name} " in text for name in commands.COMMANDS)
+
+
+def test_the_installation_brings_the_command():
+    (script,) = entry_points(group="console_scripts", name="vsr")
+    assert script.load() is commands.main
 
 
 def test_an_unknown_command_is_refused():
