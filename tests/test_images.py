@@ -38,9 +38,15 @@ def inflater(request, monkeypatch):
 def parts(monkeypatch):
     """Collects what the decoder of parts returned."""
     results = []
-    original = images._decode_part_of_png
-    monkeypatch.setattr(images, "_decode_part_of_png", lambda *a: results.append(original(*a)) or results[-1])
+    original = images.png_crop
+    monkeypatch.setattr(images, "png_crop", lambda *a: results.append(original(*a)) or results[-1])
     return results
+
+
+def read(data, crop, name="frame"):
+    """Returns the rectangle as a store reads it."""
+    part = images.png_crop(data, crop)
+    return decode(data, name, crop) if part is None else part
 
 
 @pytest.mark.parametrize("filters", [8, 16, 32, 64, 128, 248], ids=["none", "sub", "up", "average", "paeth", "all"])
@@ -50,13 +56,14 @@ def test_a_crop_of_a_large_png_is_that_part_of_the_frame(parts, filters):
     data = png(FRAME, cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_FILTER, filters)
     for crop in CROPS:
         expected = FRAME[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+        np.testing.assert_array_equal(read(data, crop), expected)
         np.testing.assert_array_equal(decode(data, "frame", crop), expected)
     assert all(part is not None for part in parts)
 
 
 def test_the_result_can_be_written_to():
     for crop in (CROPS[0], Crop(0, 0, 100, 800), Crop(0, 0, 500, 800)):
-        assert decode(png(FRAME), "frame", crop).flags.writeable
+        assert read(png(FRAME), crop).flags.writeable
 
 
 def chunk(kind, body):
@@ -91,7 +98,8 @@ def test_any_mixture_of_filters_gives_the_frame(data):
     top, left = data.draw(st.integers(0, h - 1)), data.draw(st.integers(0, w - 1))
     crop = Crop(top, left, data.draw(st.integers(1, h - top)), data.draw(st.integers(1, w - left)))
     expected = frame[top : top + crop.height, left : left + crop.width]
-    np.testing.assert_array_equal(images._decode_part_of_png(encoded, crop), expected)
+    np.testing.assert_array_equal(images.png_crop(encoded, crop), expected)
+    np.testing.assert_array_equal(decode(encoded, "frame", crop), expected)
 
 
 def test_a_filter_that_does_not_exist_is_told():
@@ -100,7 +108,7 @@ def test_a_filter_that_does_not_exist_is_told():
     header = struct.pack(">IIBBBBB", 800, 500, 8, 2, 0, 0, 0)
     encoded = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
     with pytest.raises(ValueError, match="frame cannot be decoded"):
-        decode(images._PNG_START + encoded, "frame", Crop(0, 0, 64, 64))
+        read(images._PNG_START + encoded, Crop(0, 0, 64, 64))
 
 
 def test_rows_below_the_crop_are_not_inflated():
@@ -110,9 +118,9 @@ def test_rows_below_the_crop_are_not_inflated():
     stream = zlib.compress(rows.tobytes())
     stream = stream[: len(stream) // 2] + bytes(range(256)) * 100
     data = images._PNG_START + chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
-    np.testing.assert_array_equal(decode(data, "frame", Crop(0, 0, 64, 64)), FRAME[:64, :64])
+    np.testing.assert_array_equal(read(data, Crop(0, 0, 64, 64)), FRAME[:64, :64])
     with pytest.raises(ValueError, match="frame cannot be decoded"):
-        decode(data, "frame", Crop(400, 0, 64, 64))
+        read(data, Crop(400, 0, 64, 64))
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.95])
@@ -120,7 +128,24 @@ def test_damage_anywhere_is_found_also_below_the_crop(place):
     data = bytearray(png(FRAME))
     data[int(place * len(data))] ^= 255
     with pytest.raises(ValueError, match="frame 5 cannot be decoded"):
-        decode(bytes(data), "frame 5", Crop(0, 0, 64, 64))
+        read(bytes(data), Crop(0, 0, 64, 64), "frame 5")
+
+
+@pytest.mark.parametrize("missing", [1, 6, 12, 13, 100])
+def test_a_truncated_png_is_refused_even_if_the_crop_is_complete(missing):
+    data = png(FRAME)[:-missing]
+    with pytest.raises(ValueError, match="frame is truncated: the image ends after"):
+        read(data, Crop(0, 0, 64, 64))
+
+
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_a_crop_of_an_animation_is_of_the_frame_that_is_read_whole(is_apart):
+    """The default image, the only one in IDAT chunks, need not be part of the animation."""
+    file, images_of = io.BytesIO(), [Image.fromarray(FRAME + np.uint8(value)) for value in (0, 50, 100)]
+    images_of[0].save(file, "png", save_all=True, append_images=images_of[1:], default_image=is_apart)
+    whole = decode(file.getvalue(), "frame")
+    np.testing.assert_array_equal(whole, FRAME + np.uint8(50 if is_apart else 0))
+    np.testing.assert_array_equal(read(file.getvalue(), CROPS[1]), whole[10:110, 33:123])
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
@@ -130,14 +155,14 @@ def test_other_kinds_of_png_are_decoded_whole(parts, mode):
     stream = io.BytesIO()
     image.save(stream, "png")
     expected = cv2.imdecode(np.frombuffer(stream.getvalue(), np.uint8), cv2.IMREAD_COLOR)[5:69, 7:71, ::-1]
-    np.testing.assert_array_equal(decode(stream.getvalue(), "frame", Crop(5, 7, 64, 64)), expected)
+    np.testing.assert_array_equal(read(stream.getvalue(), Crop(5, 7, 64, 64)), expected)
     assert parts == [None]
 
 
 @pytest.mark.parametrize("crop", [Crop(-1, 0, 64, 64), Crop(0, -1, 64, 64), Crop(0, 740, 64, 64), Crop(450, 0, 64, 64)])
 def test_a_crop_outside_is_refused(crop):
     with pytest.raises(ValueError, match="frame is 500 x 800, too small for Crop"):
-        decode(png(FRAME), "frame", crop)
+        read(png(FRAME), crop)
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
@@ -148,7 +173,7 @@ def test_a_frame_is_not_turned_whatever_a_camera_noted(orientation):
     file = io.BytesIO()
     Image.fromarray(FRAME).save(file, "png", exif=exif)
     np.testing.assert_array_equal(decode(file.getvalue(), "frame"), FRAME)
-    np.testing.assert_array_equal(decode(file.getvalue(), "frame", CROPS[1]), FRAME[10:110, 33:123])
+    np.testing.assert_array_equal(read(file.getvalue(), CROPS[1]), FRAME[10:110, 33:123])
 
 
 def test_a_size_that_no_image_has_is_told():

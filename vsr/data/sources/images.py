@@ -24,11 +24,8 @@ _PIECE = 1 << 14  # bytes inflated at a time: the result stays in the processor'
 def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> np.ndarray:
     """Returns the (h, w, 3) uint8 RGB pixels of an encoded or packed frame, or a rectangle of them.
 
-    Args:
-        data: a PNG, JPEG, … or a packed frame.
-        source: the file's name or key, for messages.
-        crop: the rectangle; only its tiles of a packed frame, and the rows down to its last of a PNG, are decoded.
-            Without it, the pixels of a packed frame are compared with their checksum.
+    Of a packed frame, only the tiles of the rectangle are read; without one, the pixels are compared with their
+    checksum. ``source`` is the file's name or key, for messages.
 
     Raises:
         ValueError: the image is empty, truncated, damaged or no image, or the crop does not fit it.
@@ -41,9 +38,6 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
         # Older versions of OpenCV decode a truncated image and leave the rest of the frame black or grey.
         if data[: len(start)] == start and end not in bytes(data[-64:]) and end not in bytes(data):
             raise ValueError(f"{source} is truncated: the image ends after {len(data)} bytes; {_AGAIN}")
-    part = None if crop is None else _decode_part_of_png(data, crop)
-    if part is not None:
-        return part
     try:
         # Crops and the sizes in headers do not follow a camera's orientation.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -76,9 +70,8 @@ def cut(pixels: np.ndarray, crop: Crop | None, source: str) -> np.ndarray:
 
 
 def _misfit(crop: Crop, h: int, w: int, source: str) -> ValueError:
-    reason = f"too small for {crop}"
-    if crop.frame_size not in (None, (h, w)):
-        reason = f"not {crop.frame_size[0]} x {crop.frame_size[1]} as the others"
+    others = crop.frame_size
+    reason = f"too small for {crop}" if others in (None, (h, w)) else f"not {others[0]} x {others[1]} as the others"
     return ValueError(f"{source} is {h} x {w}, {reason}; all frames of a clip must have one size")
 
 
@@ -96,25 +89,31 @@ def _decode_pack(data: bytes | memoryview, source: str, crop: Crop | None) -> np
     raise _misfit(rectangle, packed.height, packed.width, source)
 
 
-def _decode_part_of_png(data: bytes | memoryview, crop: Crop) -> np.ndarray | None:
-    """Returns a rectangle of an 8-bit RGB PNG; None for other files, damaged ones, and crops that do not fit.
+def png_crop(data: bytes | memoryview, crop: Crop | None) -> np.ndarray | None:
+    """Returns the rectangle of an 8-bit RGB PNG, without decoding the rest: (h, w, 3) uint8.
+
+    None means that :func:`decode` has to read the frame, or to say what is wrong with it: for another format, an
+    animation (whose first frame may not be the default image), a damaged or truncated file, a crop that does not fit,
+    and without a crop.
 
     Inflating, four fifths of decoding a PNG, goes from top to bottom and ends with the crop's last row. Filters refer
     to the left and upper pixel, and those of type 0 and 1 only to the left. Pillow therefore undoes the filters from
     the last such row above the crop, and from the left edge to the crop's right one.
     """
-    if data[:8] != _PNG_START or data[24:29] != _PLAIN_RGB:
+    if crop is None or data[:8] != _PNG_START or data[24:29] != _PLAIN_RGB:
         return None
     w, h = struct.unpack(">II", data[16:24])
-    bottom, right, row_bytes = crop.top + crop.height, crop.left + crop.width, 1 + 3 * w  # the filter, then pixels
-    if min(crop.top, crop.left) < 0 or bottom > h or right > w or crop.frame_size not in (None, (h, w)):
+    if not crop.fits(h, w):
         return None
-    data, stream, inflated, missing, start = memoryview(data), inflater.decompressobj(), [], bottom * row_bytes, 8
-    while start + 12 <= len(data):  # a chunk: length, kind, body, checksum
-        end = start + 8 + int.from_bytes(data[start : start + 4], "big")
-        if inflater.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+    bottom, right, row_bytes = crop.top + crop.height, crop.left + crop.width, 1 + 3 * w  # the filter, then pixels
+    data, stream, inflated, missing = memoryview(data), inflater.decompressobj(), [], bottom * row_bytes
+    start, kind = 8, memoryview(b"")
+    while kind != b"IEND":  # a chunk: length, kind, body, checksum
+        kind, end = data[start + 4 : start + 8], start + 8 + int.from_bytes(data[start : start + 4], "big")
+        checksum = data[end : end + 4]
+        if kind == b"acTL" or len(checksum) < 4 or inflater.crc32(data[start + 4 : end]) != int.from_bytes(checksum, "big"):
             return None
-        for piece in range(start + 8, end, _PIECE) if data[start + 4 : start + 8] == b"IDAT" else ():
+        for piece in range(start + 8, end, _PIECE) if kind == b"IDAT" else ():
             if missing <= 0:
                 break
             try:

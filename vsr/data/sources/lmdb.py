@@ -13,7 +13,7 @@ import numpy as np
 
 from vsr.data.lists.meta_info import read_text
 from vsr.data.sources.base import Crop, natural_order
-from vsr.data.sources.images import SIZE_BYTES, decode, image_size
+from vsr.data.sources.images import SIZE_BYTES, decode, image_size, png_crop
 
 _AFTER_KEY = re.compile(r"\s+(\([\d, ]+\)\s*)?\d*\s*$")  # of a line of an LMDB's meta_info.txt: size and compression
 # Reads the end of every value, whose pages are contiguous.
@@ -59,7 +59,9 @@ class LmdbStore:
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
         with _environment(self._folder).begin(buffers=True) as transaction:
-            return decode(self._value(transaction, key), f"{self.root}, key {key}", crop)
+            data = self._value(transaction, key)
+            part = png_crop(data, crop)
+            return decode(data, f"{self.root}, key {key}", crop) if part is None else part
 
     def value(self, key: str) -> bytes:
         """Returns the stored bytes of a frame."""
