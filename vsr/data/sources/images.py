@@ -103,9 +103,9 @@ def png_crop(data: bytes | memoryview, crop: Crop | None) -> np.ndarray | None:
     if crop is None or data[:8] != _PNG_START or data[24:29] != _PLAIN_RGB:
         return None
     w, h = struct.unpack(">II", data[16:24])
-    if not crop.fits(h, w):
-        return None
     bottom, right, row_bytes = crop.top + crop.height, crop.left + crop.width, 1 + 3 * w  # the filter, then pixels
+    if min(crop.top, crop.left) < 0 or bottom > h or right > w or crop.frame_size not in (None, (h, w)):
+        return None
     data, stream, inflated, missing = memoryview(data), inflater.decompressobj(), [], bottom * row_bytes
     start, kind = 8, memoryview(b"")
     while kind != b"IEND":  # a chunk: length, kind, body, checksum
