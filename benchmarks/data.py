@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vsr.data import IOBackend, REDSDataset, TrainSampler, open_store
 from vsr.data.sources import images, packs
 from vsr.data.sources.base import Crop
-from vsr.data.sources.lmdb import LmdbStore
+from vsr.data.sources.lmdb import LmdbStore, database
 from vsr.data.sources.packs import HEADER_BYTES, TILE_SIZE, Form, read_header
 from vsr.data.stream.loader import batches, to_device
 
@@ -203,7 +203,9 @@ def megabytes_read(dataset: REDSDataset) -> float:
             key = f"{dataset.clips[0].name}/{frame}"
             top, left = (int(rng.integers(length - side + 1)) for length in store.size(key))
             if isinstance(store, LmdbStore):
-                total += count * bytes_read(store.value(key), Crop(top, left, side, side))
+                with database(store.root.resolve()).begin() as transaction:
+                    value = transaction.get(key.encode())
+                total += count * bytes_read(value, Crop(top, left, side, side))
             else:
                 total += count * (store.root / f"{key}.png").stat().st_size
     return total / len(frames) / 1e6

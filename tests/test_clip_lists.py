@@ -2,13 +2,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preparation.extraction import write_clip_list
 from vsr.data.lists.clip_lists import (
     ClipEntry,
     check_disjoint,
     clip_of_video,
     read_beside,
     read_clip_list,
-    write_clip_list,
 )
 
 HEADER = "clip,video,subject,action,trial,camera,start,end,num_frames,fps,width,height\n"

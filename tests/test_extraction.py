@@ -230,7 +230,7 @@ def test_a_complete_set_is_not_written_to(tmp_path, monkeypatch):
     def refuse(file, *_, **__):
         raise OSError(errno.EROFS, "Read-only file system", str(file))
 
-    monkeypatch.setattr("vsr.data.lists.clip_lists.write_atomically", refuse)
+    monkeypatch.setattr("preparation.extraction.write_atomically", refuse)
     monkeypatch.setattr("pathlib.Path.unlink", refuse)
     write_lists(tmp_path, parts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test_list.csv", "train_list.csv"]

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import moving_texture
 
+from preparation.pack_writer import pack_frame
 from vsr.data.sources.base import Crop
 from vsr.data.sources.images import decode, image_size
-from vsr.data.sources.packs import HEADER_BYTES, pack_frame, read_header, unpack_frame
+from vsr.data.sources.packs import HEADER_BYTES, read_header, unpack_frame
 
 FORMS = ("raw", "tiles")
 

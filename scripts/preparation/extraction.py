@@ -1,8 +1,10 @@
 """Many videos to many folders of frames: in parallel, restartable, with a bar."""
 
+import csv
+import io
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import count, islice
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from preparation.extract_clip import encode_jpeg, extract_clip, fit
-from vsr.data.lists.clip_lists import LIST_NAMES, ClipEntry, entry_of, format_clip_list, write_clip_list
+from vsr.data.lists.clip_lists import LIST_NAMES, ClipEntry, entry_of
 from vsr.data.sources import images
 from vsr.data.sources.frame_files import frame_path, list_frames
 from vsr.data.sources.video import VideoInfo, decode, probe
@@ -98,6 +100,23 @@ def write_lists(root: Path, parts: Mapping[str, list[ClipEntry]]) -> None:
         if entries and before != after:
             write_clip_list(file, entries)
         tqdm.write(f"{file}: {counted(len(entries), 'clip')}" if entries else f"{file}: no clips for it, not written")
+
+
+def format_clip_list(entries: Iterable[ClipEntry]) -> bytes:
+    """Returns the content of a list's file, with its header; only cells with a comma are quoted."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(ClipEntry._fields)
+    for entry in entries:
+        cells = entry._replace(fps=None if entry.fps is None else f"{entry.fps:g}")
+        writer.writerow(["" if cell is None else cell for cell in cells])
+    return table.getvalue().encode()
+
+
+def write_clip_list(path: str | Path, entries: Iterable[ClipEntry]) -> None:
+    """Writes a list atomically."""
+    content = format_clip_list(entries)
+    write_atomically(Path(path), lambda stream: stream.write(content))
 
 
 def _keep(file: Path, content: bytes) -> None:

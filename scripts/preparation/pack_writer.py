@@ -1,6 +1,7 @@
 """Writes packed frames into an LMDB: streaming, resumable, and never under its name before it is whole."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ import lmdb
 import numpy as np
 
 from vsr.data.sources.base import FrameStore
-from vsr.data.sources.packs import HEADER_BYTES, Form, pack_frame, read_header
+from vsr.data.sources.packs import FORMS, HEADER, HEADER_BYTES, MAGIC, TILE_SIZE, Form, read_header
 from vsr.utils.files import free_bytes, write_text_atomically
 
 # Frames per transaction: memory stays below about 100 frames of 720p, and a killed run repeats at most these.
@@ -118,6 +119,35 @@ def verify_pack(pack: FrameStore, source: FrameStore | None) -> Iterator[str | N
             yield f"'{key}' is not '{source.root / key}' as it is now" if source and differs else None
         except (ValueError, FileNotFoundError) as error:
             yield str(error)
+
+
+def pack_frame(pixels: np.ndarray, form: Form, tile_size: int = TILE_SIZE) -> bytes:
+    """Returns a frame (h, w, 3) uint8 in packed form."""
+    h, w, _ = pixels.shape
+    header = HEADER.pack(MAGIC, FORMS.index(form), tile_size, h, w, zlib.crc32(np.ascontiguousarray(pixels).data))
+    padded = np.pad(pixels, ((0, -h % tile_size), (0, -w % tile_size), (0, 0)), mode="edge")
+    rows, columns = padded.shape[0] // tile_size, padded.shape[1] // tile_size
+    tiles = padded.reshape(rows, tile_size, columns, tile_size, 3).swapaxes(1, 2)  # (rows, columns, y, x, 3)
+    if form == "raw":
+        return header + tiles.tobytes()
+    streams = [_deflate(tile) for tile in _errors(tiles.reshape(-1, tile_size, tile_size, 3))]
+    offsets = np.cumsum([0, *map(len, streams)], dtype="<u4")
+    return b"".join([header, offsets.tobytes(), *streams])
+
+
+def _errors(tiles: np.ndarray) -> np.ndarray:
+    """Returns the prediction errors (n, 3, y, x) of tiles (n, y, x, 3)."""
+    errors = np.ascontiguousarray(np.moveaxis(tiles, -1, 1))
+    errors[:, ::2] -= errors[:, 1:2]
+    errors[..., 1:, :] -= errors[..., :-1, :].copy()
+    errors[..., 1:] -= errors[..., :-1].copy()
+    return errors
+
+
+def _deflate(errors: np.ndarray) -> bytes:
+    # Run-length matching: 3 times as fast as the default strategy, and smaller, since errors hardly repeat otherwise.
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15, 9, zlib.Z_RLE)
+    return compressor.compress(errors.tobytes()) + compressor.flush()
 
 
 def _check_plan(partial: Path, plan: PackPlan) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from vsr.registry import did_you_mean
-from vsr.utils.files import write_atomically
 
 LIST_NAMES = ("train_list.csv", "val_list.csv", "test_list.csv")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".webm")
@@ -78,23 +77,6 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
         raise ValueError(f"{path} lists no clips")
     check_disjoint({str(path): entries})
     return entries
-
-
-def format_clip_list(entries: Iterable[ClipEntry]) -> bytes:
-    """Returns the content of a list's file, with its header; only cells with a comma are quoted."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(ClipEntry._fields)
-    for entry in entries:
-        cells = entry._replace(fps=None if entry.fps is None else f"{entry.fps:g}")
-        writer.writerow(["" if cell is None else cell for cell in cells])
-    return table.getvalue().encode()
-
-
-def write_clip_list(path: str | Path, entries: Iterable[ClipEntry]) -> None:
-    """Writes a list atomically."""
-    content = format_clip_list(entries)
-    write_atomically(Path(path), lambda stream: stream.write(content))
 
 
 def read_beside(path: str | Path) -> list[ClipEntry]:

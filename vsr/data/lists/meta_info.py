@@ -68,10 +68,7 @@ def read_text(path: Path) -> str:
 def listed_frames(clip: ClipInfo, frames: list[str], root: Path) -> list[str]:
     """Returns the frames that a line lists: from the one whose name ends in its ``start`` on, or the first.
 
-    Args:
-        clip: the line.
-        frames: the names of all frames of the clip, in order.
-        root: their data root, for messages.
+    ``frames`` are all frames of the clip, in order; ``root`` is their data root, for messages.
 
     Raises:
         ValueError: there are too few, or none of that number.

@@ -65,15 +65,9 @@ class CropOptions:
 
 def crop_spec(options: CropOptions, list_file: str, has_lq: bool = True) -> DataSpec:
     """Returns what a set of random crops delivers."""
-    return DataSpec(
-        phases=("train",),
-        num_frames=options.num_frame,
-        scale=options.scale,
-        gt_frames=options.gt_frames,
-        crop_size=options.gt_size,
-        has_lq=has_lq,
-        files=(list_file,),
-    )
+    frames, files = options.num_frame, (list_file,)
+    spec = DataSpec(("train",), num_frames=frames, scale=options.scale, has_lq=has_lq, files=files)
+    return spec._replace(gt_frames=options.gt_frames, crop_size=options.gt_size)
 
 
 class TrainingClip(NamedTuple):

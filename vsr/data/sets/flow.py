@@ -19,12 +19,7 @@ _log = logging.getLogger(__name__)
 def backward_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Returns where in ``source`` each pixel of ``target`` comes from: target(x) ≈ source(x + flow(x)).
 
-    Args:
-        target: (h, w, 3) uint8 RGB.
-        source: the same size.
-
-    Returns:
-        (2, h, w) float32, pixels; channel 0 is x (right), channel 1 is y (down).
+    Both are (h, w, 3) uint8 RGB; the flow is (2, h, w) float32 in pixels, x (right) before y (down).
 
     Raises:
         ValueError: the frames are too small.

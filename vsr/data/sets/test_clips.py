@@ -144,15 +144,14 @@ class VideoTestVimeo90KDataset:
 def generate_frame_indices(
     crt_idx: int, max_frame_num: int, num_frames: int, padding: Padding = "reflection"
 ) -> list[int]:
-    """Returns the window of ``num_frames`` frame indices around ``crt_idx``.
+    """Returns the window of ``num_frames`` frame indices around ``crt_idx``, of a clip of ``max_frame_num`` frames.
 
     Args:
         crt_idx: the centre frame, from 0.
-        max_frame_num: number of frames in the clip.
+        max_frame_num: number of frames in the clip; at least ``num_frames``, unless ``padding`` is replicate.
         num_frames: window size, odd.
-        padding: the rule for indices outside the clip; for frame 0 of a window of 5: replicate 0 0 0 1 2,
-            reflection 2 1 0 1 2, reflection_circle 4 3 0 1 2 (the unused neighbours of the other side), circle
-            3 4 0 1 2. All but replicate need a clip at least as long as the window.
+        padding: the rule for indices outside the clip, see ``VideoTestDataset``. reflection_circle takes the unused
+            neighbours of the other side.
 
     Raises:
         ValueError: ``num_frames`` is even or ``padding`` unknown.

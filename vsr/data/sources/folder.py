@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vsr.data.sources.base import IMAGE_SUFFIXES, Crop, natural_order
+from vsr.data.sources.frame_files import image_files, is_image
 from vsr.data.sources.images import SIZE_BYTES, decode, image_size, png_crop
 
 
@@ -24,7 +25,7 @@ class FolderStore:
                 subfolders.clear()
                 continue
             subfolders.sort()
-            if any(map(_is_image, files)):
+            if any(map(is_image, files)):
                 found.append(Path(folder).relative_to(self.root).as_posix())
         return sorted((clip for clip in found if clip != "."), key=natural_order)
 
@@ -37,8 +38,7 @@ class FolderStore:
         folder = self.root / clip
         if not folder.is_dir():
             return []
-        with os.scandir(folder) as entries:  # tells files from folders without a system call for each
-            files = [Path(entry.name) for entry in entries if _is_image(entry.name) and entry.is_file()]
+        files = [Path(name) for name in image_files(folder)]
         names: dict[str, str] = {}
         for file in sorted(files, key=lambda file: (natural_order(file.stem), file.name)):
             other = names.setdefault(file.stem, file.name)
@@ -82,7 +82,3 @@ def _leads_back(folder: str) -> bool:
         return False
     target, place = (os.path.join(os.path.realpath(path), "") for path in (folder, os.path.dirname(folder)))
     return place.startswith(target)
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")

@@ -50,8 +50,7 @@ class FrameCache:
             ValueError: a frame cannot be decoded, a clip has frames of several sizes, or there is not enough space.
             OSError: the folder cannot be written to.
         """
-        frames = self._open(clip)
-        if frames is None:
+        if (frames := self._open(clip)) is None:
             self._write_missing()
             frames = self._open(clip)
             assert frames is not None, f"{self._path(clip)} was written and cannot be read"

@@ -16,13 +16,22 @@ from vsr.data.sources.images import decode
 _NUMBER_AT_THE_END = re.compile(r"(\d+)\.[^.]*$", re.ASCII)
 
 
+def image_files(folder: Path) -> list[str]:
+    """Returns the names of the images in a folder, in any order."""
+    with os.scandir(folder) as entries:  # tells files from folders without a system call for each
+        return [entry.name for entry in entries if is_image(entry.name) and entry.is_file()]
+
+
+def is_image(name: str) -> bool:
+    """Returns whether a file name is that of an image that is not hidden."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
 def list_frames(folder: Path) -> np.ndarray:
-    """Returns the file names of a clip's frames, ordered by the number they end with.
+    """Returns the file names of a clip's frames, (n,) bytes, ordered by the number at their end.
 
     Any number of digits, any first number and any prefix will do: 000000.jpg, 0000001.png, 0A8CF-000001.jpg.
-
-    Returns:
-        (n,) bytes: millions of Python strings would fill the memory of every worker.
+    Millions of Python strings would fill the memory of every worker.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -30,9 +39,7 @@ def list_frames(folder: Path) -> np.ndarray:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder '{folder}' with the frames of clip '{folder.name}'")
-    with os.scandir(folder) as entries:
-        files = [entry.name for entry in entries if entry.is_file()]
-    names = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
+    names = image_files(folder)
     if not names:
         raise ValueError(f"'{folder}' holds no frames; remove the folder and prepare the clip again")
     matches = [_NUMBER_AT_THE_END.search(name) for name in names]

@@ -13,8 +13,7 @@ from vsr.data.sources.packs import inflater
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _END_MARKS = {_PNG_START: b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # of PNG and JPEG, by how they start
-# After signature, length, name, width and height: 8 bits, RGB, deflate, adaptive filters, not interlaced.
-_PLAIN_RGB = b"\x08\x02\x00\x00\x00"
+_PLAIN_RGB = b"\x08\x02\x00\x00\x00"  # in a PNG's header: 8 bits, RGB, deflate, adaptive filters, not interlaced
 SIZE_BYTES = 24  # of a file, for `image_size`
 
 _AGAIN = "copy it again, or remove its folder and prepare the clip again"
@@ -110,8 +109,8 @@ def png_crop(data: bytes | memoryview, crop: Crop | None) -> np.ndarray | None:
     start, kind = 8, memoryview(b"")
     while kind != b"IEND":  # a chunk: length, kind, body, checksum
         kind, end = data[start + 4 : start + 8], start + 8 + int.from_bytes(data[start : start + 4], "big")
-        checksum = data[end : end + 4]
-        if kind == b"acTL" or len(checksum) < 4 or inflater.crc32(data[start + 4 : end]) != int.from_bytes(checksum, "big"):
+        is_whole = inflater.crc32(data[start + 4 : end]).to_bytes(4, "big") == data[end : end + 4]
+        if kind == b"acTL" or not is_whole:
             return None
         for piece in range(start + 8, end, _PIECE) if kind == b"IDAT" else ():
             if missing <= 0:

@@ -52,21 +52,16 @@ class LmdbStore:
 
     def size(self, key: str) -> tuple[int, int]:
         """Returns a frame's height and width; of a PNG or a packed frame, from its first bytes."""
-        with _environment(self._folder).begin(buffers=True) as transaction:
+        with database(self._folder).begin(buffers=True) as transaction:
             start = bytes(self._value(transaction, key)[:SIZE_BYTES])
         return image_size(start) or self.read(key).shape[:2]
 
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
-        with _environment(self._folder).begin(buffers=True) as transaction:
+        with database(self._folder).begin(buffers=True) as transaction:
             data = self._value(transaction, key)
             part = png_crop(data, crop)
             return decode(data, f"{self.root}, key {key}", crop) if part is None else part
-
-    def value(self, key: str) -> bytes:
-        """Returns the stored bytes of a frame."""
-        with _environment(self._folder).begin(buffers=True) as transaction:
-            return bytes(self._value(transaction, key))
 
     def _value(self, transaction: lmdb.Transaction, key: str) -> bytes | memoryview:
         try:
@@ -79,7 +74,7 @@ class LmdbStore:
 
 
 @lru_cache(maxsize=16)
-def _environment(folder: Path) -> lmdb.Environment:
+def database(folder: Path) -> lmdb.Environment:
     """Returns the open database, which a process may open once; raises ``ValueError`` if it is damaged or truncated."""
     try:
         environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
@@ -98,7 +93,7 @@ def _environment(folder: Path) -> lmdb.Environment:
 
 if hasattr(os, "register_at_fork"):
     # A forked worker must not use its parent's handle, and cannot open its own while that one exists.
-    os.register_at_fork(after_in_child=_environment.cache_clear)
+    os.register_at_fork(after_in_child=database.cache_clear)
 
 
 def _listed_keys(root: Path) -> list[str]:
@@ -108,7 +103,7 @@ def _listed_keys(root: Path) -> list[str]:
         lines = read_text(meta_info).splitlines()
         return [os.path.splitext(_AFTER_KEY.sub("", line))[0] for line in lines if line.strip()]
     try:
-        with _environment(root).begin() as transaction:
+        with database(root).begin() as transaction:
             return [key.decode() for key in transaction.cursor().iternext(values=False)]
     except lmdb.Error as error:
         raise ValueError(f"LMDB '{root}' is damaged: {error}; copy or pack it again") from error

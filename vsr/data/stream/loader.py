@@ -32,12 +32,12 @@ _log = logging.getLogger(__name__)
 def batches(
     dataset: Any,
     sampler: Iterable[Any] | None = None,
-    batch_size: int | None = None,
+    batch_size: int = 1,
     num_workers: int = 0,
     prefetch: int = 2,
     pin_memory: bool = False,
 ) -> Generator[Batch]:
-    """Yields batches, or single samples without a batch size; of our training sets, batches of uint8 pixels.
+    """Yields batches; of our training sets, of uint8 pixels.
 
     Args:
         dataset: map-style. Keys of the sampler determine the random choices: a Keyed data set is read by
@@ -52,11 +52,11 @@ def batches(
     Raises:
         UserError: a sample could not be read.
     """
-    draws = range(len(dataset)) if sampler is None else sampler
+    draws: Any = range(len(dataset)) if sampler is None else sampler
     loader = DataLoader(
         _Reader(dataset),
         batch_size=None,  # the reader makes batches
-        sampler=BatchSampler(draws, batch_size, drop_last=False) if batch_size else draws,
+        sampler=BatchSampler(draws, batch_size, drop_last=False),
         num_workers=num_workers,
         prefetch_factor=prefetch if num_workers else None,
         worker_init_fn=_start_worker if num_workers else None,
@@ -111,7 +111,7 @@ def to_unit_range(pixels: Tensor) -> Tensor:
 
 @dataclass
 class _Columns:
-    """A batch, or a sample, by name: arrays, and texts or lists of them.
+    """A batch by name: arrays, and lists of texts.
 
     Workers send arrays through a pipe. Tensors would need shared memory, which takes more processor time (2.1 ms
     against 1.3 ms a sample of REDS) and may be scarce: containers have 64 MB, and when it is full, the loader hangs.
@@ -126,10 +126,7 @@ class _Columns:
 
 
 class _Reader(Dataset[Any]):
-    """Reads a list of draws as a batch, a single draw as a sample.
-
-    Errors are returned, since an error raised in a worker arrives as a traceback.
-    """
+    """Reads a list of draws as a batch. Errors are returned: one raised in a worker arrives as a traceback."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset, self.is_keyed = dataset, isinstance(dataset, Keyed)
@@ -137,10 +134,10 @@ class _Reader(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, draws: Any) -> _Columns | UserError:
+    def __getitem__(self, draws: list[Any]) -> _Columns | UserError:
         samples, keys = [], []
         try:
-            for draw in draws if isinstance(draws, list) else [draws]:
+            for draw in draws:
                 index, key = draw if isinstance(draw, tuple) else (draw, None)
                 if key is None:
                     sample = self.dataset[index]
@@ -156,8 +153,6 @@ class _Reader(Dataset[Any]):
                 keys += [key] if key is not None else []
         except (ValueError, OSError) as error:
             return UserError(str(error))
-        if not isinstance(draws, list):
-            return _Columns({name: v.numpy() if isinstance(v, Tensor) else v for name, v in samples[0].items()})
         columns: dict[str, Any] = {"keys": np.array(keys, np.int64)} if keys else {}
         try:
             for name, value in samples[0].items():
