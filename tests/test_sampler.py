@@ -30,6 +30,10 @@ def test_indices_are_those_of_the_items():
     assert all(index == key.draw % 6 for index, key in islice(TrainSampler(6, 3), 40))
 
 
+def test_without_shuffle_draws_come_in_order():
+    assert [key.draw for key in take(7, 3, shuffle=False)] == [0, 1, 2, 0, 1, 2, 0]
+
+
 def test_seeds_differ():
     assert take(20, 20, seed=0) != take(20, 20, seed=1)
     assert take(20, 20, seed=1) == take(20, 20, seed=1)

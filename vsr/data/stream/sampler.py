@@ -26,6 +26,7 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
         dataset_size: number of items.
         enlarge_ratio: how often an epoch visits each item, each time with another crop.
         seed: the run's ``manual_seed``.
+        shuffle: False visits the draws in order.
         start: samples already consumed by all ranks together; the position to resume from.
         rank: of this process, of ``world_size``.
 
@@ -38,6 +39,7 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
         dataset_size: int,
         enlarge_ratio: int = 1,
         seed: int = 0,
+        shuffle: bool = True,
         start: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -52,7 +54,8 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
             raise ValueError(f"sampler start {start}, rank {rank} of {world_size} ranks: out of range")
         self.dataset_size = dataset_size
         self.epoch_size = dataset_size * enlarge_ratio
-        self.seed, self.start, self.rank, self.world_size = seed, start, rank, world_size
+        self.seed, self.shuffle = seed, shuffle
+        self.start, self.rank, self.world_size = start, rank, world_size
 
     def __iter__(self) -> Iterator[tuple[int, SampleKey]]:
         """Yields this rank's pairs from ``start`` on."""
@@ -60,7 +63,8 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
         while True:
             if position // self.epoch_size != epoch:
                 epoch = position // self.epoch_size
-                order = np.random.default_rng([self.seed, epoch]).permutation(self.epoch_size)
+                if self.shuffle:
+                    order = np.random.default_rng([self.seed, epoch]).permutation(self.epoch_size)
             key = SampleKey(int(order[position % self.epoch_size]), epoch, self.seed)
             yield key.draw % self.dataset_size, key
             position += self.world_size
