@@ -6,7 +6,7 @@ import memory_oracle
 import pytest
 import torch
 from back_ends import compiled, gpu, insist_on
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from vsr.ops import backend, local_window_read
 from vsr.ops.local_window.shifts import allowed_candidates, masked_softmax, window_scores, window_sum
@@ -337,5 +337,9 @@ def test_the_number_of_threads_changes_nothing():
 
 def test_a_second_derivative_is_refused_not_wrong(device):
     query, keys, _, _ = leaves_of(*make(device=device))
+    if backend.choose("local_window_read", device).backend == "reference":
+        leaves = leaves_of(*make(1, 2, 2, 3, 3, 1, torch.float64)[:3])
+        assert gradgradcheck(lambda *tensors: local_window_read(*tensors, 3).read, leaves)
+        return
     with pytest.raises(RuntimeError, match="differentiable once"):
         torch.autograd.grad(local_window_read(query, keys, None, 3).read.sum(), query, create_graph=True)

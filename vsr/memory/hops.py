@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vsr.memory.addressing import Addressing, Embedding, Flat2d, Normalize
+from vsr.memory.addressing import Addressing, Embedding, Flat2d, Normalize, checked_window
+from vsr.registry import NotNegative, Positive
 
 Tying = Literal["adjacent", "layer"]
 # (query map (b, e, h', w'), key maps (b, t, e, h', w'), values (b, t, c, h, w), valid (b, t) or None) -> (weighted sum
@@ -129,6 +131,54 @@ class Hops(nn.Module):
             # An empty slot may contain NaN, and 0 · NaN is NaN.
             sentences = sentences.masked_fill(~valid[:, :, None, None, None], 0)
         return sentences, valid
+
+
+class SearchMemory(nn.Module):
+    """The embeddings and hops of a memory; the registered memories differ in their ``search``.
+
+    The options are documented at PixSim.
+    """
+
+    has_window: ClassVar[bool] = True
+    has_tau: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        channels: int,
+        map_size: tuple[int, int],
+        /,
+        crop: NotNegative = 0,
+        embed_channels: Positive | None = None,
+        hops: Positive = 1,
+        tying: Tying = "adjacent",
+        normalize: Normalize = "none",
+        embedding: Embedding = "conv",
+        memory_size: Positive | None = None,
+        flat2d: Flat2d | None = None,
+    ) -> None:
+        super().__init__()
+        if crop > 1 and not self.has_window:
+            raise ValueError(f"crop is {crop}, but pixsentence searches the whole frame; remove crop, or use pixwise")
+        self.window = checked_window(crop, map_size, embedding, flat2d)
+        self.stride = 1 if flat2d is None else flat2d.stride
+        self.is_fc = embedding == "fc"
+        self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
+        self.embed_channels, self.memory_size = self.hops.embed_channels, memory_size
+        positions = 1 if self.is_fc else math.prod(-(-size // self.stride) for size in map_size)
+        self.tau = nn.Parameter(torch.tensor(positions**0.5)) if self.has_tau else None
+
+    def forward(
+        self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
+    ) -> MemoryRead:
+        """Reads the sentences, see ``Memory``; the weights are those of ``search``."""
+        u, read, weights = self.hops(query, sentences, valid, partial(self.search, return_weights=return_weights))
+        return MemoryRead(u, read, weights if return_weights else None)
+
+    def search(
+        self, query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, return_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """A ``Search``; it may leave out the weights if ``return_weights`` is false."""
+        raise NotImplementedError
 
 
 def _num_groups(channels: int) -> int:

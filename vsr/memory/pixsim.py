@@ -1,19 +1,15 @@
 """Single-weight synthesis: one weight per memory frame (and shift), the same at all positions."""
 
-import math
-from functools import partial
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from vsr.memory.addressing import Embedding, Flat2d, Normalize, by_phase, checked_window
-from vsr.memory.hops import Hops, MemoryRead, Tying
+from vsr.memory.addressing import by_phase
+from vsr.memory.hops import SearchMemory
 from vsr.ops.local_window.shifts import allowed_candidates, inside_window, masked_softmax, window_scores, window_sum
-from vsr.registry import NotNegative, Positive, register
+from vsr.registry import register
 
 
 @register("memory", "pixsim")
-class PixSim(nn.Module):
+class PixSim(SearchMemory):
     """Reads a memory with one weight per candidate: score τ · mean over x of ⟨u(x), k_i(x + δ)⟩ / √e.
 
     The mean runs over the positions x whose x + δ is inside the frame. At the border, where a shift leads outside, the
@@ -34,35 +30,14 @@ class PixSim(nn.Module):
             positions.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        map_size: tuple[int, int],
-        /,
-        crop: NotNegative = 0,
-        embed_channels: Positive | None = None,
-        hops: Positive = 1,
-        tying: Tying = "adjacent",
-        normalize: Normalize = "none",
-        embedding: Embedding = "conv",
-        memory_size: Positive | None = None,
-        flat2d: Flat2d | None = None,
-    ) -> None:
-        super().__init__()
-        self.window = checked_window(crop, map_size, embedding, flat2d)
-        self.stride = 1 if flat2d is None else flat2d.stride
-        self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
-        self.embed_channels, self.memory_size = self.hops.embed_channels, memory_size
-        positions = 1 if embedding == "fc" else math.prod(-(-size // self.stride) for size in map_size)
-        self.tau = nn.Parameter(torch.tensor(positions**0.5))
+    has_tau = True
 
-    def forward(
-        self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
-    ) -> MemoryRead:
-        """Reads the sentences, see ``Memory``; the weights are (b, t·R²), numbered (frame, row shift, column shift)."""
-        search = partial(single_weight_search, window=self.window, stride=self.stride, tau=self.tau)
-        u, read, weights = self.hops(query, sentences, valid, search)
-        return MemoryRead(u, read, weights if return_weights else None)
+    def search(
+        self, query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, return_weights: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Weighs whole frames; the weights are (b, t·R²), numbered (frame, row shift, column shift)."""
+        assert self.tau is not None, "has_tau"
+        return single_weight_search(query, keys, values, valid, self.window, self.stride, self.tau)
 
 
 def single_weight_search(

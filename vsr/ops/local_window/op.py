@@ -139,7 +139,7 @@ def _save_for_backward(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -
 
 def _backward(ctx: Any, grad_read: Tensor, grad_log_sum: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():  # without this error, second derivatives would silently be missing
-        raise RuntimeError("local_window_read is differentiable once; compose window_scores and window_sum instead")
+        raise RuntimeError("local_window_read is differentiable once; VSR_OPS=reference supports higher derivatives")
     *inputs, read, log_sum = ctx.saved_tensors
     delta = (grad_read.to(log_sum.dtype) * read).sum(1) - grad_log_sum
     needed = list(ctx.needs_input_grad[:3])
