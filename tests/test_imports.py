@@ -51,12 +51,13 @@ from vsr.registry import register
 class Newest(nn.Module):
     def __init__(self, channels: int, map_size: tuple[int, int], /, embed_channels: int | None = None) -> None:
         super().__init__()
-        self.embed_channels, self.memory_size = embed_channels or channels, 1
+        self.embed_channels = embed_channels or channels
         self.embedding = nn.Conv2d(channels, self.embed_channels, 1)
 
     def forward(self, query, sentences, valid=None, return_weights=False):
         u, read = self.embedding(query), self.embedding(sentences[:, -1])
-        return MemoryRead(u, read, torch.ones(len(query), 1) if return_weights else None)
+        newest = torch.tensor([0.0] * (sentences.shape[1] - 1) + [1.0]).expand(len(query), -1)
+        return MemoryRead(u, read, newest if return_weights else None)
 """
 
 

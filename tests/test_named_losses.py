@@ -23,6 +23,9 @@ def test_each_loss_keeps_its_reduction_however_a_batch_is_split(tmp_path, clips,
         del options["train"]["pixel_opt"]
         train(options)
     assert first_loss(tmp_path, "parts") == pytest.approx(first_loss(tmp_path, "whole"), rel=1e-5)
+    named = {key: float(value) for _, key, value in rows(tmp_path, "whole")[1:] if key.startswith("train/loss")}
+    parts = named["train/loss/absolute"] + named["train/loss/squared"]
+    assert named["train/loss"] == pytest.approx(parts)
     assert "absolute " in log_of(tmp_path, "whole") and "squared " in log_of(tmp_path, "whole")
 
 

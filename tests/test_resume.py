@@ -104,7 +104,7 @@ def test_other_samples_are_a_change(tmp_path, clips, train, order):
     lines = clips.meta.read_text().splitlines()
     (tmp_path / "list.txt").write_text("\n".join(lines[number] for number in order))
     options = small_options(clips, datasets__train__meta_info_file="list.txt", train__total_iter=1)
-    with pytest.raises(UserError, match=r"datasets\.train has changed since .*1\.state was written: \d+ samples, list"):
+    with pytest.raises(UserError, match=r"changed since .*1\.state was written:\n  datasets\.train: \d+ samples, list"):
         train(options, "--auto_resume")
     assert train(options, "--auto_resume", "--resume_mode", "new_schedule") == 0
     (tmp_path / "list.txt").write_text("\n".join(lines) + "\n\n")

@@ -78,9 +78,6 @@ def find_weights(options: Options, given: str | None) -> tuple[Path, str | None]
     """Returns the file of the weights to test, and its entry, ``path.param_key_g``; None is the average, if any.
 
     These are the given weights, those that an options file for training has trained, or the pretrained ones.
-
-    Raises:
-        UserError: there are none.
     """
     if given is not None:
         return Path(given), options.path.param_key_g

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.contracts import Spec, TestType
-from vsr.memory.hops import Memory, num_kept
+from vsr.memory import Memory
 from vsr.registry import Component, register
 
 
@@ -147,11 +147,7 @@ class LevelMemory(nn.Module):
         _, read, weights = self.read(query, sentences, None, return_weights)
         if weights is None:
             return self.projection(read), None
-        t = sentences.shape[1]
-        kept = num_kept(self.read, t)
-        shares = weights.unflatten(1, (kept, -1)).sum(2)  # over the shifts of a window
-        forgotten = shares.new_zeros(shares.shape[0], t - kept, *shares.shape[2:])
-        return self.projection(read), torch.cat([forgotten, shares], 1)
+        return self.projection(read), weights.unflatten(1, (sentences.shape[1], -1)).sum(2)  # over a window's shifts
 
 
 def warp(frame: Tensor, flow: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
-from torch.amp.grad_scaler import GradScaler
 
 from vsr.engine.options import TrainOptions
 from vsr.engine.saving import checkpoints
@@ -21,7 +20,6 @@ DIVERGED = """training diverged: {steps} steps in a row without a finite loss an
 {file}. Go on from an earlier state under another name (--set path.resume_state=FILE --set name=NEW --resume_mode
 new_schedule) with a lower train.optim_g.lr, or clip with train.clip_grad_norm"""
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, of allocations outside PyTorch's allocator
-SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
 
 Answer = Literal["ok", "skip", "rollback"]
 
@@ -100,11 +98,3 @@ def out_of_memory(iteration: int, folder: Path, validating: bool = False) -> Use
         saved += ", with --resume_mode new_schedule where train.amp has changed"
     where, remedy = ("while validating after", TO_VALIDATE) if validating else ("in", TO_TRAIN)
     return UserError(f"Out of memory {where} iteration {iteration}. Try: {remedy}. {saved}.")
-
-
-def still_scaling(scaler: GradScaler) -> bool:
-    """Returns whether gradients may be non-finite only because the loss scale is too high, as in fp16's first steps.
-
-    The scaler halves the scale after each such step until gradients fit.
-    """
-    return scaler.is_enabled() and scaler.get_scale() > SMALLEST_SCALE

@@ -107,10 +107,9 @@ def log(trainer: Trainer, record: Recorder, output: Tensor, batch: Batch, clock:
     num_values = output.numel() * place.world_size * trainer.train.accumulate if trainer.sums else 1
     values = {"loss": loss, "loss_per_value": loss / num_values, "psnr": -10 * math.log10(max(error, 1e-12))}
     values["lr"] = trainer.players["g"].optimizer.param_groups[0]["lr"]
-    record.scalars(progress.iteration, {f"train/{name}": value for name, value in values.items()})
-    if len(losses) == 1:
-        losses = {}
-    record.curves(progress.iteration, {f"train/loss/{name}": value for name, value in losses.items()})
+    losses = losses if len(losses) > 1 else {}
+    rows = values | {f"loss/{name}": value for name, value in losses.items()}
+    record.scalars(progress.iteration, {f"train/{name}": value for name, value in rows.items()})
     if trainer.guard.is_due(progress.iteration):
         for layer, mean, maximum in trainer.guard.offsets():
             record.curves(progress.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})

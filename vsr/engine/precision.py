@@ -13,11 +13,7 @@ from vsr.utils.log import logger
 
 
 def autocast_type(amp: Literal["auto", "bf16", "fp16", "off"], device: torch.device) -> torch.dtype | None:
-    """Returns the 16-bit type to compute in; None computes in 32 bits.
-
-    Raises:
-        UserError: the device cannot.
-    """
+    """Returns the 16-bit type to compute in, None for 32 bits; raises UserError if the device cannot."""
     on_gpu = device.type == "cuda"
     has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     if amp == "auto":

@@ -36,14 +36,11 @@ from vsr.utils.files import failing_is_told, sync
 from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
 
+SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
+
 
 class Trainer:
-    """Trains a network, step by step.
-
-    Args:
-        network: the network, holding the weights to start from.
-        run: see Run.
-        train: the ``train:`` section.
+    """Trains a network, which holds the weights to start from, step by step.
 
     Attributes:
         players: the networks in training, by name; ``g`` is the one that is validated and saved as ``net_g``.
@@ -92,9 +89,6 @@ class Trainer:
         Args:
             batch: ``lq`` (b, t, 3, h, w) and ``gt`` of the network's output: (b, 3, H, W), or of a network of clips
                 (b, t, 3, H, W).
-
-        Raises:
-            UserError: the network's output and the ground truth differ in shape.
         """
         sr, gt = self.players["g"].model(batch["lq"]).float(), batch["gt"]
         if sr.shape != gt.shape:
@@ -135,11 +129,7 @@ class Trainer:
             raise
 
     def enter_phase(self, batch: Batch) -> None:
-        """Freezes and unfreezes parameters where the phase changes, then distributes and compiles the models anew.
-
-        Raises:
-            UserError: every parameter is frozen.
-        """
+        """Freezes and unfreezes parameters where the phase changes, then distributes and compiles the models anew."""
         iteration, place, rules = self.progress.iteration, self.run.place, self.rules()
         phase = phase_of(rules, iteration)
         if phase == self.phase:
@@ -276,17 +266,15 @@ class Trainer:
         return losses, output, batch
 
     def count_bad_step(self, batches: list[Batch], loss: float, norm: float, loss_is_bad: bool) -> None:
-        """Warns of a step whose loss or gradient norm is not finite; too many in a row end the training.
-
-        Raises:
-            UserError: that was one too many; batches and weights are saved. All ranks decide alike.
-        """
+        """Warns of a step whose loss or gradient norm is not finite; too many in a row end the training on all ranks."""
         progress = self.progress
         progress.bad_steps += 1
         keys = ", ".join(str(key) for batch in batches for key in batch.get("key", []))
         text = "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)"
         logger.warning(text, progress.iteration, loss, norm, keys, progress.bad_steps)
-        is_scaling = not loss_is_bad and any(guards.still_scaling(player.scaler) for player in self.players.values())
+        # fp16's scaler halves a scale that is too high after each such step
+        scales = [player.scaler.get_scale() for player in self.players.values() if self.scales_loss]
+        is_scaling = not loss_is_bad and any(scale > SMALLEST_SCALE for scale in scales)
         if progress.bad_steps >= self.train.max_bad_steps and not is_scaling:
             file = self.run.folder / f"bad_batch_{progress.iteration}_rank{self.run.place.rank}.pth"
             checkpoints.save(file, {"batches": batches, "network": self.players["g"].network.state_dict()})
@@ -373,11 +361,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any], keep_rates: bool = True) -> None:
-        """Loads what :meth:`state_dict` returned; its learning rates replace the options' only if ``keep_rates``.
-
-        Raises:
-            UserError: the state is another network's, or no state.
-        """
+        """Loads what :meth:`state_dict` returned; its learning rates replace the options' only if ``keep_rates``."""
         device = self.run.place.device
         try:
             for name, player in self.players.items():

@@ -52,11 +52,7 @@ def write_table(file: Path, heading: str, results: Results, options: Options, co
 
 
 def clip_scores(folders: list[Path], method: str) -> list[Values]:
-    """Returns a method's means by clip and metric, of the last data set of each result folder.
-
-    Raises:
-        UserError: a folder has no such results.
-    """
+    """Returns a method's means by clip and metric, of the last data set of each result folder."""
     found = []
     for folder in folders:
         try:

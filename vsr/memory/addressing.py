@@ -35,11 +35,7 @@ class Flat2d:
 
 
 def checked_window(crop: int, map_size: tuple[int, int], embedding: Embedding, flat2d: Flat2d | None) -> int:
-    """Returns the odd window R of ``crop``; 1 compares equal positions only.
-
-    Raises:
-        ValueError: ``crop`` is even, larger than the map allows, or combined with ``fc``.
-    """
+    """Returns the odd window R of ``crop``; 1 compares equal positions only. Raises ValueError if it does not fit."""
     if crop % 2 == 0 and crop != 0:
         raise ValueError(f"crop is {crop}; the window needs a middle: choose 0 (no search), or an odd number")
     window = max(crop, 1)

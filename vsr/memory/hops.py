@@ -22,7 +22,7 @@ class MemoryRead(NamedTuple):
 
     query: Tensor  # u (b, e, h, w)
     read: Tensor  # o (b, e, h, w)
-    weights: Tensor | None  # p, as the memory defines it; None unless requested
+    weights: Tensor | None  # p, (b, t·n, …) with n as the memory defines it; None unless requested
 
 
 class Memory(Protocol):
@@ -33,16 +33,10 @@ class Memory(Protocol):
     """
 
     embed_channels: int  # e
-    memory_size: int | None  # sentences that are read, the newest; None reads all
 
     def __call__(  # noqa: D102
         self, query: Tensor, sentences: Tensor, valid: Tensor | None = None, return_weights: bool = False
     ) -> MemoryRead: ...
-
-
-def num_kept(memory: Memory, num_sentences: int) -> int:
-    """Returns how many of the sentences a memory reads: the newest."""
-    return min(num_sentences, memory.memory_size or num_sentences)
 
 
 class Hops(nn.Module):
@@ -163,7 +157,7 @@ class SearchMemory(nn.Module):
         self.stride = 1 if flat2d is None else flat2d.stride
         self.is_fc = embedding == "fc"
         self.hops = Hops(channels, map_size, embed_channels, hops, tying, normalize, embedding, memory_size, flat2d)
-        self.embed_channels, self.memory_size = self.hops.embed_channels, memory_size
+        self.embed_channels = self.hops.embed_channels
         positions = 1 if self.is_fc else math.prod(-(-size // self.stride) for size in map_size)
         self.tau = nn.Parameter(torch.tensor(positions**0.5)) if self.has_tau else None
 
@@ -172,7 +166,17 @@ class SearchMemory(nn.Module):
     ) -> MemoryRead:
         """Reads the sentences, see ``Memory``; the weights are those of ``search``."""
         u, read, weights = self.hops(query, sentences, valid, partial(self.search, return_weights=return_weights))
-        return MemoryRead(u, read, weights if return_weights else None)
+        weights = (
+            self.with_forgotten(weights, 1, sentences.shape[1]) if return_weights and weights is not None else None
+        )
+        return MemoryRead(u, read, weights)
+
+    def with_forgotten(self, weights: Tensor, dim: int, num_sentences: int) -> Tensor:
+        """Returns the weights of all sentences along ``dim``: 0 for the oldest, which the memory did not keep."""
+        kept = min(num_sentences, self.hops.memory_size or num_sentences)
+        shape = list(weights.shape)
+        shape[dim] = shape[dim] // kept * (num_sentences - kept)
+        return torch.cat([weights.new_zeros(shape), weights], dim)
 
     def search(
         self, query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None, return_weights: bool

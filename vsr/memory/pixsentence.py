@@ -56,4 +56,4 @@ class PixSentence(SearchMemory):
 
         weights = self.hops(query, sentences, valid, search).weights
         assert weights is not None, "the search returns weights"
-        return weights
+        return self.with_forgotten(weights, 2, sentences.shape[1])

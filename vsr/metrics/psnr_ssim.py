@@ -36,11 +36,7 @@ def calculate_ssim(
 ) -> float:
     """Returns the structural similarity, the mean over channels and over pixels whose window lies inside the image.
 
-    Args:
-        img: (h, w, c) or (h, w), uint8 or floats in [0, 255]; three channels are B, G, R, as cv2 reads them.
-        img2: the image compared with, of the same shape.
-        crop_border: pixels left out at each edge. 0 for REDS4.
-        test_y_channel: measures on luma (MATLAB's BT.601, 16 to 235) instead of the three channels.
+    Takes the arguments as :func:`calculate_psnr` does.
 
     Raises:
         ValueError: the shapes differ or less than the 11 x 11 window is left.

@@ -33,11 +33,7 @@ def save_safetensors(file: Path, weights: Mapping[str, Tensor], metadata: dict[s
 
 
 def save(file: Path, content: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written to; the former file, if any, is untouched.
-    """
+    """Writes tensors and plain values; raises UserError if that fails, and leaves a former file untouched."""
     _write(file, lambda stream: torch.save(dict(content), stream))
 
 

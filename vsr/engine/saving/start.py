@@ -72,9 +72,11 @@ def find_state(options: Options, folder: Path, place: Place, auto_resume: bool, 
 def check_changes(found: checkpoints.Found, options: Options, place: Place, mode: str) -> None:
     """Logs how the options differ from a state's; refuses to resume where ``mode`` is ``exact``."""
     file, state = found
-    changes = differences(state["settings"], options.resolved)
+    changes, train = differences(state["settings"], options.resolved), options.datasets["train"]
     if state["effective_batch"] != effective_batch(options, place):
         changes.append(f"effective batch: {state['effective_batch']} → {effective_batch(options, place)}")
+    if mode != "weights" and state["training_set"] != (samples := training_set_of(train.settings, train.data)):
+        changes.append(f"datasets.train: {state['training_set']} → {samples}")
     if changes and mode == "exact":
         listed = "\n  ".join(changes)
         raise UserError(
@@ -82,15 +84,6 @@ def check_changes(found: checkpoints.Found, options: Options, place: Place, mode
             "--resume_mode new_schedule resumes the state under the new options; a new training from its weights: "
             f"{NEW_START}"
         )
-    train = options.datasets["train"]
-    samples = training_set_of(train.settings, train.data)
-    if mode != "weights" and state["training_set"] != samples:
-        changes.append(f"datasets.train: {state['training_set']} → {samples}")
-        if mode == "exact":
-            raise UserError(
-                f"datasets.train has changed since {file} was written: {state['training_set']} → {samples}. Restore "
-                "it, or resume with these samples: --resume_mode new_schedule"
-            )
     for change in changes:
         logger.info("changed option %s", change)
 

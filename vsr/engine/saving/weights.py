@@ -52,11 +52,7 @@ def from_files(network: nn.Module, path: PathOptions) -> tuple[list[str], dict[s
 
 
 def from_state(network: nn.Module, found: Found, strict: bool) -> tuple[list[str], dict[str, str]]:
-    """Loads a state's weights into a network; returns what :func:`from_files` does, as the state recorded it.
-
-    Raises:
-        UserError: they do not fit.
-    """
+    """Loads a state's weights into a network, as :func:`from_files` does; returns what the state recorded."""
     progress = found.state["progress"]
     match = load_weights(network, found.state["players"]["g"]["network"], found.file, strict)
     return progress["loaded"] or match.matched, progress["weight_files"]

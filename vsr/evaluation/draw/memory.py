@@ -18,7 +18,6 @@ from vsr.archs import EDVRMemory
 from vsr.evaluation.draw.images import canvas, enlarged, to_image, write_image, write_text
 from vsr.evaluation.restore import Frame
 from vsr.memory import Memory, PixSentence
-from vsr.memory.hops import num_kept
 from vsr.utils.errors import UserError
 
 PANEL = 160  # smallest height of a frame, in pixels
@@ -28,11 +27,7 @@ BAR, MARK = (60, 110, 220), (80, 255, 80)
 
 
 def with_weight_pictures(frames: Generator[Frame], network: nn.Module, folder: Path) -> Generator[Frame]:
-    """Yields frames as the network restores them; writes ``folder/CLIP/FRAME_NAME.png`` of each, see memory_pictures.
-
-    Raises:
-        UserError: the network has no memory.
-    """
+    """Yields frames as the network restores them; writes ``folder/CLIP/FRAME_NAME.png`` of each, see memory_pictures."""
     if not isinstance(network, EDVRMemory):
         raise UserError(f"--save_weights draws a memory's weights, but {type(network).__name__} has no memory")
     center, memory = network.center_frame_idx, network.memory_fusion.memory
@@ -65,26 +60,21 @@ def memory_pictures(
         labels: a title per frame, ASCII.
         center: index of the query's frame.
     """
-    t, size = sentences.shape[1], torch.tensor(query.shape[-2:])
-    read = memory(query, sentences, None, True)
+    size, read = torch.tensor(query.shape[-2:]), memory(query, sentences, None, True)
     assert read.weights is not None, "they were requested"
     weights = read.weights[0].float().cpu()
-    weights = _with_forgotten(weights.unflatten(0, (num_kept(memory, t), -1)), 0, t).flatten(0, 1)
     if weights.ndim == 1:
         return {"frames": weight_bars(weights, labels)}
     pictures = {"maps": weight_maps(weights, frames, labels)}
     if isinstance(memory, PixSentence):
         positions = torch.tensor([[1, 1], [1, 3], [2, 2], [3, 1], [3, 3]]) * size // 4
         at = memory.weights_at(query, sentences, positions.to(query.device))[0].float().cpu()
-        pictures["positions"] = position_maps(_with_forgotten(at, 1, t), frames, labels, positions / size, center)
+        pictures["positions"] = position_maps(at, frames, labels, positions / size, center)
     return pictures
 
 
 def weight_bars(weights: Tensor, labels: Sequence[str]) -> np.ndarray:
-    """Returns a bar per frame; if shifts were searched, the weights of the R × R shifts are below it.
-
-    ``weights`` is (t·R²,), of sum 1; ``labels`` are the frames' titles.
-    """
+    """Returns a bar per frame, and below it the weights of its R × R shifts, if any; ``weights`` is (t·R²,)."""
     by_frame = weights.unflatten(0, (len(labels), -1))  # (t, R²)
     window, highest, width = int(by_frame.shape[1] ** 0.5), float(weights.max()), PANEL // 2
     columns = {}
@@ -135,13 +125,6 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
             panels[f"{label}: sum {share.sum():.2f}"] = panel
         rows.append(_row(panels, float(maps.max())))
     return np.vstack(rows)
-
-
-def _with_forgotten(weights: Tensor, dim: int, num_frames: int) -> Tensor:
-    """Returns the weights of ``num_frames`` frames along ``dim``: 0 for the oldest, which a memory did not keep."""
-    shape = list(weights.shape)
-    shape[dim] = num_frames - shape[dim]
-    return torch.cat([weights.new_zeros(shape), weights], dim)
 
 
 def _overlay(share: np.ndarray, frame: Tensor, highest: float) -> np.ndarray:

@@ -12,11 +12,7 @@ Pair = tuple[int, int]
 
 
 def pair(name: str, value: int | tuple[int, int] | list[int], smallest: int) -> Pair:
-    """Returns ``value`` as (vertical, horizontal).
-
-    Raises:
-        ValueError: ``value`` is not an integer or a pair of integers, or one is less than ``smallest``.
-    """
+    """Returns ``value`` as (vertical, horizontal); raises ValueError if one is less than ``smallest`` or no integer."""
     both = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(both) != 2 or not all(isinstance(number, int) for number in both) or min(both) < smallest:
         raise ValueError(f"{name} is {value!r}; expected an integer or a pair of integers, at least {smallest}")
@@ -46,11 +42,7 @@ def extents(x: Tensor) -> tuple[int, int]:
 def check_arguments(
     input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, *geometry: Pair
 ) -> None:
-    """Checks the tensors of ``deform_conv2d`` and its stride, padding and dilation.
-
-    Raises:
-        ValueError: a rank, size or dtype is wrong.
-    """
+    """Raises ValueError if a rank, size or dtype of ``deform_conv2d``'s arguments is wrong; geometry as output_size."""
     _check_kinds(input, {"offset": offset, "weight": weight, "bias": bias, "mask": mask})
     _, channels, height, width = input.shape
     out_channels, group_channels, kernel_height, kernel_width = weight.shape
