@@ -127,3 +127,22 @@ def test_a_second_derivative_is_refused_not_wrong(device):
     x = tensors[0].requires_grad_()
     with pytest.raises(RuntimeError, match="differentiable once"):
         torch.autograd.grad(deform_conv2d(*tensors[:4], **geometry, mask=tensors[4]).sum(), x, create_graph=True)
+
+
+def test_the_layer_is_traced():
+    """torch.jit.trace makes tensors of sizes."""
+    layer = ModulatedDeformConvPack(4, 4, 3, padding=1)
+    x = torch.randn(1, 4, 5, 6)
+    torch.testing.assert_close(torch.jit.trace(layer, (x, x))(x, x), layer(x, x))
+
+
+def scripted(input: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return torch.ops.vsr.deform_conv2d(input, offset, weight, None, None, [1, 1], [1, 1], [1, 1])
+
+
+@compiled
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")
+def test_a_scripted_function_calls_the_operator_itself():
+    """As docs/ops.md says; the public function is not for torch.jit.script."""
+    tensors = torch.randn(1, 4, 5, 6), torch.randn(1, 18, 5, 6), torch.randn(4, 4, 3, 3)
+    assert torch.equal(torch.jit.script(scripted)(*tensors), deform_conv2d(*tensors, padding=1))

@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -126,9 +128,7 @@ def global_switches(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     precisions = {operator: operator.fp32_precision for operator in OPERATORS}
-    products = torch.get_float32_matmul_precision()
     yield
-    torch.set_float32_matmul_precision(products)
     for operator, precision in precisions.items():
         operator.fp32_precision = precision
     torch.use_deterministic_algorithms(False)
@@ -173,7 +173,36 @@ def test_tf32_is_switched_where_it_is_given(clips, train):
         on_gpu = [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]
         assert on_gpu == ["tf32" if tf32 else "ieee"] * 2
         assert torch.backends.mkldnn.matmul.fp32_precision == "none", "CPUs are not asked"
-        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest"), "torch.compile reads it"
+
+
+def precisions_within(setting, tmp_path):
+    """Returns the precisions in validations, in a program of its own that begins with ``setting``."""
+    text = f"""
+import torch
+{setting}
+from vsr.engine.precision import allow_tf32, full_float32
+gpu, cpu = torch.backends.cudnn, torch.backends.mkldnn
+operators = [torch.backends.cuda.matmul, gpu.conv, gpu.rnn, cpu.conv, cpu.matmul]
+for allowed in (None, True, False):
+    if allowed is not None:
+        allow_tf32(allowed)
+    before = [operator.fp32_precision for operator in operators]
+    with full_float32():
+        print(*(operator.fp32_precision for operator in operators))
+    assert [operator.fp32_precision for operator in operators] == before
+    assert allowed is None or before[:3] == ["tf32" if allowed else "ieee"] * 3
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", text], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["torch.backends.fp32_precision = 'tf32'", "torch.set_float32_matmul_precision('medium')"],
+)
+def test_full_float32_holds_whatever_a_program_has_set_before(setting, tmp_path):
+    assert precisions_within(setting, tmp_path) == {"ieee"}
 
 
 def test_fused_adam_is_adam(tmp_path, clips, train):

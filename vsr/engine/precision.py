@@ -42,12 +42,8 @@ def set_switches(train: TrainOptions, device: torch.device) -> None:
 
 def allow_tf32(allowed: bool) -> None:
     """Lets GPUs round the factors of float32 products and convolutions to TF32, or not; CPUs compute as before."""
-    on_cpu: Any = torch.backends.mkldnn
-    on_gpu: Any = torch.backends.cudnn
-    former = on_cpu.matmul.fp32_precision
-    torch.set_float32_matmul_precision("high" if allowed else "highest")  # torch.compile reads this setting
-    on_cpu.matmul.fp32_precision = former
-    for operator in (on_gpu.conv, on_gpu.rnn):
+    cudnn: Any = torch.backends.cudnn
+    for operator in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):  # older names of these switches disagree
         operator.fp32_precision = "tf32" if allowed else "ieee"
 
 

@@ -266,7 +266,7 @@ class Trainer:
         return losses, output, batch
 
     def count_bad_step(self, batches: list[Batch], loss: float, norm: float, loss_is_bad: bool) -> None:
-        """Warns of a step whose loss or gradient norm is not finite; too many in a row end the training on all ranks."""
+        """Warns of a step whose loss or gradient norm is not finite; too many in a row end the training."""
         progress = self.progress
         progress.bad_steps += 1
         keys = ", ".join(str(key) for batch in batches for key in batch.get("key", []))

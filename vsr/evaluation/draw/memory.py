@@ -27,7 +27,7 @@ BAR, MARK = (60, 110, 220), (80, 255, 80)
 
 
 def with_weight_pictures(frames: Generator[Frame], network: nn.Module, folder: Path) -> Generator[Frame]:
-    """Yields frames as the network restores them; writes ``folder/CLIP/FRAME_NAME.png`` of each, see memory_pictures."""
+    """Yields frames as the network restores them; writes their memory_pictures as ``folder/CLIP/FRAME_NAME.png``."""
     if not isinstance(network, EDVRMemory):
         raise UserError(f"--save_weights draws a memory's weights, but {type(network).__name__} has no memory")
     center, memory = network.center_frame_idx, network.memory_fusion.memory

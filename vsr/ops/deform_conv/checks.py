@@ -69,8 +69,8 @@ def check_arguments(
         )
     if height * width >= 2**31 or output_height * output_width >= 2**31:
         raise ValueError(f"input is {height}x{width}; expected fewer than 2^31 pixels in a frame: cut it into tiles")
-    offset_groups, rest = divmod(offset.shape[1], 2 * taps)
-    if rest or offset_groups == 0 or channels % offset_groups:
+    offset_groups = offset.shape[1] // (2 * taps)  # no divmod: torch.jit.trace makes tensors of sizes
+    if offset.shape[1] % (2 * taps) or offset_groups == 0 or channels % offset_groups:
         raise ValueError(
             f"offset has {offset.shape[1]} channels; expected 2 * offset_groups * {kernel_height} * {kernel_width} "
             f"with offset_groups dividing the input's {channels} channels"
