@@ -129,6 +129,7 @@ def test_a_second_derivative_is_refused_not_wrong(device):
         torch.autograd.grad(deform_conv2d(*tensors[:4], **geometry, mask=tensors[4]).sum(), x, create_graph=True)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_the_layer_is_traced():
     """torch.jit.trace makes tensors of sizes."""
     layer = ModulatedDeformConvPack(4, 4, 3, padding=1)
