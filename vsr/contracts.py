@@ -63,6 +63,7 @@ class DataSpec(NamedTuple):
         scale: GT size / LQ size.
         gt_frames: of a training sample, the frames with ground truth: the ``center``, or ``all``.
         crop_size: side of a training sample's GT, in pixels.
+        is_mirrored: whether the second half of a training clip is the first half in reverse order.
         has_gt: whether there is ground truth.
         has_lq: whether there are LQ frames; else a degradation has to make them.
         test_type: of next-frame data, the kind of target.
@@ -77,6 +78,7 @@ class DataSpec(NamedTuple):
     scale: int | None = None
     gt_frames: Literal["center", "all"] | None = None
     crop_size: int | None = None
+    is_mirrored: bool = False
     has_gt: bool = True
     has_lq: bool = True
     test_type: TestType | None = None
@@ -181,7 +183,12 @@ def mismatches(network: Spec, data: DataSpec, name: str, path: str) -> Iterator[
     if data.task != network.task:
         yield path, f"it is for {data.task}, but {name} is for {network.task}"
         return
-    if None not in (network.num_frames, data.num_frames) and data.num_frames != network.num_frames:
+    if network.reads == "window" and data.is_mirrored:
+        yield f"{path}.flip_sequence", f"true, but {name} restores the middle frame of a window: leave it out"
+    elif network.reads == "window" and data.num_frames is not None and data.num_frames % 2 == 0:
+        text = f"{data.num_frames} is even, but {name} restores the middle frame of a window: choose an odd number"
+        yield f"{path}.num_frame", text
+    elif None not in (network.num_frames, data.num_frames) and data.num_frames != network.num_frames:
         yield f"{path}.num_frame", f"{data.num_frames}, but network_g.num_frame is {network.num_frames}"
     if network.reads == "clip" and data.gt_frames == "center":
         yield f"{path}.gt_frames", f"center, but {name} restores every frame of a clip: set gt_frames: all"

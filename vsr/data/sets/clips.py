@@ -22,6 +22,7 @@ from vsr.utils.log import counted
 
 OnBadFrame = Literal["error", "skip"]
 GtFrames = Literal["center", "all"]
+Starts = Literal["middle", "uniform", "basicsr"]
 MOST_SKIPPED = 100  # unreadable draws in a row
 REDS_HELP = (
     "REDS is at https://seungjunnah.github.io/Datasets/reds.html (train_sharp, train_sharp_bicubic, val_sharp, "
@@ -40,7 +41,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CropOptions:
-    """How windows and crops are drawn; see ``REDSDataset``."""
+    """How windows and crops are drawn; see ``REDSDataset`` and ``REDSRecurrentDataset``.
+
+    With ``starts: middle``, the frame of an item is in the middle of the window.
+    """
 
     scale: int
     num_frame: int
@@ -51,9 +55,12 @@ class CropOptions:
     use_rot: bool
     on_bad_frame: OnBadFrame
     gt_frames: GtFrames
+    starts: Starts = "middle"
+    flip_sequence: bool = False
 
     def __post_init__(self) -> None:
-        check_num_frame(self.num_frame)
+        if self.starts == "middle":
+            check_num_frame(self.num_frame)
         mistakes = []
         if self.gt_size < self.scale or self.gt_size % self.scale:
             nearest = max(round(self.gt_size / self.scale), 1) * self.scale
@@ -62,12 +69,28 @@ class CropOptions:
             mistakes.append("interval_list is empty; name a distance, [1], or leave it out")
         refuse(mistakes)
 
+    def draw(self, rng: np.random.Generator, frame: int, length: int) -> slice:
+        """Returns the frames of a window in a clip of ``length`` frames; ``frame`` is the item's.
+
+        A window that would leave the clip is drawn anew. BasicSR counts num_frame · interval frames as its length.
+        """
+        interval = self.intervals[rng.integers(len(self.intervals))]
+        span = (self.num_frame - 1) * interval + 1  # from the first frame to the last
+        start, last = frame, length - span
+        if self.starts == "middle":
+            start -= self.num_frame // 2 * interval
+        elif self.starts == "basicsr":
+            last = max(length - self.num_frame * interval, 0)
+        if self.starts == "uniform" or not 0 <= start <= last:
+            start = int(rng.integers(last + 1))
+        return slice(start, start + span, interval)
+
 
 def crop_spec(options: CropOptions, list_file: str, has_lq: bool = True) -> DataSpec:
     """Returns what a set of random crops delivers."""
-    frames, files = options.num_frame, (list_file,)
+    frames, files = options.num_frame * (2 if options.flip_sequence else 1), (list_file,)
     spec = DataSpec(("train",), num_frames=frames, scale=options.scale, has_lq=has_lq, files=files)
-    return spec._replace(gt_frames=options.gt_frames, crop_size=options.gt_size)
+    return spec._replace(gt_frames=options.gt_frames, crop_size=options.gt_size, is_mirrored=options.flip_sequence)
 
 
 class TrainingClip(NamedTuple):
@@ -83,8 +106,7 @@ class ClipCrops(Dataset[Sample]):
 
     Args:
         lq: None delivers samples without ``lq``, for a degradation to make.
-        items: (n, 2); an item is a clip's index and the middle frame of a window, which moves where the window would
-            leave the clip.
+        items: (n, 2); an item is a clip's index and a frame of it, see ``CropOptions.draw``.
     """
 
     spec: DataSpec
@@ -123,14 +145,10 @@ class ClipCrops(Dataset[Sample]):
         """
         options, passed_over = self.options, []
         while True:
-            clip_index, middle = self.items[(index + len(passed_over)) % len(self.items)]
+            clip_index, position = self.items[(index + len(passed_over)) % len(self.items)]
             name, frames, (h, w) = self.clips[clip_index]
             rng = np.random.default_rng([key.seed, key.epoch, key.draw + len(passed_over)])  # that of SampleKey
-            interval = options.intervals[rng.integers(len(options.intervals))]
-            reach = options.num_frame // 2 * interval
-            if not reach <= middle < len(frames) - reach:
-                middle = rng.integers(reach, len(frames) - reach)
-            names = [f"{name}/{frame}" for frame in frames[middle - reach : middle + reach + 1 : interval]]
+            names = [f"{name}/{frame}" for frame in frames[options.draw(rng, position, len(frames))]]
             if options.random_reverse and rng.random() < 0.5:
                 names.reverse()
             scale, lq_size = options.scale, options.gt_size // options.scale
@@ -144,15 +162,19 @@ class ClipCrops(Dataset[Sample]):
             try:
                 if self.lq is not None:
                     crop = Crop(top, left, lq_size, lq_size, (h // scale, w // scale))
-                    lq = np.stack([self.lq.read(frame, crop) for frame in names])
+                    lq = self._mirrored(np.stack([self.lq.read(frame, crop) for frame in names]))
                     sample["lq"] = lq[turned].transpose(axes)  # (t, 3, h, w)
                 crop = Crop(top * scale, left * scale, options.gt_size, options.gt_size, (h, w))
                 gt = [self.gt.read(frame, crop) for frame in (names if options.gt_frames == "all" else [key_name])]
-                return {**sample, "gt": np.stack(gt)[turned].transpose(axes)}  # (k, 3, H, W)
+                return {**sample, "gt": self._mirrored(np.stack(gt))[turned].transpose(axes)}  # (k, 3, H, W)
             except (ValueError, FileNotFoundError) as error:
                 if options.on_bad_frame == "error" or len(passed_over) == MOST_SKIPPED:
                     raise
                 passed_over.append(str(error))
+
+    def _mirrored(self, frames: np.ndarray) -> np.ndarray:
+        """Returns frames followed by themselves in reverse order, with ``flip_sequence``."""
+        return np.concatenate([frames, frames[::-1]]) if self.options.flip_sequence else frames
 
 
 @register("dataset")
@@ -212,16 +234,7 @@ class REDSDataset(ClipCrops):
             scale, num_frame, gt_size, intervals, random_reverse, use_hflip, use_rot, on_bad_frame, gt_frames
         )
         self.spec = crop_spec(options, meta_info_file, dataroot_lq is not None)
-        listed = [info for info in read_meta_info(meta_info_file) if info.name not in VAL_PARTITIONS[val_partition]]
-        if not listed:
-            text = f"every clip of '{meta_info_file}' is in val_partition {val_partition}, none is left to train on"
-            raise ValueError(f"{text}; set val_partition: none if they are not REDS's")
-        gt = open_root("dataroot_gt", dataroot_gt, io_backend, REDS_HELP)
-        lq = None if dataroot_lq is None else open_lq_root(dataroot_lq, io_backend, listed[0].name, scale, REDS_HELP)
-        clips = [_find_clip(info, gt, lq, options) for info in listed]
-        _compare_with_list(clips, listed, meta_info_file)
-        items = [(number, frame) for number, clip in enumerate(clips) for frame in range(len(clip.frames))]
-        super().__init__(gt, lq, clips, np.array(items, np.int32), options)
+        super().__init__(*find_clips(dataroot_gt, dataroot_lq, meta_info_file, val_partition, io_backend, options))
 
 
 @register("dataset")
@@ -268,18 +281,50 @@ class Vimeo90KDataset(ClipCrops):
             scale, num_frame, gt_size, [1], random_reverse, use_hflip, use_rot, on_bad_frame, gt_frames
         )
         self.spec = crop_spec(options, meta_info_file)
-        if num_frame > 7:
-            raise ValueError(f"num_frame {num_frame} is more than the 7 frames of a septuplet")
-        names = [info.name for info in read_meta_info(meta_info_file)]
-        gt = open_root("dataroot_gt", dataroot_gt, io_backend, VIMEO_HELP)
-        lq = open_lq_root(dataroot_lq, io_backend, names[0], scale, VIMEO_HELP)
-        size = (0, 0)
-        for name in (*names[:: max(1, len(names) // 100)], names[-1]):  # all would be 64,612 look-ups on each side
-            check_has((gt, lq), f"{name}/im4", meta_info_file)
-            size = check_pair(gt, lq, f"{name}/im4", f"{name}/im4", scale)
-        frames = [f"im{number}" for number in range(1, 8)]
-        items = np.stack([np.arange(len(names)), np.full(len(names), 3)], axis=1)  # im4 of each
-        super().__init__(gt, lq, [TrainingClip(name, frames, size) for name in names], items, options)
+        super().__init__(*find_septuplets(dataroot_gt, dataroot_lq, meta_info_file, io_backend, options))
+
+
+Found = tuple[FrameStore, FrameStore | None, list[TrainingClip], np.ndarray, CropOptions]  # ClipCrops's arguments
+
+
+def find_clips(
+    dataroot_gt: str,
+    dataroot_lq: str | None,
+    meta_info_file: str,
+    val_partition: str,
+    io_backend: IOBackend,
+    options: CropOptions,
+) -> Found:
+    """Returns the clips of ``REDSDataset``'s arguments, an item per frame."""
+    listed = [info for info in read_meta_info(meta_info_file) if info.name not in VAL_PARTITIONS[val_partition]]
+    if not listed:
+        text = f"every clip of '{meta_info_file}' is in val_partition {val_partition}, none is left to train on"
+        raise ValueError(f"{text}; set val_partition: none if they are not REDS's")
+    gt, lq = open_root("dataroot_gt", dataroot_gt, io_backend, REDS_HELP), None
+    if dataroot_lq is not None:
+        lq = open_lq_root(dataroot_lq, io_backend, listed[0].name, options.scale, REDS_HELP)
+    clips = [_find_clip(info, gt, lq, options) for info in listed]
+    _compare_with_list(clips, listed, meta_info_file)
+    items = [(number, frame) for number, clip in enumerate(clips) for frame in range(len(clip.frames))]
+    return gt, lq, clips, np.array(items, np.int32), options
+
+
+def find_septuplets(
+    dataroot_gt: str, dataroot_lq: str, meta_info_file: str, io_backend: IOBackend, options: CropOptions
+) -> Found:
+    """Returns the septuplets of ``Vimeo90KDataset``'s arguments, an item each."""
+    if options.num_frame > 7:
+        raise ValueError(f"num_frame {options.num_frame} is more than the 7 frames of a septuplet")
+    names = [info.name for info in read_meta_info(meta_info_file)]
+    gt = open_root("dataroot_gt", dataroot_gt, io_backend, VIMEO_HELP)
+    lq = open_lq_root(dataroot_lq, io_backend, names[0], options.scale, VIMEO_HELP)
+    size = (0, 0)
+    for name in (*names[:: max(1, len(names) // 100)], names[-1]):  # all would be 64,612 look-ups on each side
+        check_has((gt, lq), f"{name}/im4", meta_info_file)
+        size = check_pair(gt, lq, f"{name}/im4", f"{name}/im4", options.scale)
+    frames = [f"im{number}" for number in range(1, 8)]
+    items = np.stack([np.arange(len(names)), np.full(len(names), 3)], axis=1)  # im4 of each
+    return gt, lq, [TrainingClip(name, frames, size) for name in names], items, options
 
 
 def _find_clip(info: ClipInfo, gt: FrameStore, lq: FrameStore | None, options: CropOptions) -> TrainingClip:
