@@ -173,7 +173,9 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
     network, entry = options.network_g(), next(reversed(options.test_sets.values()))
     load_weights(network, read_weights(weights, prefer="params_ema"), weights)
     clip, middle = middle_target(clips_of(entry.data, entry.name))
-    step = next(step for step in steps_of(spec_for(network, entry.data), [clip]) if middle in step.gives)
+    val, spec = options.val, spec_for(network, entry.data)
+    planned = steps_of(spec, [clip], val.segment, val.warm_up, val.look_ahead)
+    step = next(step for step in planned if middle in step.gives)
     pixels = {index: clip.lq(index) for index in step.reads}
     steps = [step._replace(clip=clip._replace(lq=pixels.__getitem__))]  # frames in memory: reading is not timed
     with take_place(options.num_gpu) as place, full_float32():

@@ -22,7 +22,7 @@ from vsr.utils.distributed import Place, take_place
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.locks import sole_use
 from vsr.utils.log import logger, start_log
-from vsr.utils.weight_files import read_weights
+from vsr.utils.weight_files import read_entry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,9 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 logger.info("note: %s", note)
             announce(place.device.type)
             network = options.network_g()
-            load_weights(network, read_weights(file, key, prefer="params_ema"), file)
+            entry, weights = read_entry(file, key, prefer="params_ema")
+            load_weights(network, weights, file)
+            if entry == "params_ema":
+                logger.info("these weights are the average (EMA) of those in training")
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            report = {"name": options.name, "weights": str(file), "weights_sha256": digest}
+            report = {"name": options.name, "weights": str(file), "weights_entry": entry, "weights_sha256": digest}
             report |= {"versions": versions(), "device": str(place.device)}
             test_all(network.to(place.device).eval(), options, folder, place, args.save_weights, report)
         logger.info("results: %s", folder / "metrics.json")

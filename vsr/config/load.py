@@ -164,6 +164,10 @@ def _check_network(
         report.mistake("trainer", f"{trainer.__name__} is for {trainer.task}, but {name} is for {spec.task}")
     if spec.task == "next-frame" and isinstance(tree.get("val"), dict) and tree["val"].get("metrics"):
         report.mistake("val.metrics", f"{name} is always measured by the same values; remove it")
+    val = tree["val"] if isinstance(tree.get("val"), dict) else {}
+    for key in ("flip_seq", "segment") if spec.reads == "window" else ():
+        if val.get(key):
+            report.mistake(f"val.{key}", f"{describe(val[key])}, but {name} does not restore clips: leave it out")
     for phase, entry in datasets.items():
         path, data = f"datasets.{phase}", entry.spec
         if data is None:

@@ -107,6 +107,12 @@ class ValOptions:
         suffix: appended to the names of restored frames, ``00000014_SUFFIX.png``.
         pbar: shows a progress bar.
         metrics: what is measured; each entry has a ``type:`` and that metric's options.
+        segment: of a network of clips, frames that a call restores; ``null`` restores each clip in one call.
+        warm_up: frames before a segment that the call reads as well.
+        look_ahead: frames after a segment that the call reads as well.
+        flip_seq: of a network of clips, restores each clip followed by itself in reverse order, and takes the mean of
+            both outputs; slower and a little better.
+        center_frame_only: restores and measures only the middle frame of each clip.
     """
 
     val_freq: Positive | None = None
@@ -114,6 +120,11 @@ class ValOptions:
     suffix: str | None = None
     pbar: bool = True
     metrics: dict[str, Metric] = field(default_factory=METRICS.copy)
+    segment: Positive | None = None
+    warm_up: NotNegative = 5
+    look_ahead: NotNegative = 5
+    flip_seq: bool = False
+    center_frame_only: bool = False
 
     def __post_init__(self) -> None:
         mistakes = [] if self.metrics else ["metrics: empty; name at least one metric, or leave metrics out"]

@@ -41,18 +41,24 @@ def picture_file(folder: Path, dataset: str) -> Path:
 
 
 def describe_protocols(
-    name: str, clips: list[Clip], spec: Spec, metrics: dict[str, Any], degradation: str | None
+    name: str,
+    clips: list[Clip],
+    spec: Spec,
+    metrics: dict[str, Any],
+    degradation: str | None,
+    also: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the protocol of each metric, by its name, with the published value of bicubic.
 
-    ``name`` and ``clips`` are the test set's, ``degradation`` is its DataSpec's; the metrics are partials, by name.
+    ``name`` and ``clips`` are the test set's, ``degradation`` is its DataSpec's; the metrics are partials, by name;
+    ``also`` names further settings, see plan.deviations.
     """
     frames, padding = [len(clip.targets) for clip in clips], {padding_of(clip, spec.num_frames) for clip in clips}
     is_bd = degradation is not None and degradation.startswith("BD")
     described = {}
     for metric, call in metrics.items():
         settings = {key: call.keywords[key] for key in ("crop_border", "test_y_channel") if key in call.keywords}
-        protocol = protocol_for(name, frames, "+".join(sorted(padding)), spec.scale, **settings, is_bd=is_bd)
+        protocol = protocol_for(name, frames, "+".join(sorted(padding)), spec.scale, **settings, is_bd=is_bd, also=also)
         published = protocol.bicubic.get(call.func.__name__.removeprefix("calculate_"))
         described[metric] = protocol._asdict() | {"bicubic": published}
     return described

@@ -16,7 +16,8 @@ from vsr.evaluation.draw.memory import with_weight_pictures
 from vsr.evaluation.draw.next_frame import comparison as prediction_comparison
 from vsr.evaluation.draw.next_frame import write_pictures
 from vsr.evaluation.next_frame import PROTOCOL, Predicted, beats_memory, predict_all, standing
-from vsr.evaluation.restore import clips_of, middle_target, restore, spec_for, steps_of
+from vsr.evaluation.plan import deviations, measured_clips, planned, settings
+from vsr.evaluation.restore import middle_target, restore, spec_for
 from vsr.evaluation.scores import FrameScore, Restored, average, collect, measure_all, overall
 from vsr.utils.distributed import Place, from_all_ranks
 from vsr.utils.log import counted, logger
@@ -30,10 +31,10 @@ def restoration(
     """Restores and measures one test set; returns the scores, and their means with the protocol of each metric."""
     started = time.perf_counter()
     num_threads, pictures = entry.loader.num_worker_per_gpu, folder / "visualization" / entry.name
-    clips, spec = clips_of(entry.data, entry.name), spec_for(network, entry.data)
+    clips, spec = measured_clips(entry, options.val), spec_for(network, entry.data)
     middle_clip, middle = middle_target(clips)
     shown = middle_clip.name, middle_clip.frames[middle]
-    steps = place.part(steps_of(spec, clips))
+    called, steps = planned(network, entry, clips, options.val, place)
     saved: list[Path] = []
 
     def keep(restored: Restored) -> None:
@@ -44,7 +45,7 @@ def restoration(
         if (restored.clip, restored.frame) == shown:
             write_image(report.picture_file(folder, entry.name), comparison(restored, spec.scale))
 
-    frames = restore(network, steps, place.device, num_threads)
+    frames = restore(called, steps, place.device, num_threads)
     if save_weights:
         frames = with_weight_pictures(frames, network, folder / "weights" / entry.name)
     measured = measure_all(frames, steps, options.val.metrics, num_threads, spec.scale)
@@ -59,15 +60,15 @@ def restoration(
         warn_of_other_files(pictures, saved)
     if not scores:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, pictures)
-        return scores, {"protocols": {}, "scores": {}}
-    degradation = data_spec(entry.data).degradation
-    protocols = report.describe_protocols(entry.name, clips, spec, options.val.metrics, degradation)
+        return scores, {"protocols": {}, "calls": settings(spec, options.val), "scores": {}}
+    degradation, also = data_spec(entry.data).degradation, deviations(spec, clips, options.val)
+    protocols = report.describe_protocols(entry.name, clips, spec, options.val.metrics, degradation, also)
     means = average(scores)
     if place.is_main:
         report.show_table(overall(means), f"protocols: {report.protocol_names(protocols)}", folder, entry.name)
         report.warn_of_exact_frames(scores)
         report.warn_of_other_frames(protocols, means.get("bicubic", {}).get("mean", {}))
-    return scores, {"protocols": protocols, "scores": means}
+    return scores, {"protocols": protocols, "calls": settings(spec, options.val), "scores": means}
 
 
 def prediction(

@@ -11,7 +11,8 @@ from vsr.engine.run import Validate, Validation
 from vsr.evaluation import next_frame
 from vsr.evaluation.draw.comparison import triptych
 from vsr.evaluation.draw.next_frame import example, write_pictures
-from vsr.evaluation.restore import clips_of, restore, spec_for, steps_of
+from vsr.evaluation.plan import measured_clips, planned
+from vsr.evaluation.restore import restore
 from vsr.evaluation.scores import Restored, average, collect, measure_all, overall
 from vsr.utils.distributed import Place
 from vsr.utils.log import logger
@@ -22,7 +23,7 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
     """Returns the function that measures a super-resolution network; the ranks share the frames."""
     opened = []
     for entry in validation_sets:
-        clips = clips_of(entry.data, entry.name)
+        clips = measured_clips(entry, options.val)
         if all(clip.gt is None for clip in clips):
             logger.warning("%s has no ground truth: nothing is validated on it", entry.name)
         else:
@@ -41,8 +42,8 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
 
         for entry, clips in opened:
             num_threads = entry.loader.num_worker_per_gpu
-            steps = place.part(steps_of(spec_for(network, entry.data), clips))
-            frames = restore(network, steps, place.device, num_threads)
+            called, steps = planned(network, entry, clips, options.val, place)
+            frames = restore(called, steps, place.device, num_threads)
             measured = measure_all(frames, steps, metrics, num_threads)
             count = sum(len(step.gives) for step in steps)
             scores = collect(measured, count, _title(entry, options), place, keep, stop)

@@ -44,11 +44,13 @@ def protocol_for(
     crop_border: int = 0,
     test_y_channel: bool = False,
     is_bd: bool = False,
+    also: Sequence[str] = (),
 ) -> Protocol:
     """Returns the protocol of one test: a published one if all settings equal its own, else one that names them.
 
     ``dataset`` is the test set's ``name`` in the options file, "REDS4"; ``frames_per_clip`` the numbers of measured
-    frames; ``is_bd`` whether the LQ frames are known to be blurred and subsampled (BD), not bicubic (BI).
+    frames; ``is_bd`` whether the LQ frames are known to be blurred and subsampled (BD), not bicubic (BI); ``also``
+    further settings that no published protocol here has, "flipseq".
     """
     channel = "y" if test_y_channel else "rgb"
     name = f"{dataset.lower()}-{channel}"
@@ -63,6 +65,7 @@ def protocol_for(
         differences.append(f"crop{crop_border}")
     if padding != _REFLECTION:
         differences.append(padding)
+    differences += also
     if published and not differences:
         return published
     return Protocol("+".join([name, *differences]), channel, crop_border, padding, clips, frames, scale=scale)

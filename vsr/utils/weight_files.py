@@ -41,7 +41,12 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> dict[str, Tensor]:
-    """Returns the parameters in a weight file by name.
+    """Returns the parameters in a weight file by name; see :func:`read_entry`."""
+    return read_entry(file, key, prefer)[1]
+
+
+def read_entry(file: Path, key: str | None = None, prefer: str = "params") -> tuple[str | None, dict[str, Tensor]]:
+    """Returns an entry's name, None if the file has no entries, and its parameters by name.
 
     Args:
         file: ``.safetensors``, BasicSR's ``.pth`` (entries ``params``, ``params_ema``), or the parameters alone.
@@ -66,7 +71,7 @@ def read_weights(file: Path, key: str | None = None, prefer: str = "params") -> 
         raise UserError(f"{file} holds no parameters (tensors by name, alone or in an entry 'params'); {remedy}")
     if others := [name for name in tensors if not isinstance(name, str)]:
         raise UserError(f"{file} holds a tensor named {others[0]!r}; expected the names of parameters")
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
+    return entry, {name.removeprefix("module."): value for name, value in tensors.items()}
 
 
 def _reason(file: Path, error: Exception) -> str:

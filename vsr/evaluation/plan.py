@@ -1,0 +1,66 @@
+"""How a test set is restored: which frames, in which calls of the network, once or in both directions of time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vsr.archs.build import spec_of
+from vsr.config.options import DatasetOptions, ValOptions
+from vsr.contracts import Clip, Spec
+from vsr.evaluation.restore import Step, clips_of, spec_for, steps_of
+from vsr.utils.distributed import Place
+
+
+class BothDirections(nn.Module):
+    """Restores each clip followed by itself in reverse order, and returns the mean of a frame's two outputs.
+
+    It is BasicSR's ``flip_seq``: the protocol of published results on Vimeo-90K, 14 frames of a septuplet.
+
+    Args:
+        network: a network of clips.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.spec = network, spec_of(network)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Returns (b, t, 3, scale·h, scale·w) of (b, t, 3, h, w)."""
+        there, back = self.network(torch.cat([lq, lq.flip(1)], 1)).chunk(2, 1)
+        return (there + back.flip(1)) / 2
+
+
+def measured_clips(entry: DatasetOptions, val: ValOptions) -> list[Clip]:
+    """Returns the clips of a test set; with ``center_frame_only``, the middle frame of each is its only target."""
+    clips = clips_of(entry.data, entry.name)
+    if not val.center_frame_only:
+        return clips
+    middles = [clip.targets[len(clip.targets) // 2] for clip in clips]
+    return [clip._replace(targets=range(i, i + 1)) for clip, i in zip(clips, middles, strict=True)]
+
+
+def planned(
+    network: nn.Module, entry: DatasetOptions, clips: Sequence[Clip], val: ValOptions, place: Place
+) -> tuple[nn.Module, Sequence[Step]]:
+    """Returns the network as it is called, and this rank's steps."""
+    steps = list(steps_of(spec_for(network, entry.data), clips, val.segment, val.warm_up, val.look_ahead))
+    return BothDirections(network).eval() if val.flip_seq else network, place.part(steps)
+
+
+def deviations(spec: Spec, clips: Sequence[Clip], val: ValOptions) -> list[str]:
+    """Returns the settings that make results of a network of clips differ from others, for a protocol's name."""
+    found = ["flipseq"] if val.flip_seq else []
+    if spec.reads == "clip" and val.segment is not None and val.segment < max(len(clip.targets) for clip in clips):
+        found.append(f"segment{val.segment}w{val.warm_up}a{val.look_ahead}")
+    return found + (["center"] if val.center_frame_only else [])
+
+
+def settings(spec: Spec, val: ValOptions) -> dict[str, Any]:
+    """Returns what ``metrics.json`` says of the calls of a network."""
+    if spec.reads == "window":
+        return {"frames_per_call": spec.num_frames, "center_frame_only": val.center_frame_only}
+    read = "whole clips" if val.segment is None else "segments"
+    segments = {"segment": val.segment, "warm_up": val.warm_up, "look_ahead": val.look_ahead}
+    return {"frames_per_call": read, **segments, "flip_seq": val.flip_seq, "center_frame_only": val.center_frame_only}
