@@ -311,7 +311,7 @@ class Trainer:
         """Measures the network, or its average, and notes the best values so far; None if a stop was requested."""
         assert self.run.validate is not None, "validation_is_due checks it"
         progress, network, player = self.progress, self.players["g"].evaluated, self.players["g"]
-        of = "" if player.ema is None else f" of the average (EMA {player.ema_decay:g})"
+        of = "" if player.ema is None else f"  of the average (EMA {player.ema_decay:g})"
         share_buffers(network, self.run.place)
         network.eval()
         result = self.run.validate(network, stop)
@@ -321,8 +321,8 @@ class Trainer:
         for name, value in result.values.items():
             better = np.fmin if name in result.lower_is_better else np.fmax
             progress.best[name] = float(better(value, progress.best.get(name, math.nan)))  # NaN loses
-            text = "validation %d%s  %s %.4f  (best %.4f)"
-            logger.info(text, progress.iteration, of, name, value, progress.best[name])
+            text = "validation %d  %s %.4f  (best %.4f)%s"
+            logger.info(text, progress.iteration, name, value, progress.best[name], of)
         record.scalars(progress.iteration, {f"val/{name}": value for name, value in result.values.items()})
         record.images(progress.iteration, result.example)
         return result
