@@ -185,7 +185,7 @@ def mismatches(network: Spec, data: DataSpec, name: str, path: str) -> Iterator[
         return
     if network.reads == "window" and data.is_mirrored:
         yield f"{path}.flip_sequence", f"true, but {name} restores the middle frame of a window: leave it out"
-    elif network.reads == "window" and data.num_frames is not None and data.num_frames % 2 == 0:
+    elif network.reads == "window" and data.gt_frames and data.num_frames is not None and data.num_frames % 2 == 0:
         text = f"{data.num_frames} is even, but {name} restores the middle frame of a window: choose an odd number"
         yield f"{path}.num_frame", text
     elif None not in (network.num_frames, data.num_frames) and data.num_frames != network.num_frames:
