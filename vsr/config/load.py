@@ -49,7 +49,7 @@ def load(
     notes, written = modernise(tree)
     defaults = {f.name: f.default for f in dataclasses.fields(GeneralOptions) if f.default is not dataclasses.MISSING}
     report = Report(defaults | tree)
-    _import(tree.get("imports"), report)
+    import_own(tree.get("imports"), report)
     for key in tree:
         if key not in KEYS:
             report.mistake(str(key), f"unknown key{did_you_mean(key, KEYS)}")
@@ -93,7 +93,7 @@ def _as_written(line: str, written: Mapping[str, str]) -> str:
     return line
 
 
-def _import(modules: Any, report: Report) -> None:
+def import_own(modules: Any, report: Report) -> None:
     """Imports the modules that the file names; they register components of one's own."""
     if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
         return  # reported with the other keys

@@ -173,7 +173,7 @@ def check_component(
     except ValueError as error:
         return report.mistake(join(path, "type"), str(error))
     own = {key: item for key, item in value.items() if key != "type"}
-    arguments = check_mapping(own, component, path, report, _num_supplied(kind, component), beside)
+    arguments = check_mapping(own, component, path, report, num_supplied(kind, component), beside)
     if arguments is None:
         return None
     built = partial(component, **arguments)
@@ -181,7 +181,7 @@ def check_component(
     return built
 
 
-def _num_supplied(kind: Kind, component: Function) -> int:
+def num_supplied(kind: Kind, component: Function) -> int:
     """Returns 2 for a function that compares two images, its first parameters."""
     return 2 if kind == "metric" or (kind == "loss" and not inspect.isclass(component)) else 0
 
@@ -190,7 +190,7 @@ def resolved(value: Any) -> Any:
     """Returns a checked value as plain data: a component as the mapping that builds it, defaults included."""
     if isinstance(value, partial):
         kind, name = name_of(value.func)
-        return {"type": name, **resolved(settings_of(value, _num_supplied(kind, value.func)))}
+        return {"type": name, **resolved(settings_of(value, num_supplied(kind, value.func)))}
     if dataclasses.is_dataclass(value):
         return resolved(vars(value))
     if isinstance(value, Mapping):
