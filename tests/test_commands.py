@@ -27,11 +27,20 @@ def test_the_installation_brings_the_command():
     assert script.load() is commands.main
 
 
+def test_the_command_finds_modules_of_ones_own_beside_it(tmp_path):
+    (tmp_path / "my_networks.py").write_text("print('imported')\n")
+    code = "import sys; sys.path[0] = '/usr/bin'; sys.argv = ['vsr', 'schema', '--import', 'my_networks']"
+    script = [sys.executable, "-c", f"{code}; from vsr.__main__ import main; main()"]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("imported")
+
+
 def test_an_unknown_command_is_refused():
     done = vsr("trian")
     assert done.returncode == 2
     assert done.stderr == (
-        "error: unknown command 'trian'; did you mean 'train'?; commands: train, test, tables, costs, env, bench-data\n"
+        "error: unknown command 'trian'; did you mean 'train'?; commands: train, test, tables, costs, schema, env, bench-data\n"
     )
 
 

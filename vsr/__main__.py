@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError, exit_cleanly
@@ -33,7 +34,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def main() -> None:
-    """Runs a command and exits with its code; see run."""
+    """Runs a command and exits with its code; see run. Modules of your own are found as by ``python -m vsr``."""
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.insert(0, "")
     exit_cleanly(run)
 
 

@@ -240,7 +240,8 @@ def _any_of(choices: list[Schema]) -> Schema:
     others = [choice for choice in choices if choice != NULL]
     if len(others) == 1 and "type" in others[0]:
         kinds = others[0]["type"]
-        return others[0] | {"type": [*(kinds if isinstance(kinds, list) else [kinds]), "null"]}
+        kinds = kinds if isinstance(kinds, list) else [kinds]
+        return others[0] | {"type": list(dict.fromkeys([*kinds, "null"]))}
     flat = [part for choice in choices for part in (choice["anyOf"] if set(choice) == {"anyOf"} else [choice])]
     return {"anyOf": [part for index, part in enumerate(flat) if part not in flat[:index]]}
 

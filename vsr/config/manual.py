@@ -2,10 +2,12 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
 ENTRY = re.compile(r"(\w+): +(.*)")
+AS_ANOTHER = re.compile(r"arguments as (?::\w+:)?`+(\w+)")
 
 
 def summary_of(function: Callable[..., Any]) -> str:
@@ -14,11 +16,17 @@ def summary_of(function: Callable[..., Any]) -> str:
 
 
 def descriptions_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Returns the descriptions under ``Args:`` by parameter name; a class inherits those of its base classes."""
+    """Returns the descriptions under ``Args:`` by parameter name.
+
+    A class inherits those of its base classes, and a function whose docstring says "arguments as :func:`f`" those of f.
+    """
     sources = [part for cls in function.__mro__ for part in (cls, cls.__init__)] if inspect.isclass(function) else []
     found: dict[str, str] = {}
     for source in sources or [function]:
-        found = _arguments(inspect.cleandoc(source.__doc__ or "")) | found
+        text = inspect.cleandoc(source.__doc__ or "")
+        found = _arguments(text) | found
+        if other := AS_ANOTHER.search(text):
+            found = descriptions_of(vars(sys.modules[function.__module__])[other[1]]) | found
     return found
 
 

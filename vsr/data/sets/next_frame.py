@@ -48,7 +48,7 @@ class HumanEvaDataset(FrameWindows):
 
 @register("dataset")
 class CharadesDataset(FrameWindows):
-    """Windows of frames of Charades; samples and arguments as ``HumanEvaDataset``'s, two things differ.
+    """Windows of frames of Charades; samples and arguments as ``HumanEvaDataset``; two things differ.
 
     The clips' folders are in ``dataroot``/Charades_v1_480_img (frames 000000.jpg, ...), in ``dataroot``/Charades_v1_rgb
     (the official frames, 0A8CF-000001.jpg, ...), or in ``dataroot`` itself. ``action`` is the class of the list, c092,
