@@ -13,6 +13,7 @@ COMMANDS = {
     "test": "tests a network: restores, measures, writes tables and pictures",
     "tables": "trains, tests and tabulates the experiments of Tables 1-3",
     "costs": "counts a network's parameters and multiply-accumulates",
+    "export": "writes a network as ONNX or torch.export, for other runtimes",
     "schema": "writes a JSON Schema of options files, for editors",
     "env": "describes the machine and the installation",
     "bench-data": "measures how fast training samples are read",

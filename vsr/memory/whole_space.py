@@ -42,8 +42,12 @@ def whole_space_read(query: Tensor, keys: Tensor, values: Tensor | None, valid: 
     if valid is not None:
         nothing = ~valid.any(1)[:, None, None, None]
         mask = (valid[:, None, None, :] | nothing).repeat_interleave(h * w, -1)  # (b, 1, 1, t·h·w)
-    with _repeatable(q):
-        chunk, in_full = _queries_at_once(q, k, v, mask)
+    if torch.compiler.is_exporting():  # sizes may be symbolic, and other runtimes choose for themselves
+        queries, in_full = [q], False
+    else:
+        with _repeatable(q):
+            chunk, in_full = _queries_at_once(q, k, v, mask)
+        queries = q.split(chunk, 2)
 
     def attend(part: Tensor) -> Tensor:
         with _repeatable(part):
@@ -51,7 +55,7 @@ def whole_space_read(query: Tensor, keys: Tensor, values: Tensor | None, valid: 
 
     must_repeat = in_full and torch.is_grad_enabled()
     run = partial(checkpoint, attend, use_reentrant=False) if must_repeat else attend
-    parts: list[Any] = [run(part) for part in q.split(chunk, 2)]
+    parts: list[Any] = [run(part) for part in queries]
     read = torch.cat(parts, 2)  # (b, 1, h·w, e)
     if nothing is not None:
         read = read.masked_fill(nothing, 0)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vsr.ops.tensors import accumulator
 
@@ -33,6 +34,8 @@ def window_scores(query: Tensor, frames: Tensor, window: int) -> Tensor:
         frames: (b, t, c, h, w).
         window: R, odd.
     """
+    if torch.compiler.is_exporting():
+        return scores_by_slices(query, frames, window)
     dtype = torch.promote_types(query.dtype, frames.dtype)
     return _Contraction.apply(None, query.to(dtype), frames.to(dtype), window)
 
@@ -45,7 +48,30 @@ def window_sum(weights: Tensor, frames: Tensor, window: int) -> Tensor:
         frames: (b, t, c, h, w).
         window: R, odd.
     """
+    if torch.compiler.is_exporting():
+        return sum_by_slices(weights, frames, window)
     return _Contraction.apply(weights, None, frames, window)
+
+
+def scores_by_slices(query: Tensor, frames: Tensor, window: int) -> Tensor:
+    """Computes ``window_scores`` of maps of symbolic size, for export: without blocks and a gradient rule."""
+    return torch.cat([(query * part).sum(1, keepdim=True) for part in _candidates(frames, window)], 1)
+
+
+def sum_by_slices(weights: Tensor, frames: Tensor, window: int) -> Tensor:
+    """Computes ``window_sum`` of maps of symbolic size, for export."""
+    total = torch.zeros_like(frames[:, 0])
+    for number, part in enumerate(_candidates(frames, window)):
+        total = total + weights[:, number, None] * part
+    return total
+
+
+def _candidates(frames: Tensor, window: int) -> list[Tensor]:
+    """Returns the frames shifted by each shift of a window, in the order of candidates, each (b, c, h, w)."""
+    t, (h, w) = frames.shape[1], frames.shape[-2:]
+    padded = F.pad(frames, (window // 2,) * 4)
+    starts = [(frame, row, column) for frame in range(t) for row in range(window) for column in range(window)]
+    return [padded[:, frame, :, row : row + h, column : column + w] for frame, row, column in starts]
 
 
 def inside_window(height: int, width: int, window: int, device: torch.device) -> Tensor:
