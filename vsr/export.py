@@ -122,7 +122,9 @@ def exported(network: nn.Module, shapes: list[tuple[int, ...]], spec: Spec | Non
         if spec is None:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the network cannot be exported for all sizes ({reason[:200]}): add --fixed --size H W") from None
+        raise UserError(
+            f"the network cannot be exported for all sizes ({reason[:200]}): add --fixed --size H W"
+        ) from None
 
 
 class Frames(nn.Module):

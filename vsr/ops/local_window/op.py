@@ -80,7 +80,9 @@ def local_window_read(
         values = values.to(dtype)
     query, keys = query.to(dtype), keys.to(dtype)
     sizes = [math.prod(x.shape[-3:]) for x in (keys, keys if values is None else values)]
-    if not (query.is_meta or torch.compiler.is_exporting()) and backend.use_reference("local_window_read", query, sizes):
+    if not (query.is_meta or torch.compiler.is_exporting()) and backend.use_reference(
+        "local_window_read", query, sizes
+    ):
         read, weights = reference.local_window_read(query, keys, values, window, valid)
         return WindowRead(read, weights if return_weights else None)
     read, _ = torch.ops.vsr.local_window_read(query, keys, values, valid, window)
