@@ -130,7 +130,18 @@ class Hops(nn.Module):
 class SearchMemory(nn.Module):
     """The embeddings and hops of a memory; the registered memories differ in their ``search``.
 
-    The options are documented at PixSim.
+    Args:
+        channels: c, of query and sentences.
+        map_size: (h, w) of the training feature maps.
+        crop: R, side of the neighbouring region searched in each frame, odd; 0 and 1 compare equal positions only.
+        embed_channels: e, of the embeddings; null is the features' own number.
+        hops: K; the read of a hop is added to the next hop's query.
+        tying: adjacent (A of a hop is C of the hop before) or layer (A and C shared, u ← H u + o).
+        normalize: none; cosine (normalised embeddings, learned temperature); concat (group norm over u and o together).
+        embedding: conv (1×1); conv3x3; fc compares one fully connected vector a map: fixed map size, no crop.
+        memory_size: sentences kept, the newest; null keeps all.
+        flat2d: {stride: 1|2, pad: 3}, a convolution that reduces the maps that are compared; crop counts reduced
+            positions.
     """
 
     has_window: ClassVar[bool] = True

@@ -13,8 +13,6 @@ from vsr.registry import register
 class PixSentence(SearchMemory):
     """Reads a memory with a weight per pair of positions: score ⟨u(x), k_i(y)⟩ / √e, softmax over frames i and all y.
 
-    Options and arguments as PixSim, but:
-
     Args:
         crop: 0 or 1: the search has no window.
         flat2d: stride 2 makes a score map 16 times cheaper, all of it 4 times.

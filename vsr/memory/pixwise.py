@@ -13,7 +13,7 @@ from vsr.registry import register
 class PixWise(SearchMemory):
     """Reads a memory with a weight per position and candidate: score ⟨u(x), k_i(x + δ)⟩ / √e.
 
-    Options and arguments as PixSim; with ``embedding: fc`` a frame has one weight.
+    With ``embedding: fc`` a frame has one weight.
     """
 
     def search(
