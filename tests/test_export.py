@@ -101,7 +101,12 @@ def test_samples_on_the_border_are_equal_in_onnx_runtime(tmp_path):
     offset = torch.randint(-8, 9, (1, 36, 6, 7), generator=g) / 2.0  # whole and half pixels, inside and far outside
     arguments = x, offset, weight, torch.rand(1, 18, 6, 7, generator=g)
     program = torch.onnx.export(
-        Deform().eval(), arguments, dynamo=True, custom_translation_table=onnx_translations(), opset_version=19, verbose=False
+        Deform().eval(),
+        arguments,
+        dynamo=True,
+        custom_translation_table=onnx_translations(),
+        opset_version=19,
+        verbose=False,
     )
     program.save(tmp_path / "deform.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "deform.onnx", providers=["CPUExecutionProvider"])

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
@@ -10,8 +9,6 @@ from jsonschema import Draft7Validator
 
 from vsr import registry, schema
 from vsr.config.json_schema import json_schema
-from vsr.config.manual import descriptions_of
-from vsr.config.schema import num_supplied, options_of
 from vsr.config.yaml_files import read_tree
 from vsr.utils.errors import UserError
 
@@ -91,17 +88,6 @@ def test_the_schema_finds_a_missing_key_in_a_complete_file_only(validator, path)
     del place[key]
     assert ".".join(sections) in mistakes(validator, tree)
     assert mistakes(validator, {"_base_": "base.yml", **tree}) == []
-
-
-def components():
-    return [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind) if kind != "trainer"]
-
-
-@pytest.mark.parametrize(("kind", "name"), components())
-def test_every_option_of_every_component_is_described(kind, name):
-    component = registry.find(kind, name)
-    undescribed = set(options_of(component, num_supplied(kind, component))) - set(descriptions_of(component))
-    assert undescribed == set()
 
 
 def test_components_of_ones_own_are_included(tmp_path, monkeypatch, capsys):
