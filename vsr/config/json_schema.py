@@ -148,8 +148,8 @@ class Definitions:
         """Yields the conditions that give ``train:`` the options of the file's trainer."""
         for name in names("trainer"):
             trainer = find("trainer", name)
-            options = get_type_hints(trainer.__init__ if isclass(trainer) else trainer).get("train")
-            if not dataclasses.is_dataclass(options):
+            options: Any = get_type_hints(trainer.__init__ if isclass(trainer) else trainer).get("train")
+            if not (isclass(options) and dataclasses.is_dataclass(options)):
                 continue
             is_this: Schema = {"properties": {"trainer": {"enum": _spellings_of("trainer", name)}}}
             if name != "ScratchTrainer":
@@ -168,14 +168,14 @@ class Definitions:
 
     def _value(self, annotation: Any) -> Schema:
         origin, arguments = get_origin(annotation), get_args(annotation)
+        if isclass(annotation) and dataclasses.is_dataclass(annotation):
+            return self._reference(annotation.__name__, lambda: self.mapping(annotation))
         if origin is Annotated:
             return self._marked(arguments[0], arguments[1:])
         if origin in (Union, types.UnionType):
             return _any_of([self._value(choice) for choice in arguments])
         if origin is Literal:
             return {"enum": [*arguments, *([False] if "off" in arguments else [])]}  # YAML 1.1 reads `off` as false
-        if dataclasses.is_dataclass(annotation):
-            return self._reference(annotation.__name__, lambda: self.mapping(annotation))
         if origin is tuple and arguments[-1] is not Ellipsis:
             items = [self._value(argument) for argument in arguments]
             return {"type": "array", "items": items, "minItems": len(items), "maxItems": len(items)}

@@ -116,8 +116,8 @@ class VideoStore:
         self.root = root
         found = filter(_is_video_file, root.iterdir() if root.is_dir() else [root])
         files = sorted(found, key=lambda file: natural_order(file.stem))
-        self._files = {file.stem: file for file in files}
-        if len(self._files) < len(files):
+        self.files = {file.stem: file for file in files}
+        if len(self.files) < len(files):
             raise ValueError(f"'{root}' holds videos that differ in their suffix only; rename one")
         self._readers: dict[int, _Reader] = {}  # by process: a position in a file is shared after a fork
 
@@ -126,11 +126,11 @@ class VideoStore:
 
     def clips(self) -> list[str]:
         """Returns the videos' names without suffix, sorted."""
-        return list(self._files)
+        return list(self.files)
 
     def frames(self, clip: str) -> list[str]:
         """Returns the names of a video's frames."""
-        file = self._files.get(clip)
+        file = self.files.get(clip)
         return [f"{number:08d}" for number in range(_count_frames(file, file.stat().st_mtime_ns))] if file else []
 
     def has(self, key: str) -> bool:
@@ -145,10 +145,10 @@ class VideoStore:
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
         clip, _, frame = key.rpartition("/")
-        if clip not in self._files or not frame.isdecimal():
+        if clip not in self.files or not frame.isdecimal():
             raise FileNotFoundError(f"'{self.root}' has no frame '{key}'")
-        pixels = self._readers.setdefault(os.getpid(), _Reader()).read(self._files[clip], int(frame))
-        return cut(pixels, crop, f"{self._files[clip]}, frame {frame}")
+        pixels = self._readers.setdefault(os.getpid(), _Reader()).read(self.files[clip], int(frame))
+        return cut(pixels, crop, f"{self.files[clip]}, frame {frame}")
 
 
 class _Reader:
