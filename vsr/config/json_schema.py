@@ -125,7 +125,7 @@ class Definitions:
 
     def complete(self) -> Schema:
         """Returns what a file without ``_base_`` has to hold, beside valid values."""
-        train = {key: self._required_of(kind) for key, kind in (("optim_g", "optimizer"), ("scheduler", "scheduler"))}
+        train = {"optim_g": self._required_of("optimizer"), "scheduler": self._required_of("scheduler")}
         return {
             "required": ["network_g", "datasets"],
             "properties": {
