@@ -18,8 +18,8 @@ VSR_REQUIRE_EXT=1 .venv/bin/python -m pip wheel -q --no-build-isolation --no-dep
 echo "abi: 2/3 an environment with torch ${version:-(newest)}"
 [[ -x $work/venv/bin/python ]] || .venv/bin/python -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install -q --disable-pip-version-check "torch${version:+==$version}" torchvision \
-    "$(ls "$work"/wheel/vsr-*.whl)[dev]"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --force-reinstall "$work"/wheel/vsr-*.whl
+    "$(ls "$work"/wheel/torch_vsr-*.whl)[dev]"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --force-reinstall "$work"/wheel/torch_vsr-*.whl
 
 echo "abi: 3/3 the tests"
 cd "$work"  # not in the checkout, whose vsr/ would be imported instead of the wheel's
