@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "writes a network as ONNX or torch.export, for other runtimes",
     "schema": "writes a JSON Schema of options files, for editors",
     "env": "describes the machine and the installation",
+    "completion": "prints a script with which a shell completes this command",
     "bench-data": "measures how fast training samples are read",
 }
 HELP = "usage: vsr COMMAND …\n\n" + "".join(f"  {name:<12}{text}\n" for name, text in COMMANDS.items())
