@@ -7,6 +7,7 @@ from videos import make_humaneva
 
 from vsr import config
 from vsr.engine.optim.rules import ParameterRule, training_of
+from vsr.train import main
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -68,11 +69,11 @@ def test_moments_follow_their_parameters_into_other_groups(tmp_path, clips, trai
     assert set(after["base_rates"]) == {1e-3, 5e-4, 0.0}
 
 
-def test_a_rule_without_a_parameter_is_told_before_training(tmp_path, clips, train):
+def test_a_rule_without_a_parameter_is_refused_by_check(tmp_path, clips):
     rules = [{"match": "dcn", "lr_mul": 0.5}, {"match": "spynt", "frozen": True}]
-    with pytest.raises(UserError, match=r"train\.parameters\[1\]\.match: 'spynt' matches no parameter of EDVR"):
-        train(small_options(clips, train__parameters=rules))
-    assert not (tmp_path / "experiments/small/metrics.csv").exists()
+    file = write_options(tmp_path, small_options(clips, train__parameters=rules))
+    with pytest.raises(UserError, match=r"train\.parameters\[1\]\.match: 'spynt' matches no parameter of EDVR; their"):
+        main(["-opt", str(file), "--check"])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from torch import nn
 from torch.utils.data import ConcatDataset, Subset
 
 Task = Literal["super-resolution", "next-frame"]
@@ -121,6 +122,19 @@ class HasTask(Protocol):
     """A trainer, which says what it is for."""
 
     task: Task
+
+
+@runtime_checkable
+class TrainSection(Protocol):
+    """A trainer's options, the section ``train``: TrainOptions, or a dataclass derived from it."""
+
+    def notes(self) -> Iterator[str]:
+        """Yields settings that are allowed but may not be intended, ``key: reason``."""
+        ...
+
+    def mistakes(self, network: nn.Module) -> Iterator[tuple[str, str]]:
+        """Yields settings that do not fit the network: the key path within ``train``, and the reason."""
+        ...
 
 
 def data_spec(dataset: object) -> DataSpec:

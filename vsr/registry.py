@@ -65,27 +65,14 @@ class Limit(NamedTuple):
     """Marks a number that has a limit: ``Annotated[int, at_least(1)]``."""
 
     text: str
-    allows: Callable[[float], bool]
+    compare: Callable[[float, float], bool]
+    bound: float
 
 
-def at_least(limit: float) -> Limit:
-    """Returns the mark of a number ≥ limit."""
-    return Limit(f"of at least {limit}", partial(operator.le, limit))
-
-
-def at_most(limit: float) -> Limit:
-    """Returns the mark of a number ≤ limit."""
-    return Limit(f"of at most {limit}", partial(operator.ge, limit))
-
-
-def above(limit: float) -> Limit:
-    """Returns the mark of a number > limit."""
-    return Limit(f"above {limit}", partial(operator.lt, limit))
-
-
-def below(limit: float) -> Limit:
-    """Returns the mark of a number < limit."""
-    return Limit(f"below {limit}", partial(operator.gt, limit))
+at_least = partial(Limit, "of at least", operator.ge)
+at_most = partial(Limit, "of at most", operator.le)
+above = partial(Limit, "above", operator.gt)
+below = partial(Limit, "below", operator.lt)
 
 
 Positive = Annotated[int, at_least(1)]

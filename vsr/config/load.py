@@ -1,13 +1,12 @@
 """Checks an options file against the code and returns its options, ready to build objects."""
 
 import dataclasses
-import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 from addict import Dict
 
@@ -17,7 +16,7 @@ from vsr.config.options import DatasetOptions, GeneralOptions, Options, PathOpti
 from vsr.config.schema import Report, check_value, describe, options_of, resolved
 from vsr.config.spellings import modernise
 from vsr.config.yaml_files import override, read_tree
-from vsr.contracts import HasTask, mismatches, other_maps
+from vsr.contracts import HasTask, TrainSection, mismatches, other_maps
 from vsr.registry import Kind, did_you_mean, find, name_of, names
 from vsr.utils.errors import UserError
 
@@ -56,7 +55,7 @@ def load(
     general = check_value({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report)
     trainer, train = _check_training(tree, need, report)
     datasets = open_datasets(tree, need, report)
-    _check_network(tree, trainer if train is not None else None, datasets, report)
+    _check_network(tree, trainer, train, datasets, report)
     _check_files(PathOptions() if general is None else general.path, report)
     mistakes = report.mistakes + (report.absent if missing_data == "mistake" else [])
     if mistakes:
@@ -125,26 +124,28 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
         if need != "test":
             report.mistake("train", "missing")
         return trainer, None
-    try:
-        schema = get_type_hints(trainer.__init__ if inspect.isclass(trainer) else trainer).get("train")
-        reason = ""
-    except NameError as error:
-        schema, reason = None, f" ({error})"
     title = trainer.__name__
+    try:
+        option, reason = options_of(trainer).get("train"), ""
+    except NameError as error:
+        option, reason = None, f" ({error})"
+    schema = None if option is None else option.annotation
     if not isinstance(trainer, HasTask):
         report.mistake("trainer", f"{title} has no task: derive it from vsr.engine.trainer.Trainer")
-    elif not dataclasses.is_dataclass(schema):
+    elif not (isinstance(schema, type) and issubclass(schema, TrainSection)):
         text = f"{title} does not say its options: annotate its parameter `train`, train: TrainOptions"
         report.mistake("trainer", text + reason)
     else:
-        return trainer, check_value(tree["train"], schema, "train", report)
+        train = check_value(tree["train"], schema, "train", report)
+        report.notes += [f"train.{note}" for note in train.notes()] if train is not None else []
+        return trainer, train
     return trainer, None
 
 
 def _check_network(
-    tree: Mapping[str, Any], trainer: Callable[..., Any] | None, datasets: dict[str, DatasetOptions], report: Report
+    tree: Mapping[str, Any], trainer: Any, train: Any, datasets: dict[str, DatasetOptions], report: Report
 ) -> None:
-    """Builds the network without its values and compares its Spec with the data, the trainer and the options."""
+    """Builds the network without its values and compares it with the data, the trainer and the options."""
     build = next((build for path, _, build in report.components if path == "network_g"), None)
     if build is None:
         return
@@ -160,8 +161,11 @@ def _check_network(
     if spec.center is not None and spec.num_frames is not None and spec.center != spec.num_frames // 2:
         text = f"{spec.center}, but the ground truth is the middle frame, {spec.num_frames // 2}: leave it out"
         report.mistake("network_g.center_frame_idx", text)
-    if trainer is not None and trainer.task != spec.task:
+    if train is not None and trainer.task != spec.task:
         report.mistake("trainer", f"{trainer.__name__} is for {trainer.task}, but {name} is for {spec.task}")
+    elif train is not None:
+        for key, text in train.mistakes(network):
+            report.mistake(f"train.{key}", text)
     if spec.task == "next-frame" and isinstance(tree.get("val"), dict) and tree["val"].get("metrics"):
         report.mistake("val.metrics", f"{name} is always measured by the same values; remove it")
     val = tree["val"] if isinstance(tree.get("val"), dict) else {}

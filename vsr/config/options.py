@@ -143,10 +143,12 @@ class WandbOptions:
     Args:
         project: the project's name; ``null`` is off. Needs the package ``wandb``.
         resume_id: the run to continue.
+        required: training ends if W&B fails; by default it logs one line and continues without it.
     """
 
     project: str | None = None
     resume_id: str | None = None
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,12 @@ class VisdomOptions:
     Args:
         port: of the server.
         server: its address.
+        required: training ends if Visdom fails; by default it logs one line and continues without it.
     """
 
     port: Port = 8097
     server: str = "http://localhost"
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ class LoggerOptions:
         keep_state_every: older states whose iteration is a multiple of this are kept too; null keeps none.
         keep_weights: how many of the newest weight files are kept; null keeps all.
         on_failed_write: when a write fails while training, for example on a full disk: ``stop`` with a message, or
-            ``go_on`` without that file. The last save must succeed.
+            ``go_on`` without that file. The last save must succeed. Curves that cannot be written never stop training.
         wandb: see WandbOptions.
         visdom: see VisdomOptions; null is off.
     """

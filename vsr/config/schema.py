@@ -22,13 +22,6 @@ MISSING = inspect.Parameter.empty
 LARGEST = {int: 2.0**62, float: 3.4e38}  # what PyTorch can count, and what 32 bits hold
 
 
-@typing.runtime_checkable
-class Noted(typing.Protocol):
-    """A section that notes settings that are allowed but may not be intended, ``key: reason``."""
-
-    def notes(self) -> list[str]: ...  # noqa: D102
-
-
 @dataclass
 class Report:
     """The results of checking a file.
@@ -96,15 +89,9 @@ def settings_of(component: Function, supplied: int = 0) -> dict[str, Any]:
 def check_mapping(
     value: object, function: Function, path: str, report: Report, supplied: int = 0, beside: Sequence[str] = ()
 ) -> dict[str, Any] | None:
-    """Returns the keyword arguments that ``value`` of the file gives ``function``; None after a mistake.
+    """Returns the keyword arguments of ``function`` in ``value``, a mapping of the file; None after a mistake.
 
-    Args:
-        value: the mapping in the file.
-        function: what it configures.
-        path: its key path, ``a.b``.
-        report: receives the mistakes.
-        supplied: see :func:`options_of`.
-        beside: further keys of the same mapping, suggested for unknown keys.
+    ``path`` is its key path, ``a.b``; for ``supplied`` see options_of. Keys ``beside`` are suggested for unknown ones.
     """
     if not isinstance(value, Mapping):
         return report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
@@ -142,7 +129,7 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
         if components := _marks(annotation, Component):
             return check_component(value, components[0].kind, path, report)
         result = check_value(value, arguments[0], path, report)
-        if result is not None and not all(limit.allows(result) for limit in _marks(annotation, Limit)):
+        if result is not None and not all(limit.compare(result, limit.bound) for limit in _marks(annotation, Limit)):
             return report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}")
         return result
     if origin in (Union, types.UnionType):
@@ -258,12 +245,9 @@ def _check_dataclass(value: object, annotation: Any, path: str, report: Report) 
     if arguments is None:
         return None
     try:
-        built = annotation(**arguments)
+        return annotation(**arguments)
     except (FileNotFoundError, ValueError) as error:
-        report.refusal(error, path, options_of(annotation))
-        return None
-    report.notes += [f"{path}.{note}" for note in built.notes()] if isinstance(built, Noted) else []
-    return built
+        return report.refusal(error, path, options_of(annotation))
 
 
 def _check_sequence(value: object, annotation: Any, path: str, report: Report) -> Any:
@@ -314,7 +298,7 @@ def as_number(value: object) -> int | float | None:
 
 def _name(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
-        limits = " and ".join(limit.text for limit in _marks(annotation, Limit))
+        limits = " and ".join(f"{limit.text} {limit.bound}" for limit in _marks(annotation, Limit))
         return f"{_name(get_args(annotation)[0])} {limits}".rstrip()
     if get_origin(annotation) in (Union, types.UnionType):
         return _names(get_args(annotation))

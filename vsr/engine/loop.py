@@ -114,4 +114,4 @@ def log(trainer: Trainer, record: Recorder, output: Tensor, batch: Batch, clock:
         for layer, mean, maximum in trainer.guard.offsets():
             record.curves(progress.iteration, {f"offsets_mean/{layer}": mean, f"offsets_max/{layer}": maximum})
     memory = peak_memory(place.device)
-    record.line(progress.iteration, trainer.train.total_iter, values, *clock.speed_and_wait(), memory, losses)
+    record.line(progress.iteration, values, *clock.speed_and_wait(), memory, losses)

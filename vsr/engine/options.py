@@ -1,7 +1,7 @@
 """The keys of ``train:``; FreezeOptions and NextFrameOptions add some."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vsr.config.schema import settings_of
-from vsr.engine.optim.rules import ParameterRule
+from vsr.engine.optim.rules import ParameterRule, unmatched
 from vsr.registry import Component, NotNegative, Positive, above, at_least, below
 from vsr.utils.errors import refuse
 
@@ -88,18 +88,21 @@ class TrainOptions:
                 mistakes += [f"{key}: {line}" for line in str(error).splitlines()]
         refuse(mistakes)
 
-    def notes(self) -> list[str]:
-        """Notes a schedule whose periods do not sum to ``total_iter``, or whose lowest rate is above the highest."""
+    def notes(self) -> Iterator[str]:
+        """Yields a schedule whose periods do not sum to ``total_iter``, or whose lowest rate is above the highest."""
         settings = settings_of(self.scheduler) if self.scheduler is not None else {}
         periods, lowest = settings.get("periods"), settings.get("eta_min")
-        rate, total, notes = self.optim_g.keywords.get("lr"), self.total_iter, []
+        rate, total = settings_of(self.optim_g)["lr"], self.total_iter
         if periods is not None and sum(periods) != total:
             end = sum(periods)
             text = "the rate then stays at its lowest" if end < total else "the rate has not fallen when training ends"
-            notes.append(f"scheduler.periods end at iteration {end}, but train.total_iter is {total}: {text}")
-        if isinstance(lowest, int | float) and isinstance(rate, int | float) and lowest > rate:
-            notes.append(f"scheduler.eta_min is {lowest:g}, above train.optim_g.lr, {rate:g}: the rate rises")
-        return notes
+            yield f"scheduler.periods end at iteration {end}, but train.total_iter is {total}: {text}"
+        if isinstance(lowest, float) and lowest > rate:
+            yield f"scheduler.eta_min is {lowest:g}, above train.optim_g.lr, {rate:g}: the rate rises"
+
+    def mistakes(self, network: nn.Module) -> Iterator[tuple[str, str]]:
+        """Yields the rules of ``parameters`` that match no parameter of the network."""
+        yield from unmatched(self.parameters, network)
 
 
 def is_class(loss: Callable[..., Any]) -> bool:

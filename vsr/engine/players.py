@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vsr.config.schema import settings_of
-from vsr.engine.optim.rules import ParameterRule, check_rules, parameter_groups, training_of
+from vsr.engine.optim.rules import ParameterRule, parameter_groups, training_of
 from vsr.engine.options import TrainOptions
 from vsr.engine.recompute import recompute_blocks
 from vsr.utils.buffers import persistent_buffers
@@ -46,7 +46,7 @@ class Player:
         optimizer: makes the optimiser of parameter groups; ``train.optim_g``.
         train: the ``train:`` section.
         place: the network is moved to its device.
-        rules: for the network's parameters; each has to match one.
+        rules: for the network's parameters.
         scales_loss: whether losses are scaled, as fp16 needs.
         ema_decay: of the average of the weights; 0 keeps none.
 
@@ -66,7 +66,6 @@ class Player:
         scales_loss: bool = False,
         ema_decay: float = 0.0,
     ) -> None:
-        check_rules(rules, network)
         layout = torch.channels_last if train.channels_last else torch.preserve_format
         self.network = network.to(place.device, memory_format=layout)  # type: ignore[call-overload]  # not in stubs
         self.ema_decay = ema_decay

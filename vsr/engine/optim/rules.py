@@ -1,7 +1,7 @@
 """Which parameters are trained, from when on and how fast: a pure function of (rules, name, iteration)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -9,7 +9,6 @@ from torch import nn
 
 from vsr.ops import ModulatedDeformConvPack
 from vsr.registry import NotNegative, at_least
-from vsr.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,14 @@ def phase_of(rules: Sequence[ParameterRule], iteration: int) -> int:
     return sum(rule.from_iter is not None and rule.from_iter <= iteration for rule in rules)
 
 
-def check_rules(rules: Sequence[ParameterRule], network: nn.Module) -> None:
-    """Raises a UserError if a rule matches no parameter."""
+def unmatched(rules: Sequence[ParameterRule], network: nn.Module) -> Iterator[tuple[str, str]]:
+    """Yields the key of each rule that matches no parameter of the network, and the reason."""
     names = [name for name, _ in network.named_parameters()]
+    known = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
     for index, rule in enumerate(rules):
         if not any(re.search(rule.match, name) for name in names):
-            raise UserError(
-                f"train.parameters[{index}].match: '{rule.match}' matches no parameter of {type(network).__name__}, "
-                f"whose parameters begin with {', '.join(dict.fromkeys(name.split('.')[0] for name in names))}"
-            )
+            text = f"'{rule.match}' matches no parameter of {type(network).__name__}; their names begin with {known}"
+            yield f"parameters[{index}].match", text
 
 
 def parameter_groups(network: nn.Module, lr: float, rules: Sequence[ParameterRule]) -> list[dict[str, Any]]:
