@@ -24,7 +24,16 @@ SHARED = "metrics: {rgb: &m {type: ssim, crop: {border: 2}}, y: *m, z: {<<: *m, 
         ("scale: " + "9" * 5000, "is not a valid value"),
         ("- a\n- b", "expected a mapping of keys, got ['a', 'b']"),
         ("", "expected a mapping of keys, got nothing"),
-        ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        (
+            "name: !!python/object/apply:os.system ['true']",
+            "the tag !!python/object/apply:os.system is refused: ",
+        ),
+        (
+            "scale: 4\nname: !!python/name:os.system",
+            "line 2, `name: !!python/name:os.system`: the tag !!python/",
+        ),
+        ("name: !include other.yml", "the tag !include is refused: options files hold plain data"),
+        ("name: !!python/tuple {a: 1}", "not valid YAML: expected a sequence node, but found mapping"),
         ("_base_: options.yml\nname: a", "_base_ leads back to the file itself"),
         ("_base_: 3", "_base_ has to name a file"),
         ("_base_: missing.yml", "missing.yml does not exist"),
@@ -49,6 +58,26 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
     ]:
         with pytest.raises(UserError, match=message):
             config.load(tmp_path / name)
+
+
+PLAIN_TAGS = """
+a: !!python/tuple [1, !!python/tuple [0.9, 0.99]]
+b: !!python/tuple
+- !!python/int 1
+- !!python/long 2
+c: !!python/dict {d: !!python/list [!!python/unicode 'x', !!python/str 3, !!python/none ]}
+e: !!python/float 1e-4
+f: !!python/bool yes
+"""
+
+
+def test_tags_of_plain_data_are_read_as_such(tmp_path):
+    tree = read_tree(write(tmp_path, PLAIN_TAGS))
+    assert tree == {"a": [1, [0.9, 0.99]], "b": [1, 2], "c": {"d": ["x", "3", None]}, "e": 1e-4, "f": True}
+    override(tree, "b=!!python/tuple [3]")
+    assert tree["b"] == [3]
+    with pytest.raises(UserError, match=r"^--set b=!!python/name:os\.system: the tag !!python/name:os\.system is"):
+        override(tree, "b=!!python/name:os.system")
 
 
 def test_scientific_numbers_without_a_dot_are_numbers_and_names_stay_text(tmp_path, tree):

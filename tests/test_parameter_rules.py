@@ -6,6 +6,7 @@ from training import log_of, predictor_options, small_options, weights, write_op
 from videos import make_humaneva
 
 from vsr import config
+from vsr.config.spellings import modernise
 from vsr.engine.optim.rules import ParameterRule, training_of
 from vsr.train import main
 from vsr.utils.errors import UserError
@@ -95,7 +96,7 @@ def test_wrong_rules_are_told(tmp_path, clips, given, message):
 OLD_KEYS = [
     ({"tsa_iter": 50}, [rule("", from_iter=50), rule("fusion", from_iter=0)]),
     ({"tsa_iter": 0, "dcn_lr_mul": 1}, []),
-    ({"dcn_lr_mul": "1e-1"}, [rule("dcn", lr_mul=0.1)]),
+    ({"dcn_lr_mul": 0.1}, [rule("dcn", lr_mul=0.1)]),
     ({"flow_lr_mul": 0.25, "fix_flow": 7}, [rule("spynet", lr_mul=0.25), rule("spynet|edvr", from_iter=7)]),
     (
         {"dcn_lr_mul": 0.1, "parameters": [{"match": "dcn", "lr_mul": 0.2}]},
@@ -105,14 +106,30 @@ OLD_KEYS = [
 
 
 @pytest.mark.parametrize(("old", "rules"), OLD_KEYS)
-def test_old_keys_are_read_as_rules(tmp_path, clips, old, rules):
+def test_old_keys_are_read_as_rules(old, rules):
+    tree = {"train": {**old}}
+    notes, _ = modernise(tree)
+    assert [rule(**given) for given in tree["train"].get("parameters", [])] == rules
+    assert len([note for note in notes if "read as train.parameters" in note]) == len(set(old) - {"parameters"}) * bool(
+        rules
+    )
+
+
+def test_an_old_key_that_matches_nothing_is_quoted(tmp_path, clips):
     options = small_options(clips)
-    options["train"] |= old
-    loaded = config.load(write_options(tmp_path, options))
-    assert loaded.train.parameters == rules
-    assert len([note for note in loaded.notes if "read as train.parameters" in note]) == len(
-        set(old) - {"parameters"}
-    ) * bool(rules)
+    options["train"] |= {
+        "flow_lr_mul": 0.25,
+        "fix_iter": 7,
+        "tsa_iter": 3,
+        "parameters": [{"match": "x1", "lr_mul": 0}],
+    }
+    with pytest.raises(UserError) as caught:
+        config.load(write_options(tmp_path, options))
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert lines[0].startswith("3 mistakes in")
+    assert lines[1].startswith("train.flow_lr_mul: 'spynet' matches no parameter of EDVR; their names begin")
+    assert lines[2].startswith("train.fix_iter: 'spynet|edvr' matches no parameter of EDVR")
+    assert lines[3].startswith("train.parameters[0].match: 'x1' matches no parameter of EDVR")
 
 
 def test_rates_of_parts_are_read_as_factors(tmp_path):

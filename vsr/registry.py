@@ -6,7 +6,7 @@ A component's constructor signature is the schema of its options: parameters bef
 
 import difflib
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import cache, partial
 from importlib import import_module
 from pkgutil import walk_packages
@@ -101,7 +101,8 @@ def find(kind: Kind, name: str) -> Callable[..., object]:
     """Returns the component registered as ``name``; raises ValueError, with the known names, if there is none."""
     known = names(kind)
     if name not in known:
-        raise ValueError(f"unknown {kind} '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
+        hint = did_you_mean(name, known, likeness=0.75)
+        raise ValueError(f"unknown {kind} '{name}'{hint}; known: {', '.join(known)}")
     return _components[kind][name]
 
 
@@ -123,8 +124,8 @@ def _import_all(package: str) -> None:
         import_module(module.name)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns ``"; did you mean 'x'?"`` for the known name nearest to ``name``, or an empty string."""
+def did_you_mean(name: str, known: Iterable[str], given: Container[str] = (), likeness: float = 0.6) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the nearest known name; an empty string if it is ``given`` already."""
     folded = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
-    return f"; did you mean '{folded[close[0]]}'?" if close else ""
+    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=likeness)
+    return f"; did you mean '{folded[close[0]]}'?" if close and folded[close[0]] not in given else ""

@@ -54,7 +54,7 @@ def _entry(phase: str, section: dict[str, Any], names: set[str], need: Need, rep
     elif name in names:
         report.mistake(f"{path}.name", f"another test set is called '{name}'; results need different names")
     own = {k: v for k, v in section.items() if k not in (*LOADER_KEYS, "name")}
-    build = check_component(own, "dataset", path, report, beside=LOADER_KEYS)
+    build = check_component(own, "dataset", path, report, beside=LOADER_KEYS, given=section)
     loader = check_value({k: v for k, v in section.items() if k in LOADER_KEYS}, LoaderOptions, path, report)
     if build is None or loader is None:
         return None

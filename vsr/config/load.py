@@ -12,12 +12,14 @@ from addict import Dict
 
 from vsr.archs.build import checked_network, spec_of
 from vsr.config.datasets import Need, open_datasets
+from vsr.config.features import MISSING_FEATURES
+from vsr.config.leftovers import drop_leftovers
 from vsr.config.options import DatasetOptions, GeneralOptions, Options, PathOptions
-from vsr.config.schema import Report, check_value, describe, options_of, resolved
-from vsr.config.spellings import modernise
+from vsr.config.schema import Report, check_value, describe, options_of, resolved, unknown_key
+from vsr.config.spellings import as_written, modernise
 from vsr.config.yaml_files import override, read_tree
 from vsr.contracts import HasTask, TrainSection, mismatches, other_maps
-from vsr.registry import Kind, did_you_mean, find, name_of, names
+from vsr.registry import Kind, find, name_of, names
 from vsr.utils.errors import UserError
 
 SECTIONS = [field.name for field in dataclasses.fields(GeneralOptions)]
@@ -45,13 +47,15 @@ def load(
     tree = read_tree(file)
     for setting in overrides:
         override(tree, setting)
-    notes, written = modernise(tree)
-    defaults = {f.name: f.default for f in dataclasses.fields(GeneralOptions) if f.default is not dataclasses.MISSING}
-    report = Report(defaults | tree)
+    report = Report()
     import_own(tree.get("imports"), report)
+    notes, written = modernise(tree)
+    notes += [as_written(note, written) for note in drop_leftovers(tree)]
+    defaults = {f.name: f.default for f in dataclasses.fields(GeneralOptions) if f.default is not dataclasses.MISSING}
+    report.tree = defaults | tree
     for key in tree:
         if key not in KEYS:
-            report.mistake(str(key), f"unknown key{did_you_mean(key, KEYS)}")
+            report.mistake(str(key), unknown_key(key, KEYS, tree))
     general = check_value({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report)
     trainer, train = _check_training(tree, need, report)
     datasets = open_datasets(tree, need, report)
@@ -60,7 +64,7 @@ def load(
     mistakes = report.mistakes + (report.absent if missing_data == "mistake" else [])
     if mistakes:
         count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
-        lines = [_as_written(line, written) for line in mistakes] + [f"note: {note}" for note in notes]
+        lines = [as_written(line, written) for line in mistakes] + [f"note: {note}" for note in notes]
         raise UserError(f"{count} in {file}:\n" + "\n".join(f"  {line}" for line in lines))
     sets = {phase: {**entry.settings, "name": entry.name, **vars(entry.loader)} for phase, entry in datasets.items()}
     values = Dict(resolved({**vars(general), "trainer": name_of(trainer)[1], "train": train, "datasets": sets}))
@@ -82,14 +86,6 @@ def report_check(file: str, options: Options) -> int:
         sys.stdout.write(f"note: {note}\n")
     sys.stdout.write(f"{file}: options OK ({options.name}, {options.resolved.network_g.type})\n")
     return 0
-
-
-def _as_written(line: str, written: Mapping[str, str]) -> str:
-    """Returns a message with its key in the old spelling, where the file has it."""
-    for new, old in written.items():
-        if line.startswith((f"{new}:", f"{new}.")):
-            return old + line.removeprefix(new)
-    return line
 
 
 def import_own(modules: Any, report: Report) -> None:
@@ -118,7 +114,8 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
     try:
         trainer = find("trainer", name if isinstance(name, str) else describe(name))
     except ValueError as error:
-        report.mistake("trainer", str(error))
+        is_missing = isinstance(name, str) and name in MISSING_FEATURES
+        report.mistake("trainer", f"unknown trainer '{name}': {MISSING_FEATURES[name]}" if is_missing else str(error))
         trainer = find("trainer", "ScratchTrainer")
     if tree.get("train") is None:
         if need != "test":

@@ -9,11 +9,12 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
+from vsr.config.features import MISSING_FEATURES
 from vsr.registry import Component, Kind, Limit, Shared, did_you_mean, find, name_of
 
 Function = Callable[..., Any]
@@ -87,11 +88,18 @@ def settings_of(component: Function, supplied: int = 0) -> dict[str, Any]:
 
 
 def check_mapping(
-    value: object, function: Function, path: str, report: Report, supplied: int = 0, beside: Sequence[str] = ()
+    value: object,
+    function: Function,
+    path: str,
+    report: Report,
+    supplied: int = 0,
+    beside: Sequence[str] = (),
+    given: Collection[str] = (),
 ) -> dict[str, Any] | None:
     """Returns the keyword arguments of ``function`` in ``value``, a mapping of the file; None after a mistake.
 
-    ``path`` is its key path, ``a.b``; for ``supplied`` see options_of. Keys ``beside`` are suggested for unknown ones.
+    ``path`` is its key path, ``a.b``; for ``supplied`` see options_of. For an unknown key, an option is suggested, or a
+    key ``beside`` them, unless the mapping or ``given`` has it.
     """
     if not isinstance(value, Mapping):
         return report.mistake(path, f"expected a mapping of keys, got {describe(value)}")
@@ -103,7 +111,7 @@ def check_mapping(
     arguments: dict[str, Any] = {}
     for key in value:
         if key not in options:
-            report.mistake(join(path, key), f"unknown key{did_you_mean(key, [*options, *beside])}")
+            report.mistake(join(path, key), unknown_key(key, (*options, *beside), {*value, *given}))
     for key, option in options.items():
         key_path, item, annotation, default = join(path, key), value.get(key), option.annotation, option.default
         shared = next(iter(_marks(annotation, Shared)), None)
@@ -120,6 +128,13 @@ def check_mapping(
             choices = f"; expected {_name(annotation)}" if get_origin(annotation) is Literal else ""
             report.mistake(key_path, f"missing{choices}")
     return arguments if len(report.mistakes) == num_before else None
+
+
+def unknown_key(key: object, known: Iterable[str], given: Collection[Any]) -> str:
+    """Returns the message for an unknown key: what it would need, or the nearest known key that is not given."""
+    if key in MISSING_FEATURES:
+        return f"unknown key: {MISSING_FEATURES[str(key)]}"
+    return f"unknown key{did_you_mean(str(key), known, given)}"
 
 
 def check_value(value: object, annotation: Any, path: str, report: Report) -> Any:
@@ -148,7 +163,7 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
 
 
 def check_component(
-    value: object, kind: Kind, path: str, report: Report, beside: Sequence[str] = ()
+    value: object, kind: Kind, path: str, report: Report, beside: Sequence[str] = (), given: Collection[str] = ()
 ) -> "partial[Any] | None":
     """Returns the component that a ``type:`` mapping names as a partial; None after a mistake; see check_mapping."""
     if not isinstance(value, Mapping):
@@ -160,7 +175,7 @@ def check_component(
     except ValueError as error:
         return report.mistake(join(path, "type"), str(error))
     own = {key: item for key, item in value.items() if key != "type"}
-    arguments = check_mapping(own, component, path, report, num_supplied(kind, component), beside)
+    arguments = check_mapping(own, component, path, report, num_supplied(kind, component), beside, given)
     if arguments is None:
         return None
     built = partial(component, **arguments)

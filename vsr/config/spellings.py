@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-from vsr.config.schema import Report, as_number, check_value, join
-from vsr.registry import at_least
+from vsr.config import edvr2019
+from vsr.config.schema import Report, as_number, check_value, join, options_of
+from vsr.registry import Kind, at_least, find, names
 from vsr.utils.errors import UserError
 
 # (section, old key, new key); "*" is any key at that place, and a new key with dots begins at the top of the file
@@ -18,28 +20,30 @@ RENAMED = [
     ("", "model_type", "trainer"),
     ("", "pretrain_netwrok_g", "path.pretrain_network_g"),
     ("", "pretrain_network_g", "path.pretrain_network_g"),
+    ("", "use_tb_logger", "logger.use_tb_logger"),
     ("network_g", "ema_decay", "train.ema_decay"),
+    ("train", "fix_iter", "fix_flow"),
     ("train", "pixel_opt", "train.losses.pixel"),
     ("val", "use_pbar", "pbar"),
 ]
-# keys of other frameworks that have no effect here, and why
-DROPPED = [
-    ("", "set_CUDA_VISIBLE_DEVICES", ""),
-    ("", "find_unused_parameters", ""),
-    ("datasets.*", "augment_on_gpu", ": the workers augment, since it takes them 0.1 ms a sample"),
-    ("val.metrics.*", "better", ": metrics know it themselves (lower_is_better in docs/training.md)"),
-]
+_TRAINERS = ("EDVRModel", "VideoBaseModel", "SRModel", "VideoRecurrentModel", "BasicVSRModel")
 # (section, key, old name, new name)
 RENAMED_VALUES = [
-    ("", "trainer", "EDVRModel", "ScratchTrainer"),
-    ("", "trainer", "VideoBaseModel", "ScratchTrainer"),
-    ("", "trainer", "SRModel", "ScratchTrainer"),
+    *(("", "trainer", name, "ScratchTrainer") for name in _TRAINERS),
     ("train.scheduler", "type", "MultiStepLR", "MultiStepRestartLR"),
 ]
 # keys of `train:` that are read as `train.parameters`: the parameters that match, and the field that takes the value
 RULES = [("tsa_iter", "", "from_iter"), ("dcn_lr_mul", "dcn", "lr_mul"), ("flow_lr_mul", "spynet", "lr_mul")]
 RULES += [("fix_flow", "spynet|edvr", "from_iter")]
 PARTS = {"encoder": r"^(sentence_)?encoder\.", "decoder": r"^decoder\.", "memory": r"^memory\."}
+# (section, key) of files that constructors elsewhere read, and the part of the network that takes the weights
+WEIGHTS = [
+    ("network_g.encoder", "weights", "encoder"),
+    ("network_g", "spynet_path", "spynet"),
+    ("network_g", "spynet_pretrained", "spynet"),
+    ("network_g", "edvr_path", "edvr"),
+    ("network_g", "edvr_pretrained", "edvr"),
+]
 
 
 @dataclass(frozen=True)
@@ -55,26 +59,24 @@ def modernise(tree: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     """Rewrites old spellings in ``tree`` in place; returns a note for each, and old key paths by the new ones.
 
     Raises:
-        UserError: a key stands there in its old and its new spelling with different values, or a part's learning rate
-            is no rate, or relative to an ``optim_g.lr`` of 0.
+        UserError: a key stands there in its old and its new spelling with different values, or values of old keys
+            contradict each other.
     """
-    notes: list[str] = []
-    written: dict[str, str] = {}
+    notes, written = edvr2019.translate(tree)
     for section, old, new in RENAMED:
-        for path, mapping in _find(tree, section):
+        for path, mapping in sections_at(tree, section):
             if old in mapping:
-                old_path, new_path = join(path, old), new if "." in new else join(path, new)
+                place, new_path = join(path, old), new if "." in new else join(path, new)
+                old_path = as_written(place, written)
                 _move(tree, mapping.pop(old), old_path, new_path)
-                written[new_path] = old_path
+                below = {
+                    key.removeprefix(place): first for key, first in written.items() if key.startswith(f"{place}.")
+                }
+                written |= {new_path: old_path} | {new_path + rest: first for rest, first in below.items()}
                 if old != "pixel_opt":  # a usual key, which our own files have, too
                     notes.append(f"{old_path} is read as {new_path}")
-    for section, key, reason in DROPPED:
-        for path, mapping in _find(tree, section):
-            if key in mapping:
-                del mapping[key]
-                notes.append(f"{join(path, key)} has no effect here{reason}")
     for section, key, old, new in RENAMED_VALUES:
-        for path, mapping in _find(tree, section):
+        for path, mapping in sections_at(tree, section):
             if mapping.get(key) == old:
                 mapping[key] = new
                 notes.append(f"{join(path, key)} {old} is read as {new}")
@@ -82,7 +84,15 @@ def modernise(tree: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
         count = len(tree.pop("gpu_ids"))
         is_read = tree.setdefault("num_gpu", count) == count
         notes.append(f"gpu_ids is read as num_gpu: {count}" if is_read else "gpu_ids has no effect: num_gpu is given")
-    return notes + _encoder_weights(tree) + _parameter_rules(tree), written
+    return notes + _weights_of_parts(tree) + _parameter_rules(tree, written), written
+
+
+def as_written(text: str, written: Mapping[str, str]) -> str:
+    """Returns a text that begins with a key path, with that path as the file has it."""
+    for new in sorted(written, key=len, reverse=True):
+        if text == new or text.startswith(tuple(new + end for end in ":.[ ")):
+            return written[new] + text.removeprefix(new)
+    return text
 
 
 def _move(tree: dict[str, Any], value: Any, old: str, new: str) -> None:
@@ -99,21 +109,26 @@ def _move(tree: dict[str, Any], value: Any, old: str, new: str) -> None:
     target |= {key: value, **rest}  # pixel_opt comes first: the order of the losses is that of their sum
 
 
-def _find(tree: dict[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
-    """Returns the mappings at a section's place, which may contain "*", with their key paths."""
+def sections_at(tree: dict[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
+    """Returns the mappings at a place, ``datasets.val*``, with their key paths."""
     found = [("", tree)]
     for part in section.split(".") if section else []:
         children = [(path, key, value) for path, mapping in found for key, value in mapping.items()]
-        found = [(join(p, k), value) for p, k, value in children if part in ("*", k) and isinstance(value, dict)]
+        found = [(join(p, k), v) for p, k, v in children if fnmatchcase(str(k), part) and isinstance(v, dict)]
     return found
 
 
-def _parameter_rules(tree: dict[str, Any]) -> list[str]:
+def known_options(kind: Kind, name: Any) -> Mapping[str, Any]:
+    """Returns the options of a component; none for an unknown name, which is reported later."""
+    return options_of(find(kind, name)) if name in names(kind) else {}
+
+
+def _parameter_rules(tree: dict[str, Any], written: dict[str, str]) -> list[str]:
     """Moves old keys of ``train:`` to the beginning of ``train.parameters``."""
     train = tree.get("train")
     if not isinstance(train, dict):
         return []
-    by_key: dict[str, list[dict[str, Any]]] = {}
+    rules: list[tuple[str, dict[str, Any]]] = []  # with the key that each comes from
     for key, match, field in RULES:
         if key not in train or (key == "tsa_iter" and tree.get("trainer") == "FreezeTrainer"):
             continue  # FreezeTrainer's tsa_iter ends its freeze
@@ -121,16 +136,22 @@ def _parameter_rules(tree: dict[str, Any]) -> list[str]:
         number = as_number(value)
         is_neutral = number == 1 if field == "lr_mul" else number is not None and number <= 0
         if value is not None and value is not False and not is_neutral:
-            by_key[key] = [{"match": match, field: value}]
-            by_key[key] += [{"match": "fusion", "from_iter": 0}] if key == "tsa_iter" else []
+            rules.append((key, {"match": match, field: value}))
+            rules += [(key, {"match": "fusion", "from_iter": 0})] if key == "tsa_iter" else []
     if isinstance(train.get("lr"), dict):
         optimizer = train.get("optim_g")
-        by_key["lr"] = _part_rules(train.pop("lr"), optimizer.get("lr") if isinstance(optimizer, dict) else None)
-    rules = [rule for found in by_key.values() for rule in found]
+        rates = _part_rules(train.pop("lr"), optimizer.get("lr") if isinstance(optimizer, dict) else None)
+        rules += [("lr", rule) for rule in rates]
     own = train.get("parameters") or []
-    if rules and isinstance(own, list):
-        train["parameters"] = rules + own
-    return [f"train.{key} is read as train.parameters: {found}" for key, found in by_key.items() if found]
+    if not rules or not isinstance(own, list):
+        return []
+    train["parameters"] = [rule for _, rule in rules] + own
+    for index, (key, rule) in enumerate(rules):
+        old = as_written(f"train.{key}", written)
+        written |= {f"train.parameters[{index}].{field}": old for field in rule}
+    written |= {f"train.parameters[{len(rules) + index}]": f"train.parameters[{index}]" for index in range(len(own))}
+    by_key = {key: [rule for other, rule in rules if other == key] for key, _ in rules}
+    return [f"{as_written(f'train.{key}', written)} is read as train.parameters: {r}" for key, r in by_key.items()]
 
 
 def _part_rules(value: Mapping[str, Any], base: Any) -> list[dict[str, Any]]:
@@ -147,21 +168,24 @@ def _part_rules(value: Mapping[str, Any], base: Any) -> list[dict[str, Any]]:
     return [{"match": PARTS[part], "lr_mul": rate / base} for part, rate in others.items()]
 
 
-def _encoder_weights(tree: dict[str, Any]) -> list[str]:
-    """Moves ``network_g.encoder.weights``, which constructors once read, to ``path.pretrain_network_g``."""
+def _weights_of_parts(tree: dict[str, Any]) -> list[str]:
+    """Moves files that constructors elsewhere read, ``network_g.spynet_path``, to ``path.pretrain_network_g``."""
     notes = []
-    for _, encoder in _find(tree, "network_g.encoder"):
-        if encoder.get("type") != "ResNetEncoder" or "weights" not in encoder:
-            continue
-        file, path = encoder.pop("weights"), tree.get("path") or {}
-        if file is None or not isinstance(path, dict):
-            continue
-        tree["path"], given = path, path.get("pretrain_network_g")
-        if isinstance(given, str) and path.get("strict_load_g", True):
-            notes.append("network_g.encoder.weights has no effect: path.pretrain_network_g holds the whole network")
-            continue
-        encoders = ["encoder"] + ["sentence_encoder"] * bool(tree["network_g"].get("query_sentence_separate"))
-        parts = dict.fromkeys(encoders, file)
-        path["pretrain_network_g"] = {**parts, **({"": given} if isinstance(given, str) else given or {})}
-        notes.append(f"network_g.encoder.weights is read as path.pretrain_network_g: {parts}")
+    for section, key, part in WEIGHTS:
+        for place, mapping in sections_at(tree, section):
+            path = tree.get("path") or {}
+            kind = "encoder" if part == "encoder" else "arch"
+            if key not in mapping or key in known_options(kind, mapping.get("type")) or not isinstance(path, dict):
+                continue
+            file, given = mapping.pop(key), path.get("pretrain_network_g")
+            if file is None:
+                continue
+            if isinstance(given, str) and path.get("strict_load_g", True):
+                notes.append(f"{place}.{key} has no effect: path.pretrain_network_g holds the whole network")
+                continue
+            has_two = part == "encoder" and tree["network_g"].get("query_sentence_separate")
+            parts = dict.fromkeys(["encoder", "sentence_encoder"] if has_two else [part], file)
+            path["pretrain_network_g"] = {**parts, **({"": given} if isinstance(given, str) else given or {})}
+            tree["path"] = path
+            notes.append(f"{place}.{key} is read as path.pretrain_network_g: {parts}")
     return notes

@@ -12,6 +12,7 @@ from vsr.config.schema import describe
 from vsr.utils.errors import UserError
 
 MOST_VALUES = 100_000  # of a file, its aliases written out
+_PREFIX = "tag:yaml.org,2002:"
 
 
 def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -30,6 +31,8 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
         raise UserError(f"options file {file} is not a text file in UTF-8") from None
     except OSError as error:
         raise UserError(f"options file {file} cannot be read: {error}") from None
+    except _TagError as error:
+        raise UserError(f"{file}{_place(error)}: {error.problem}") from None
     except yaml.MarkedYAMLError as error:
         raise UserError(f"{file}{_place(error)}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
@@ -71,6 +74,8 @@ def override(tree: dict[str, Any], setting: str) -> None:
     *sections, last = keys.strip().split(".")
     try:
         value = _parse(text)
+    except _TagError as error:
+        raise UserError(f"--set {setting}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise UserError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from None
     for section in sections:
@@ -95,6 +100,10 @@ def _merge(base: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+class _TagError(ConstructorError):
+    """A tag of something else than plain data."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -126,3 +135,14 @@ class _Loader(yaml.SafeLoader):
             raise ConstructorError(None, None, text, node.start_mark) from None
         del self.constructed_objects[node]  # the next alias is constructed anew
         return value
+
+    def construct_undefined(self, node: yaml.Node) -> Any:
+        tag = node.tag.replace(_PREFIX, "!!")
+        raise _TagError(None, None, f"the tag {tag} is refused: options files hold plain data", node.start_mark)
+
+
+# plain data as `yaml.dump` writes it; a tuple is read as a list
+_PLAIN = {"tuple": "seq", "list": "seq", "dict": "map", "unicode": "str", "long": "int", "none": "null"}
+for _kind, _plain in {**_PLAIN, **{kind: kind for kind in ("str", "int", "float", "bool")}}.items():
+    _Loader.add_constructor(f"{_PREFIX}python/{_kind}", yaml.SafeLoader.yaml_constructors[_PREFIX + _plain])
+_Loader.add_constructor(None, _Loader.construct_undefined)

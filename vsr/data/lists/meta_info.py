@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vsr.utils.files import write_text_atomically
 
+SHIPPED = Path(__file__).parents[3] / "meta_info"  # lists of REDS's clips
 _LINE = re.compile(
     r"(?P<name>\S+)\s+(?P<frames>\d+)(\s+\((?P<shape>\s*\d+\s*(,\s*\d+\s*){1,2})\))?(\s+(?P<start>\d+))?"
 )
@@ -38,6 +39,8 @@ def read_meta_info(path: str | Path) -> list[ClipInfo]:
     path = Path(os.path.expanduser(path))
     if not path.is_file():
         remedy = "`python scripts/generate_meta_info.py --from FOLDER --to FILE` lists the clips of a folder"
+        if (SHIPPED / path.name).is_file():
+            remedy = f"the project has it as {SHIPPED / path.name}"
         raise FileNotFoundError(f"meta_info_file '{path}' does not exist; {remedy}")
     clips: dict[str, ClipInfo] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):

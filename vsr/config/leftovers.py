@@ -1,0 +1,75 @@
+"""Keys of BasicSR and its descendants that have no counterpart here.
+
+Where a value changes nothing, ``network_d: ~``, the key is dropped with a note. Any other value is a mistake; see
+features.py.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from vsr.config.options import GeneralOptions, LoaderOptions, PathOptions, ValOptions
+from vsr.config.schema import join, options_of
+from vsr.config.spellings import known_options, sections_at
+
+
+class Leftover(NamedTuple):
+    """Keys of a section that change nothing: always, or with one of these values."""
+
+    section: str
+    keys: tuple[str, ...]
+    values: Collection[Any] | None
+    reason: str = ""
+
+
+_ABSENT = (None, False)
+_AUGMENTED = ("use_hflip", "use_rot", "random_reverse", "flip_sequence", "interval_list", "gt_size", "val_partition")
+LEFTOVERS = [
+    Leftover("", ("set_CUDA_VISIBLE_DEVICES", "find_unused_parameters", "use_static_graph"), None),
+    Leftover("", ("network_d", "network_e"), _ABSENT),
+    Leftover("datasets.*", ("augment_on_gpu",), None, ": the workers augment, since it takes them 0.1 ms a sample"),
+    Leftover("datasets.*", ("persistent_workers",), (True, False, None), ": the workers always stay"),
+    Leftover("datasets.*", ("phase",), None),
+    Leftover("datasets.*", ("dataroot_flow", "test_mode", "flip_sequence", "cache_data", "mean", "std"), _ABSENT),
+    Leftover("datasets.*", ("color",), ("RGB", "rgb", None)),
+    Leftover("datasets.*", ("filename_tmpl",), ("{}", None)),
+    Leftover("datasets.train", ("val_partition",), None, ": its list alone names the clips"),
+    Leftover("datasets.train", ("padding",), None, ": windows never leave a clip"),
+    Leftover("datasets.train", ("interval_list",), ([1], None)),
+    Leftover("datasets.val*", _AUGMENTED, None, ": test clips are read as they are"),
+    Leftover("datasets.test*", _AUGMENTED, None, ": test clips are read as they are"),
+    Leftover("path", ("pretrain_network_d", "pretrain_model_d", "ignore_resume_networks"), _ABSENT),
+    Leftover("path", ("strict_load_d", "param_key_d"), None),
+    Leftover("train", ("perceptual_opt", "style_opt", "gan_opt", "ldl_opt", "optim_d", "mixing_augs"), _ABSENT),
+    Leftover("train", ("use_grad_clip", "use_amp"), _ABSENT),
+    Leftover("train", ("net_d_iters",), (1, None)),
+    Leftover("train", ("net_d_init_iters",), (0, None)),
+    Leftover("val", ("flip_seq", "center_frame_only", "grids"), _ABSENT),
+    Leftover("val", ("use_image",), (True, None), ": metrics compare 8-bit images"),
+    Leftover("val", ("rgb2bgr", "max_minibatch"), None),
+    Leftover("val.metrics.*", ("better",), None, ": metrics know it themselves (lower_is_better in docs/training.md)"),
+]
+
+
+def drop_leftovers(tree: dict[str, Any]) -> list[str]:
+    """Removes keys that change nothing from the tree, unless they are options here; returns a note for each."""
+    notes = []
+    for section, keys, values, reason in LEFTOVERS:
+        for path, mapping in sections_at(tree, section):
+            for key in keys:
+                is_left_over = key in mapping and (values is None or mapping[key] in values)
+                if is_left_over and key not in _options_at(path, tree):
+                    del mapping[key]
+                    notes.append(f"{join(path, key)} has no effect here{reason}")
+    return notes
+
+
+def _options_at(path: str, tree: Mapping[str, Any]) -> Collection[str]:
+    """Returns the keys that a section has here, with those of the component that it names."""
+    section, _, phase = path.partition(".")
+    if section == "datasets":
+        return {*options_of(LoaderOptions), *known_options("dataset", tree["datasets"][phase].get("type"))}
+    if section == "train":
+        train = known_options("trainer", tree.get("trainer") or "ScratchTrainer").get("train")
+        return () if train is None else options_of(train.annotation)
+    sections = {"": GeneralOptions, "path": PathOptions, "val": ValOptions}
+    return options_of(sections[path]) if path in sections else ()
