@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vsr import registry
-from vsr.losses import charbonnier_loss, l1_loss, mse_loss
+from vsr.losses import charbonnier_loss, l1_loss, mse_loss, weighted_tv_loss
 
 SR = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, requires_grad=True)
 GT = torch.tensor([0.0, 0.25, 1.5], dtype=torch.float64)
@@ -34,3 +34,14 @@ def test_charbonnier_is_smooth_at_zero_error():
     sr = torch.zeros(4, requires_grad=True)
     charbonnier_loss(sr, torch.zeros(4)).backward()
     assert torch.equal(sr.grad, torch.zeros(4))
+
+
+def test_total_variation_sums_the_means_of_rows_and_columns():
+    """BasicSR's definition: the two means have different numbers of values."""
+    sr = torch.tensor([[0.0, 1.0, 3.0], [0.5, 0.5, 0.0]], requires_grad=True)
+    rows, columns = 0.5 + 0.5 + 3.0, 1.0 + 2.0 + 0.0 + 0.5
+    gt = torch.full_like(sr, 7.0)
+    assert weighted_tv_loss(sr, gt).item() == pytest.approx(rows / 3 + columns / 4)
+    assert weighted_tv_loss(sr, gt, loss_weight=2.0, reduction="sum").item() == pytest.approx(2 * (rows + columns))
+    clip = torch.stack([sr, sr])[None, :, None].expand(2, 2, 3, 2, 3)
+    assert weighted_tv_loss(clip, clip).item() == pytest.approx(rows / 3 + columns / 4)

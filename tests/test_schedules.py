@@ -3,8 +3,16 @@
 import math
 
 import pytest
+import torch
+from torch.optim import lr_scheduler
 
-from vsr.engine.optim.schedules import cosine_annealing_restart, learning_rate, multi_step_restart
+from vsr.engine.optim.schedules import (
+    cosine_annealing,
+    cosine_annealing_restart,
+    learning_rate,
+    linear,
+    multi_step_restart,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +60,24 @@ def test_periods_that_do_not_fit_are_refused(options):
 def test_restarts_without_weights_are_refused():
     with pytest.raises(ValueError, match="restart_weights"):
         multi_step_restart(0, 1.0, milestones=[1], restarts=[0, 5])
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule", "options"),
+    [
+        ("CosineAnnealingLR", cosine_annealing, {"T_max": 20}),
+        ("CosineAnnealingLR", cosine_annealing, {"T_max": 7, "eta_min": 1e-5}),
+        ("LinearLR", linear, {}),
+        ("LinearLR", linear, {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 30}),
+    ],
+)
+def test_pytorchs_schedules_have_its_values(name, schedule, options):
+    """Also past their ends, where the cosine rises again."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
+    theirs = getattr(lr_scheduler, name)(optimizer, **options)
+    for iteration in range(50):
+        assert schedule(iteration, 2e-4, **options) == pytest.approx(
+            optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-15
+        )
+        optimizer.step()
+        theirs.step()

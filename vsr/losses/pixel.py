@@ -53,10 +53,34 @@ def mse_loss(sr: Tensor, gt: Tensor, /, loss_weight: Weight = 1.0, reduction: Re
     return _loss(sr, gt, loss_weight, reduction, torch.square)
 
 
+@register("loss", "WeightedTVLoss")
+def weighted_tv_loss(sr: Tensor, gt: Tensor, /, loss_weight: Weight = 1.0, reduction: Reduction = "mean") -> Tensor:
+    """Returns the total variation of the restored frame: how much neighbouring pixels differ.
+
+    It is the mean or sum of the absolute differences of rows, plus that of columns. It smooths; use it beside a loss
+    that compares with the ground truth, which this one does not read.
+
+    Args:
+        sr: the restored frame, (…, h, w).
+        gt: the ground truth, the same shape; its values are not read.
+        loss_weight: factor of the loss.
+        reduction: over all differences of rows and of columns: ``mean`` or ``sum``.
+
+    Reference: BasicSR's loss of this name.
+    """
+    _check_shapes(sr, gt)
+    rows = l1_loss(sr[..., 1:, :], sr[..., :-1, :], loss_weight, reduction)
+    return rows + l1_loss(sr[..., 1:], sr[..., :-1], loss_weight, reduction)
+
+
 def _loss(
     sr: Tensor, gt: Tensor, loss_weight: float, reduction: Reduction, distance: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    if sr.shape != gt.shape:
-        raise ValueError(f"the restored frame is {tuple(sr.shape)}, the ground truth {tuple(gt.shape)}: check `scale`")
+    _check_shapes(sr, gt)
     values = distance(sr - gt)
     return loss_weight * (values.sum() if reduction == "sum" else values.mean())
+
+
+def _check_shapes(sr: Tensor, gt: Tensor) -> None:
+    if sr.shape != gt.shape:
+        raise ValueError(f"the restored frame is {tuple(sr.shape)}, the ground truth {tuple(gt.shape)}: check `scale`")

@@ -1,53 +1,52 @@
-"""Optimisers, registered under the names that option files use."""
+"""PyTorch's optimisers, registered under their names: an option is a parameter of the optimiser's constructor."""
 
-from collections.abc import Iterable
-from typing import Any
+import inspect
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from vsr.engine.optim.schedules import Rate
 from vsr.registry import register
 
-
-@register("optimizer", "Adam")
-def adam(
-    groups: Iterable[Any],
-    /,
-    lr: Rate,
-    weight_decay: float = 0.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    fused: bool | None = None,
-) -> Optimizer:
-    """Returns Adam.
-
-    Args:
-        groups: parameters or parameter groups.
-        lr: the learning rate.
-        weight_decay: L2 penalty added to the gradient.
-        betas: decay of the running means of the gradient and of its square; EDVR was trained with (0.9, 0.99).
-        eps: added to the denominator.
-        fused: one kernel for all parameters; null lets PyTorch choose.
-
-    Reference: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, https://arxiv.org/abs/1412.6980
-    """
-    return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
+# LBFGS evaluates the loss several times a step, SparseAdam wants sparse gradients
+_LEFT_OUT = ("Optimizer", "LBFGS", "SparseAdam")
+_NO_OPTIONS = ("foreach", "capturable", "differentiable", "maximize")  # how a step is computed, and its sign
 
 
-@register("optimizer", "AdamW")
-def adamw(
-    groups: Iterable[Any],
-    /,
-    lr: Rate,
-    weight_decay: float = 0.01,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    fused: bool | None = None,
-) -> Optimizer:
-    """Returns AdamW, Adam with decoupled weight decay; arguments as :func:`adam`.
+def _register(optimizer: Callable[..., Optimizer]) -> None:
+    """Registers an optimiser as a function of parameter groups and its options, of which ``lr`` has no default."""
 
-    Reference: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019,
-        https://arxiv.org/abs/1711.05101
-    """
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, fused=fused)
+    def build(groups: Iterable[Any], /, **options: Any) -> Optimizer:
+        return optimizer(groups, **options)
+
+    name = optimizer.__name__
+    hints = get_type_hints(optimizer.__init__)
+    groups = inspect.Parameter("groups", inspect.Parameter.POSITIONAL_ONLY, annotation=Iterable[Any])
+    lr = inspect.Parameter("lr", inspect.Parameter.KEYWORD_ONLY, annotation=Rate)
+    options = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=_without_tensors(hints[parameter.name]))
+        for parameter in inspect.signature(optimizer).parameters.values()
+        if parameter.name not in ("params", "lr", *_NO_OPTIONS)
+    ]
+    build.__signature__ = inspect.Signature([groups, lr, *options])  # type: ignore[attr-defined]
+    build.__annotations__ = {parameter.name: parameter.annotation for parameter in (groups, lr, *options)}
+    build.__doc__ = f"Returns PyTorch's {name}; arguments as :class:`torch.optim.{name}`."
+    build.__name__ = build.__qualname__ = name
+    register("optimizer", name)(build)
+
+
+def _without_tensors(hint: Any) -> Any:
+    """Returns a type without Tensor, which an options file cannot hold."""
+    kinds = tuple(_without_tensors(kind) for kind in get_args(hint) if kind is not Tensor)
+    if get_origin(hint) in (Union, types.UnionType):
+        return Union[kinds]  # noqa: UP007  # of a tuple
+    return tuple[kinds] if get_origin(hint) is tuple else hint
+
+
+for _name, _optimizer in inspect.getmembers(torch.optim, inspect.isclass):
+    if issubclass(_optimizer, Optimizer) and _name not in _LEFT_OUT:
+        _register(_optimizer)

@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the iteration, so that resuming cannot lose their place.
 
 Each takes the iteration, counted from 0, and a group's base rate, and returns the rate of that iteration. The values
-are those of EDVR's schedulers, which options files know by these names.
+are those of EDVR's and PyTorch's schedulers, which options files know by these names.
 """
 
 import math
@@ -10,9 +10,11 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Annotated
 
-from vsr.registry import NotNegative, Positive, at_least, register
+from vsr.registry import NotNegative, Positive, above, at_least, at_most, register
 
 Rate = Annotated[float, at_least(0)]
+Factor = Annotated[float, above(0), at_most(1)]
+Share = Annotated[float, at_least(0), at_most(1)]
 
 
 @register("scheduler", "CosineAnnealingRestartLR")
@@ -81,6 +83,38 @@ def multi_step_restart(
     last = bisect_right(sorted(restarts), iteration) - 1
     start, weight = (sorted(zip(restarts, restart_weights, strict=True))[last]) if last >= 0 else (-1, 1.0)
     return base_lr * weight * gamma ** sum(start < milestone <= iteration for milestone in milestones)
+
+
+@register("scheduler", "CosineAnnealingLR")
+def cosine_annealing(iteration: int, base_lr: float, /, T_max: Positive, eta_min: Rate = 0.0) -> float:  # noqa: N803
+    """Returns a rate that falls as half a cosine from ``base_lr`` to ``eta_min``, and then rises again.
+
+    Args:
+        iteration: counted from 0.
+        base_lr: the rate at the start.
+        T_max: iterations until the rate is ``eta_min``; it is ``base_lr`` again after as many.
+        eta_min: the lowest rate.
+
+    Reference: PyTorch's ``CosineAnnealingLR``, in closed form.
+    """
+    return eta_min + (base_lr - eta_min) * (1 + math.cos(math.pi * iteration / T_max)) / 2
+
+
+@register("scheduler", "LinearLR")
+def linear(
+    iteration: int, base_lr: float, /, start_factor: Factor = 1 / 3, end_factor: Share = 1.0, total_iters: Positive = 5
+) -> float:
+    """Returns a rate that changes along a line, as PyTorch's ``LinearLR``.
+
+    Args:
+        iteration: counted from 0.
+        base_lr: the options' rate.
+        start_factor: factor of the rate at iteration 0, at most 1.
+        end_factor: factor from iteration ``total_iters`` on, at most 1.
+        total_iters: iterations of the change.
+    """
+    progress = min(iteration / total_iters, 1.0)
+    return base_lr * (start_factor + (end_factor - start_factor) * progress)
 
 
 def learning_rate(
