@@ -76,8 +76,7 @@ def test_pytorchs_schedules_have_its_values(name, schedule, options):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
     theirs = getattr(lr_scheduler, name)(optimizer, **options)
     for iteration in range(50):
-        assert schedule(iteration, 2e-4, **options) == pytest.approx(
-            optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-15
-        )
+        rate = optimizer.param_groups[0]["lr"]
+        assert schedule(iteration, 2e-4, **options) == pytest.approx(rate, rel=1e-9, abs=1e-15)
         optimizer.step()
         theirs.step()
