@@ -27,7 +27,7 @@ LEFT_OVER = {
     "train.net_d_iters": 1,
     "train.net_d_init_iters": 0,
     "train.use_grad_clip": False,
-    "val.flip_seq": False,
+    "val.grids": False,
     "val.use_image": True,
 }
 
@@ -88,7 +88,7 @@ def test_keys_of_reds_change_nothing_on_vimeo(tmp_path, tree):
             "train.use_grad_clip: unknown key: the largest norm of the gradients is train",
         ),
         ("train.net_d_iters", 2, "train.net_d_iters: unknown key: training against a discriminator"),
-        ("val.flip_seq", True, "val.flip_seq: unknown key: testing with mirrored sequences is not built in"),
+        ("val.grids", True, "val.grids: unknown key"),
         ("datasets.train.persistent_workers", "x", "datasets.train.persistent_workers: unknown key"),
         ("datasets.train.mean", [0.5, 0.5, 0.5], "datasets.train.mean: unknown key"),
         ("datasets.train.color", "y", "datasets.train.color: unknown key"),

@@ -12,6 +12,4 @@ MISSING_FEATURES = {
     "mixing_augs": "mixing the samples of a batch is not built in",
     "use_grad_clip": "the largest norm of the gradients is train.clip_grad_norm",
     "use_amp": "mixed precision is train.amp",
-    "flip_seq": "testing with mirrored sequences is not built in",
-    "center_frame_only": "a test measures every frame of a clip",
 }

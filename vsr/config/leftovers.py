@@ -43,7 +43,7 @@ LEFTOVERS = [
     Leftover("train", ("use_grad_clip", "use_amp"), _ABSENT),
     Leftover("train", ("net_d_iters",), (1, None)),
     Leftover("train", ("net_d_init_iters",), (0, None)),
-    Leftover("val", ("flip_seq", "center_frame_only", "grids"), _ABSENT),
+    Leftover("val", ("grids",), _ABSENT),
     Leftover("val", ("use_image",), (True, None), ": metrics compare 8-bit images"),
     Leftover("val", ("rgb2bgr", "max_minibatch"), None),
     Leftover("val.metrics.*", ("better",), None, ": metrics know it themselves (lower_is_better in docs/training.md)"),
