@@ -43,6 +43,7 @@ LEFTOVERS = [
     Leftover("train", ("use_grad_clip", "use_amp"), _ABSENT),
     Leftover("train", ("net_d_iters",), (1, None)),
     Leftover("train", ("net_d_init_iters",), (0, None)),
+    Leftover("logger.wandb", ("entity",), _ABSENT),
     Leftover("val", ("grids",), _ABSENT),
     Leftover("val", ("use_image",), (True, None), ": metrics compare 8-bit images"),
     Leftover("val", ("rgb2bgr", "max_minibatch"), None),

@@ -31,6 +31,7 @@ _TRAINERS = ("EDVRModel", "VideoBaseModel", "SRModel", "VideoRecurrentModel", "B
 RENAMED_VALUES = [
     *(("", "trainer", name, "ScratchTrainer") for name in _TRAINERS),
     ("train.scheduler", "type", "MultiStepLR", "MultiStepRestartLR"),
+    ("train.scheduler", "type", "TrueCosineAnnealingLR", "CosineAnnealingLR"),
 ]
 # keys of `train:` that are read as `train.parameters`: the parameters that match, and the field that takes the value
 RULES = [("tsa_iter", "", "from_iter"), ("dcn_lr_mul", "dcn", "lr_mul"), ("flow_lr_mul", "spynet", "lr_mul")]
