@@ -127,5 +127,7 @@ def _import_all(package: str) -> None:
 def did_you_mean(name: str, known: Iterable[str], given: Container[str] = (), likeness: float = 0.6) -> str:
     """Returns ``"; did you mean 'x'?"`` for the nearest known name; an empty string if it is ``given`` already."""
     folded = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=likeness)
+    folded_name = str(name).lower()
+    close = difflib.get_close_matches(folded_name, folded, cutoff=likeness)
+    close.sort(key=lambda candidate: sorted(candidate) != sorted(folded_name))  # letters swapped: Adma is Adam
     return f"; did you mean '{folded[close[0]]}'?" if close and folded[close[0]] not in given else ""
