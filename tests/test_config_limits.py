@@ -124,7 +124,7 @@ def test_resolved_options_hold_all_defaults_as_plain_data(tmp_path, tree):
     plain = config.load(write(tmp_path, tree)).resolved
     assert plain["train"]["optim_g"] == {
         "type": "Adam", "lr": 1e-4, "weight_decay": 0.0, "betas": [0.9, 0.999], "eps": 1e-8, "fused": None,
-        "amsgrad": False, "decoupled_weight_decay": False,
+        "amsgrad": False,
     }  # fmt: skip
     assert plain["val"]["metrics"]["psnr"] == {"type": "calculate_psnr", "crop_border": 0, "test_y_channel": False}
     assert plain["datasets"]["val"]["name"] == "clips" and plain["datasets"]["train"]["use_shuffle"] is True

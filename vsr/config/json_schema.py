@@ -11,10 +11,11 @@ from functools import partial
 from inspect import Parameter, isclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from vsr.config.leftovers import LEFTOVERS
 from vsr.config.manual import descriptions_of, summary_of
 from vsr.config.options import GeneralOptions, LoaderOptions
 from vsr.config.schema import MISSING, num_supplied, options_of
-from vsr.config.spellings import DROPPED, PARTS, RENAMED, RENAMED_VALUES, RULES
+from vsr.config.spellings import PARTS, RENAMED, RENAMED_VALUES, RULES
 from vsr.registry import Component, Kind, Limit, Shared, find, names
 
 Schema = dict[str, Any]
@@ -32,7 +33,7 @@ SCALARS: dict[Any, Schema] = {
     dict: {"type": "object"},
     types.NoneType: NULL,
 }
-BOUNDS = {"le": "minimum", "lt": "exclusiveMinimum", "ge": "maximum", "gt": "exclusiveMaximum"}  # operator(limit, x)
+BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}  # operator(x, bound)
 
 
 def json_schema() -> Schema:
@@ -191,8 +192,8 @@ class Definitions:
                 return self.kind(mark.kind)
         schema = self._value(annotation)
         for mark in marks:
-            if isinstance(mark, Limit) and isinstance(mark.allows, partial):
-                schema[BOUNDS[mark.allows.func.__name__]] = mark.allows.args[0]
+            if isinstance(mark, Limit):
+                schema[BOUNDS[mark.compare.__name__]] = mark.bound
         return schema
 
     def _reference(self, name: str, make: Callable[[], Schema]) -> Schema:
@@ -215,8 +216,10 @@ def add_spellings(root: Schema, definitions: dict[str, Schema], loss: Schema) ->
 
     for section, old, new in RENAMED:
         add(section, old, f"Read as {new}.", loss if new.startswith("train.losses.") else None)
-    for section, old, reason in DROPPED:
-        add(section, old, f"No effect here{reason}.")
+    for section, keys, values, reason in LEFTOVERS:
+        for old in keys:
+            schema: Schema = {} if values is None else {"enum": list(values)}
+            add("datasets.*" if section.startswith("datasets.") else section, old, f"No effect here{reason}.", schema)
     for old, _, field in RULES:
         add("train", old, f"Read as {field} of train.parameters.")
     rates = {part: {"type": ["number", "string", "null"]} for part in PARTS}

@@ -145,4 +145,4 @@ class _Loader(yaml.SafeLoader):
 _PLAIN = {"tuple": "seq", "list": "seq", "dict": "map", "unicode": "str", "long": "int", "none": "null"}
 for _kind, _plain in {**_PLAIN, **{kind: kind for kind in ("str", "int", "float", "bool")}}.items():
     _Loader.add_constructor(f"{_PREFIX}python/{_kind}", yaml.SafeLoader.yaml_constructors[_PREFIX + _plain])
-_Loader.add_constructor(None, _Loader.construct_undefined)
+_Loader.yaml_constructors[None] = _Loader.construct_undefined  # type: ignore[index]  # of unknown tags
