@@ -1,7 +1,7 @@
 """Keys of BasicSR and its descendants that have no counterpart here.
 
-Where a value changes nothing, ``network_d: ~``, the key is dropped with a note. Any other value is a mistake; see
-features.py.
+Where a value changes nothing, ``network_d: ~``, the key is dropped with a note. For any other
+value, the message names the missing feature.
 """
 
 from collections.abc import Collection, Mapping
@@ -49,6 +49,20 @@ LEFTOVERS = [
     Leftover("val", ("rgb2bgr", "max_minibatch"), None),
     Leftover("val.metrics.*", ("better",), None, ": metrics know it themselves (lower_is_better in docs/training.md)"),
 ]
+# by the key or trainer that asks for a feature
+_GAN = "training against a discriminator (GAN) is not built in; docs/training.md describes a trainer of your own"
+_LOSS = "is not built in; docs/training.md describes a loss of your own, for train.losses"
+MISSING = {
+    **dict.fromkeys(("network_d", "optim_d", "gan_opt", "net_d_iters", "net_d_init_iters"), _GAN),
+    **dict.fromkeys(("pretrain_network_d", "pretrain_model_d"), _GAN),
+    **dict.fromkeys(("VideoGANModel", "VideoRecurrentGANModel", "SRGANModel", "ESRGANModel", "RealESRGANModel"), _GAN),
+    "perceptual_opt": f"a perceptual loss {_LOSS}",
+    "style_opt": f"a style loss {_LOSS}",
+    "ldl_opt": f"the LDL loss {_LOSS}",
+    "mixing_augs": "mixing the samples of a batch is not built in",
+    "use_grad_clip": "the largest norm of the gradients is train.clip_grad_norm",
+    "use_amp": "mixed precision is train.amp",
+}
 
 
 def drop_leftovers(tree: dict[str, Any]) -> list[str]:

@@ -12,10 +12,9 @@ from addict import Dict
 
 from vsr.archs.build import checked_network, spec_of
 from vsr.config.datasets import Need, open_datasets
-from vsr.config.features import MISSING_FEATURES
-from vsr.config.leftovers import drop_leftovers
+from vsr.config.leftovers import MISSING, drop_leftovers
 from vsr.config.options import DatasetOptions, GeneralOptions, Options, PathOptions
-from vsr.config.schema import Report, check_value, describe, options_of, resolved, unknown_key
+from vsr.config.schema import Report, check_value, describe, options_of, resolved
 from vsr.config.spellings import as_written, modernise
 from vsr.config.yaml_files import override, read_tree
 from vsr.contracts import HasTask, TrainSection, mismatches, other_maps
@@ -47,7 +46,7 @@ def load(
     tree = read_tree(file)
     for setting in overrides:
         override(tree, setting)
-    report = Report()
+    report = Report(features=MISSING)
     import_own(tree.get("imports"), report)
     notes, written = modernise(tree)
     notes += [as_written(note, written) for note in drop_leftovers(tree)]
@@ -55,7 +54,7 @@ def load(
     report.tree = defaults | tree
     for key in tree:
         if key not in KEYS:
-            report.mistake(str(key), unknown_key(key, KEYS, tree))
+            report.mistake(str(key), report.unknown(key, KEYS, tree))
     general = check_value({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report)
     trainer, train = _check_training(tree, need, report)
     datasets = open_datasets(tree, need, report)
@@ -114,8 +113,8 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
     try:
         trainer = find("trainer", name if isinstance(name, str) else describe(name))
     except ValueError as error:
-        is_missing = isinstance(name, str) and name in MISSING_FEATURES
-        report.mistake("trainer", f"unknown trainer '{name}': {MISSING_FEATURES[name]}" if is_missing else str(error))
+        is_missing = isinstance(name, str) and name in MISSING
+        report.mistake("trainer", f"unknown trainer '{name}': {MISSING[name]}" if is_missing else str(error))
         trainer = find("trainer", "ScratchTrainer")
     if tree.get("train") is None:
         if need != "test":

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from vsr.config.features import MISSING_FEATURES
 from vsr.registry import Component, Kind, Limit, Shared, did_you_mean, find, name_of
 
 Function = Callable[..., Any]
@@ -29,6 +28,7 @@ class Report:
 
     Args:
         tree: the file, where Shared parameters find their values.
+        features: what is missing here, by the key that asks for it.
         mistakes: all of them, ``key path: reason``.
         absent: files and folders that do not exist, ``key path: reason``.
         notes: settings that are allowed but may not be intended.
@@ -37,6 +37,7 @@ class Report:
     """
 
     tree: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, str] = field(default_factory=dict)
     mistakes: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -46,6 +47,11 @@ class Report:
     def mistake(self, path: str, text: str) -> None:
         """Adds ``key path: reason``; returns None, the value of an option that is wrong."""
         self.mistakes.append(f"{path}: {text}" if path else text)
+
+    def unknown(self, key: object, known: Iterable[str], given: Collection[Any]) -> str:
+        """Returns the message for an unknown key: the missing feature, or the nearest known key that is not given."""
+        feature = self.features.get(str(key))
+        return f"unknown key: {feature}" if feature else f"unknown key{did_you_mean(str(key), known, given)}"
 
     def refusal(self, error: Exception, path: str, options: Iterable[str]) -> None:
         """Adds each line of an error that a component raised; a first word that is an option joins the key path."""
@@ -111,7 +117,7 @@ def check_mapping(
     arguments: dict[str, Any] = {}
     for key in value:
         if key not in options:
-            report.mistake(join(path, key), unknown_key(key, (*options, *beside), {*value, *given}))
+            report.mistake(join(path, key), report.unknown(key, (*options, *beside), {*value, *given}))
     for key, option in options.items():
         key_path, item, annotation, default = join(path, key), value.get(key), option.annotation, option.default
         shared = next(iter(_marks(annotation, Shared)), None)
@@ -128,13 +134,6 @@ def check_mapping(
             choices = f"; expected {_name(annotation)}" if get_origin(annotation) is Literal else ""
             report.mistake(key_path, f"missing{choices}")
     return arguments if len(report.mistakes) == num_before else None
-
-
-def unknown_key(key: object, known: Iterable[str], given: Collection[Any]) -> str:
-    """Returns the message for an unknown key: what it would need, or the nearest known key that is not given."""
-    if key in MISSING_FEATURES:
-        return f"unknown key: {MISSING_FEATURES[str(key)]}"
-    return f"unknown key{did_you_mean(str(key), known, given)}"
 
 
 def check_value(value: object, annotation: Any, path: str, report: Report) -> Any:
@@ -242,7 +241,7 @@ def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Rep
         return None
     attempts = []
     for choice in [choice for choice in choices if choice is not type(None)]:
-        attempt = Report(report.tree)
+        attempt = Report(report.tree, report.features)
         result = check_value(value, choice, path, attempt)
         if not attempt.mistakes:
             report.absorb(attempt)
