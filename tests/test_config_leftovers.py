@@ -148,13 +148,13 @@ class Reader(nn.Module):
 
 def test_weights_of_parts_are_read_as_those_of_the_path(tmp_path, tree):
     tree["network_g"] |= {"spynet_path": "spynet.pth", "edvr_pretrained": "edvr.pth", "spynet_pretrained": None}
-    notes, _ = config.spellings.modernise(tree)
+    notes = config.spellings.modernise(tree, {})
     assert tree["path"] == {"pretrain_network_g": {"edvr": "edvr.pth", "spynet": "spynet.pth"}}
     assert set(tree["network_g"]) == {"type", "num_feat"}
     assert "network_g.spynet_path is read as path.pretrain_network_g: {'spynet': 'spynet.pth'}" in notes
     tree["network_g"]["spynet_path"] = "spynet.pth"
     tree["path"] = {"pretrain_network_g": "whole.pth"}
-    notes, _ = config.spellings.modernise(tree)
+    notes = config.spellings.modernise(tree, {})
     assert tree["path"] == {"pretrain_network_g": "whole.pth"}
     assert "network_g.spynet_path has no effect: path.pretrain_network_g holds the whole network" in notes
 

@@ -40,6 +40,6 @@ def test_an_old_and_a_new_spelling_that_disagree_are_a_mistake(tmp_path, tree):
 
 def test_old_spellings_are_read_wherever_an_anchor_is_repeated(tmp_path):
     tree = read_tree(write(tmp_path, "datasets: {train: &t {use_flip: true}, val: *t}"))
-    notes, _ = modernise(tree)
+    notes = modernise(tree, {})
     assert tree["datasets"] == {"train": {"use_hflip": True}, "val": {"use_hflip": True}}
     assert len(notes) == 2

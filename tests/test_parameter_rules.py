@@ -108,7 +108,7 @@ OLD_KEYS = [
 @pytest.mark.parametrize(("old", "rules"), OLD_KEYS)
 def test_old_keys_are_read_as_rules(old, rules):
     tree = {"train": {**old}}
-    notes, _ = modernise(tree)
+    notes = modernise(tree, {})
     assert [rule(**given) for given in tree["train"].get("parameters", [])] == rules
     assert len([note for note in notes if "read as train.parameters" in note]) == len(set(old) - {"parameters"}) * bool(
         rules

@@ -93,7 +93,7 @@ def test_a_freeze_sees_an_encoders_weights(tmp_path, clips):
     """FreezeTrainer freezes what was loaded, however the file names it."""
     encoder = {"type": "ResNetEncoder", "weights": "resnet18.pth"}
     tree = {"network_g": {"encoder": encoder, "query_sentence_separate": True}, "path": {}}
-    notes, _ = config.spellings.modernise(tree)
+    notes = config.spellings.modernise(tree, {})
     assert tree["path"]["pretrain_network_g"] == {"encoder": "resnet18.pth", "sentence_encoder": "resnet18.pth"}
     assert "network_g.encoder.weights is read as path.pretrain_network_g" in notes[0]
     assert "weights" not in tree["network_g"]["encoder"]

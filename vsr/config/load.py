@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from addict import Dict
 
 from vsr.archs.build import checked_network, spec_of
+from vsr.config import edvr2019
 from vsr.config.datasets import Need, open_datasets
 from vsr.config.leftovers import MISSING, drop_leftovers
 from vsr.config.options import DatasetOptions, GeneralOptions, Options, PathOptions
@@ -48,7 +49,8 @@ def load(
         override(tree, setting)
     report = Report(features=MISSING)
     import_own(tree.get("imports"), report)
-    notes, written = modernise(tree)
+    written: dict[str, str] = {}  # key paths as they stand in the file, by the present ones
+    notes = edvr2019.translate(tree, written) + modernise(tree, written)
     notes += [as_written(note, written) for note in drop_leftovers(tree)]
     defaults = {f.name: f.default for f in dataclasses.fields(GeneralOptions) if f.default is not dataclasses.MISSING}
     report.tree = defaults | tree

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-from vsr.config import edvr2019
 from vsr.config.schema import Report, as_number, check_value, join, options_of
 from vsr.registry import Kind, at_least, find, names
 from vsr.utils.errors import UserError
@@ -56,36 +55,50 @@ class PartRates:
     memory: Annotated[float, at_least(0)] | None = None
 
 
-def modernise(tree: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
-    """Rewrites old spellings in ``tree`` in place; returns a note for each, and old key paths by the new ones.
+def modernise(tree: dict[str, Any], written: dict[str, str]) -> list[str]:
+    """Rewrites old spellings in ``tree`` in place; returns a note for each, and adds old key paths by the new ones.
 
     Raises:
         UserError: a key stands there in its old and its new spelling with different values, or values of old keys
             contradict each other.
     """
-    notes, written = edvr2019.translate(tree)
-    for section, old, new in RENAMED:
-        for path, mapping in sections_at(tree, section):
-            if old in mapping:
-                place, new_path = join(path, old), new if "." in new else join(path, new)
-                old_path = as_written(place, written)
-                _move(tree, mapping.pop(old), old_path, new_path)
-                below = {
-                    key.removeprefix(place): first for key, first in written.items() if key.startswith(f"{place}.")
-                }
-                written |= {new_path: old_path} | {new_path + rest: first for rest, first in below.items()}
-                if old != "pixel_opt":  # a usual key, which our own files have, too
-                    notes.append(f"{old_path} is read as {new_path}")
-    for section, key, old, new in RENAMED_VALUES:
-        for path, mapping in sections_at(tree, section):
-            if mapping.get(key) == old:
-                mapping[key] = new
-                notes.append(f"{join(path, key)} {old} is read as {new}")
+    renamed = rename(tree, RENAMED, written)
+    # pixel_opt is a usual key, which our own files have, too
+    notes = [f"{old} is read as {new}" for old, new in renamed if not old.endswith(".pixel_opt")]
+    notes += rename_values(tree, RENAMED_VALUES)
     if isinstance(tree.get("gpu_ids"), list):
         count = len(tree.pop("gpu_ids"))
         is_read = tree.setdefault("num_gpu", count) == count
         notes.append(f"gpu_ids is read as num_gpu: {count}" if is_read else "gpu_ids has no effect: num_gpu is given")
-    return notes + _weights_of_parts(tree) + _parameter_rules(tree, written), written
+    return notes + _weights_of_parts(tree) + _parameter_rules(tree, written)
+
+
+def rename(tree: dict[str, Any], table: list[tuple[str, str, str]], written: dict[str, str]) -> list[tuple[str, str]]:
+    """Renames keys as a table like RENAMED says; returns old and new path of each, and adds them to ``written``."""
+    renamed = []
+    for section, old, new in table:
+        for path, mapping in sections_at(tree, section):
+            if old in mapping:
+                place, new_path = join(path, old), new if "." in new or not section else join(path, new)
+                old_path = as_written(place, written)
+                _move(tree, mapping.pop(old), old_path, new_path)
+                below = [
+                    (key.removeprefix(place), first) for key, first in written.items() if key.startswith(f"{place}.")
+                ]
+                written |= {new_path: old_path} | {new_path + rest: first for rest, first in below}
+                renamed.append((old_path, new_path))
+    return renamed
+
+
+def rename_values(tree: dict[str, Any], table: list[tuple[str, str, str, str]]) -> list[str]:
+    """Renames values as a table like RENAMED_VALUES says; returns a note for each."""
+    notes = []
+    for section, key, old, new in table:
+        for path, mapping in sections_at(tree, section):
+            if mapping.get(key) == old:
+                mapping[key] = new
+                notes.append(f"{join(path, key)} {old} is read as {new}")
+    return notes
 
 
 def as_written(text: str, written: Mapping[str, str]) -> str:
