@@ -28,10 +28,7 @@ def test_bash_completes_commands_and_their_options(capsys):
     assert completed(text, "vsr", "") == list(COMMANDS)
     assert completed(text, "vsr", "te") == ["test"]
     assert completed(text, "vsr", "train", "--auto") == ["--auto_resume"]
-    assert {"-opt", "--set", "--check", "--help"} == set(completed(text, "vsr", "train", "-")) - {
-        "--auto_resume",
-        "--resume_mode",
-    }
+    assert {"-opt", "--set", "--check", "--help"} <= set(completed(text, "vsr", "train", "-"))
     assert completed(text, "vsr", "train", "-opt", "o") == []  # files
 
 
