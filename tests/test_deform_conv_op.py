@@ -78,7 +78,6 @@ WRONG = {
     "offset is on meta": {"offset": torch.zeros(2, 36, 9, 11, device="meta")},
     "offset is a int": {"offset": 0},
     "weight has shape .* expected 4": {"weight": torch.zeros(16, 16, 9)},
-    "weight has shape .* without a 0": {"weight": torch.zeros(16, 16, 0, 3)},
     "weight has 5 output channels": {"weight": torch.zeros(5, 8, 3, 3)},
     "weight has dtype torch.bfloat16": {"weight": torch.zeros(16, 16, 3, 3, dtype=torch.bfloat16)},
     "bias has shape": {"bias": torch.zeros(15)},

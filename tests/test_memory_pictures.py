@@ -94,7 +94,13 @@ def test_every_memory_has_pictures(memory, names):
 @pytest.mark.parametrize("memory_size", [1, 2, 5])
 def test_forgotten_frames_have_no_share(memory, memory_size, monkeypatch):
     titles = []
-    monkeypatch.setattr("vsr.evaluation.draw.memory._write", lambda image, text, bottom: titles.append(text))
+
+    def note(image, text, bottom, left=None):
+        titles.extend([text] if left is None else [])  # not those of the scale
+        return image
+
+    monkeypatch.setattr("vsr.evaluation.draw.images.write_text", note)
+    monkeypatch.setattr("vsr.evaluation.draw.memory.write_text", note)
     query, sentences = torch.rand(1, 4, 10, 15), torch.rand(1, 3, 4, 10, 15)
     built = partial(memory, memory_size=memory_size)(4, (10, 15))
     memory_pictures(built, query, sentences, frames(), LABELS, 1)

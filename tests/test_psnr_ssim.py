@@ -141,8 +141,6 @@ def test_wrong_input_is_named(metric):
         metric(x, x, 8)
     with pytest.raises(ValueError, match="crop_border -1"):
         metric(x, x, -1)
-    with pytest.raises(ValueError, match="expected an image"):
-        metric(x[None], x[None], 0)
 
 
 def test_ssim_needs_room_for_its_window():

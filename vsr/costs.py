@@ -27,10 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spec, settings = spec_of(network), [entry.settings for entry in options.datasets.values()]
     if spec.task == "next-frame":
         memory = options.network_g.keywords.get("memory")  # a network of one's own may have none
-        sizes = [
-            memory.keywords.get("memory_size") if memory else None,
-            *(entry.get("input_size") for entry in settings),
-        ]
+        kept = memory.keywords.get("memory_size") if memory else None
+        sizes = [kept, *(entry.get("input_size") for entry in settings)]
         t, (h, w) = min((size for size in sizes if size), default=1), spec.frame_size or FRAME_SIZE
         shapes, of = [(1, 3, h, w), (1, t, 3, h, w)], f"a frame of {h}×{w} and {t} past ones"
     else:
@@ -73,7 +71,7 @@ def num_macs(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> int:
                 window = 1 if isinstance(module, PixSentence) else module.window
                 module.hops.addressing.register_forward_hook(partial(add_read, window))
         attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        counted = {torch.ops.vsr.deform_conv2d: _deform_conv_flops, attention: _attention_flops}
+        counted = {torch.ops.vsr.deform_conv2d: _deform_conv_flops, attention: lambda *x, **_: sdpa_flop_count(*x[:3])}
         with FlopCounterMode(display=False, custom_mapping=counted) as counter:
             network(*(torch.empty(shape) for shape in shapes))
     return counter.get_total_flops() // 2 + reads
@@ -81,10 +79,6 @@ def num_macs(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> int:
 
 def _deform_conv_flops(x: Any, offset: Any, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
     return 2 * out_shape[0] * out_shape[2:].numel() * weight.numel()
-
-
-def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
 
 
 if __name__ == "__main__":

@@ -125,12 +125,9 @@ class FramePredictor(nn.Module):
 
 
 class LevelMemory(nn.Module):
-    """A memory whose read is projected to the level's number of channels, if its embeddings have another.
+    """A memory whose read is projected to the number of channels of a level's features, if its embeddings have another.
 
-    Args:
-        channels: of the level's features.
-        map_size: height and width of the level's features in training.
-        memory: builds the memory of these two.
+    ``memory`` builds it from this number and from (h, w) of the features in training.
     """
 
     def __init__(self, channels: int, map_size: tuple[int, int], memory: Callable[..., Memory]) -> None:
@@ -153,10 +150,8 @@ class LevelMemory(nn.Module):
 def warp(frame: Tensor, flow: Tensor) -> Tensor:
     """Samples ``frame`` (b, c, h, w) where ``flow`` points (backward warping, bilinear, border pixels repeated).
 
-    Args:
-        frame: (b, c, h, w).
-        flow: (b, 2, h, w), displacement in pixels; channel 0 is x (right), 1 is y (down). Pixel (i, j) of the result is
-            ``frame`` at (i + flow_y, j + flow_x).
+    ``flow`` is (b, 2, h, w), in pixels; channel 0 is x (right), 1 is y (down). Pixel (i, j) of the result is ``frame``
+    at (i + flow_y, j + flow_x).
     """
     h, w = frame.shape[-2:]
     rows, columns = torch.arange(h, device=flow.device)[:, None], torch.arange(w, device=flow.device)

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import nn
@@ -22,14 +22,6 @@ new_schedule) with a lower train.optim_g.lr, or clip with train.clip_grad_norm""
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, of allocations outside PyTorch's allocator
 
 Answer = Literal["ok", "skip", "rollback"]
-
-
-class LayerOffset(NamedTuple):
-    """Mean and maximum absolute offset of a deformable convolution, in pixels."""
-
-    layer: str
-    mean: float
-    maximum: float
 
 
 class OffsetGuard:
@@ -55,27 +47,28 @@ class OffsetGuard:
         for layer in self.layers.values():
             layer.track_offsets = self.is_due(iteration)
 
-    def offsets(self) -> list[LayerOffset]:
-        """Returns the recorded offsets of each layer; waits for the device once, every rank has to call it."""
+    def offsets(self) -> list[tuple[str, float, float]]:
+        """Returns each layer's name, mean and maximum absolute offset, in pixels; every rank has to call it."""
         if not self.layers:
             return []
         magnitudes = torch.stack([layer.get_buffer("offset_magnitude") for layer in self.layers.values()])
         values = over_ranks(magnitudes, self.place, "max").tolist()
-        return [LayerOffset(name, *value) for name, value in zip(self.layers, values, strict=True)]
+        return [(name, *value) for name, value in zip(self.layers, values, strict=True)]
 
     def answer(self, iteration: int) -> Answer:
         """Returns what to do with an iteration's step, and warns of a layer above the limit. NaN is above it."""
         if not self.is_due(iteration):
             return "ok"
-        worst = max(self.offsets(), key=lambda o: math.inf if math.isnan(o.mean) else o.mean, default=None)
-        if worst is None or worst.mean <= self.train.offset_limit:
+        means = {layer: mean for layer, mean, _ in self.offsets()}
+        worst = max(means, key=lambda layer: math.inf if math.isnan(means[layer]) else means[layer], default=None)
+        if worst is None or means[worst] <= self.train.offset_limit:
             self.ok_until = iteration
             return "ok"
         limit, guard = self.train.offset_limit, self.train.offset_guard
         text = (
             "iteration %d: mean offset %.0f pixels in %s, above offset_limit %g: alignment is lost (offset_guard: %s)"
         )
-        logger.warning(text, iteration, worst.mean, worst.layer, limit, guard)
+        logger.warning(text, iteration, means[worst], worst, limit, guard)
         return "ok" if guard == "warn" else guard  # type: ignore[return-value]  # not off
 
 

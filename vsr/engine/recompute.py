@@ -30,8 +30,6 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*inputs, **options)
     if not torch.compiler.is_compiling() and persistent_buffers(block):  # compiled code changes them once
         options["context_fn"] = lambda: (nullcontext(), _buffers_kept(block))
     return checkpoint(forward, *inputs, use_reentrant=False, **options)

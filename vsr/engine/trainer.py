@@ -54,6 +54,7 @@ class Trainer:
         self.progress = Progress(sorted(run.loaded), run.weight_files)
         set_switches(train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
+        self.scales_loss = self.autocast_type is torch.float16
         self.phase: int | None = None  # of the parameters that are trained, see phase_of
         self.players = self.make_players(network)
         self.guard = guards.OffsetGuard(self.players["g"].network, train, run.place)
@@ -64,11 +65,6 @@ class Trainer:
         """Returns the networks in training; ``g`` comes first."""
         train, scaled = self.train, self.scales_loss
         return {"g": Player(network, train.optim_g, train, self.run.place, train.parameters, scaled, train.ema_decay)}
-
-    @property
-    def scales_loss(self) -> bool:
-        """Whether losses are scaled, as fp16 needs."""
-        return self.autocast_type is torch.float16
 
     def rules(self) -> list[ParameterRule]:
         """Returns the rules for the parameters of ``g``."""

@@ -16,10 +16,6 @@ from vsr.registry import NotNegative
 Normalize = Literal["none", "cosine", "concat"]
 Embedding = Literal["conv", "conv3x3", "fc"]
 
-# A fully connected embedding has e·h·w·e weights; more than 2^27 (0.5 GiB, and as much again for each moment of the
-# gradient) are a mistake. 128 channels fit up to 90 × 90.
-_MAX_FC_WEIGHTS = 2**27
-
 
 @dataclass(frozen=True)
 class Flat2d:
@@ -110,15 +106,8 @@ class Flatten(nn.Module):
 
     def __init__(self, channels: int, map_size: tuple[int, int]) -> None:
         super().__init__()
-        height, width = map_size
-        inputs = channels * height * width
-        if inputs * channels > _MAX_FC_WEIGHTS:
-            raise ValueError(
-                f"embedding: fc on {channels} channels of {height}×{width} needs {inputs * channels:,} weights; "
-                "use embedding: conv, fewer embed_channels or a smaller map"
-            )
-        self.map_size = (height, width)
-        self.linear = nn.Linear(inputs, channels, bias=False)
+        self.map_size = map_size
+        self.linear = nn.Linear(channels * map_size[0] * map_size[1], channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (b, e, 1, 1)."""

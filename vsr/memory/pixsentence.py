@@ -31,8 +31,7 @@ class PixSentence(SearchMemory):
             return single_weight_search(query, keys, values, valid)
 
         def read(phase: Tensor) -> tuple[Tensor, Tensor | None]:
-            inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
-            q, k = query[inside], keys[inside]
+            q, k = query[..., : phase.shape[-2], : phase.shape[-1]], keys[..., : phase.shape[-2], : phase.shape[-1]]
             weights = frame_weights(q, k, valid) if return_weights else None
             return whole_space_read(q, k, None if values is None else phase, valid), weights
 
@@ -43,8 +42,6 @@ class PixSentence(SearchMemory):
 
         ``positions`` (n, 2) are rows and columns of the query; the other arguments are those of ``forward``.
         """
-        if self.is_fc:
-            raise ValueError("embedding: fc has one weight a frame and none of single positions")
 
         def search(
             query: Tensor, keys: Tensor, values: Tensor | None, valid: Tensor | None

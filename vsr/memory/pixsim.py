@@ -36,19 +36,10 @@ def single_weight_search(
     stride: int = 1,
     tau: Tensor | float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Weighs whole frames (shifted by each δ of the window) by the mean inner product: a ``Search``.
+    """Weighs whole frames, shifted by each δ of the window, by ``tau`` times the mean inner product: a ``Search``.
 
-    Args:
-        query: (b, e, h', w').
-        keys: (b, t, e, h', w').
-        values: (b, t, c, h, w), of any size when the window is 1.
-        valid: (b, t) or None.
-        window: R, counted in positions of the keys.
-        stride: of the keys.
-        tau: factor of the mean.
-
-    Returns:
-        The read (b, c, h, w) and the weights (b, t·R²).
+    The window R counts positions of the keys, whose stride is ``stride``; values may be of any size if it is 1. The
+    weights are (b, t·R²).
     """
     b, t = keys.shape[:2]
     values = keys if values is None else values

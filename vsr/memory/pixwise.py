@@ -25,11 +25,9 @@ class PixWise(SearchMemory):
         """
         if self.is_fc:
             return single_weight_search(query, keys, values, valid)
-        if values is None:
-            return local_window_read(query, keys, None, self.window, valid, return_weights)
 
         def read(phase: Tensor) -> tuple[Tensor, Tensor | None]:
-            inside = (..., slice(phase.shape[-2]), slice(phase.shape[-1]))
-            return local_window_read(query[inside], keys[inside], phase, self.window, valid, return_weights)
+            q, k = query[..., : phase.shape[-2], : phase.shape[-1]], keys[..., : phase.shape[-2], : phase.shape[-1]]
+            return local_window_read(q, k, None if values is None else phase, self.window, valid, return_weights)
 
-        return by_phase(read, values, self.stride)
+        return by_phase(read, keys if values is None else values, self.stride)

@@ -60,8 +60,6 @@ def _prepare(img: np.ndarray, img2: np.ndarray, crop_border: int, use_y: bool) -
     """Returns both images as float64 (h, w, c), cropped, as luma if asked for."""
     if img.shape != img2.shape:
         raise ValueError(f"the two images differ in shape: {img.shape} and {img2.shape}")
-    if img.ndim not in (2, 3):
-        raise ValueError(f"expected an image (h, w, c) or (h, w), got shape {img.shape}")
     h, w = img.shape[:2]
     if crop_border < 0 or 2 * crop_border >= min(h, w):
         raise ValueError(f"crop_border {crop_border} leaves nothing of a {h} x {w} image")

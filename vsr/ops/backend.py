@@ -192,21 +192,15 @@ def use_reference(operator: Operator, x: Tensor, sizes: list[int]) -> bool:
         x: the argument whose dtype and device are decisive.
         sizes: the elements that one image of each argument spans; if symbolic, compared only if Triton is selected.
     """
-    chosen = require(operator, x.device.type)
-    problem = triton_problem(x.dtype, sizes) if chosen == "triton" else None
+    chosen, problem = require(operator, x.device.type), None
+    if chosen == "triton":  # its kernels index an image with 32 bits
+        too_large = [f"{size} elements in an image" for size in sizes if size >= 2**31]
+        problem = "float64" if x.dtype == torch.float64 else next(iter(too_large), None)
     if not torch.compiler.is_compiling():
         announce(x.device.type)
         if problem is not None:
             _log_once(f"{operator}: plain PyTorch instead of Triton for {problem}")
     return chosen == "reference" or problem is not None
-
-
-def triton_problem(dtype: torch.dtype, sizes: list[int]) -> str | None:
-    """Returns why Triton does not support such tensors, or None. Its kernels index an image with 32 bits."""
-    if dtype == torch.float64:
-        return "float64"
-    too_large = [size for size in sizes if size >= 2**31]
-    return f"{too_large[0]} elements in an image" if too_large else None
 
 
 @cache

@@ -135,8 +135,6 @@ def over_ranks(value: Tensor, place: Place, how: Literal["mean", "max"]) -> Tens
 
 def any_rank(flag: bool, place: Place) -> bool:
     """Returns whether the flag is set on some rank; every rank has to call it."""
-    if place.world_size == 1:
-        return flag
     return bool(over_ranks(torch.tensor(int(flag), device=place.device), place, "max"))
 
 

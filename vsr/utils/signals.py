@@ -47,12 +47,3 @@ class StopSignals:
             self.received = signal.Signals(number)
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
-
-
-def leave_signals_to_the_main_process() -> None:
-    """Ignores the signals of terminals and schedulers in a data loader's worker.
-
-    A worker that ends would stop the main process before it has saved a state.
-    """
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)

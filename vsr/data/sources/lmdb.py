@@ -31,8 +31,9 @@ class LmdbStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._folder = root.resolve()  # LMDB opens a database once, however its path is written
-        # "000/00000014": b"000_00000014"; the file names of meta_info.txt, else the keys themselves
-        self._keys = {_slashed(key): key.encode() for key in _listed_keys(self._folder)}
+        # BasicSR's spelling of a key, "000/00000014": as it is stored, b"000_00000014" by mmagic
+        keys = _listed_keys(self._folder)
+        self._keys = {key if "/" in key else "/".join(key.rsplit("_", 1)): key.encode() for key in keys}
         self._clips: dict[str, list[str]] = defaultdict(list)
         for key in sorted(self._keys, key=natural_order):
             clip, _, frame = key.rpartition("/")
@@ -107,8 +108,3 @@ def _listed_keys(root: Path) -> list[str]:
             return [key.decode() for key in transaction.cursor().iternext(values=False)]
     except lmdb.Error as error:
         raise ValueError(f"LMDB '{root}' is damaged: {error}; copy or pack it again") from error
-
-
-def _slashed(key: str) -> str:
-    """Returns BasicSR's spelling of a key: "000/00000014" for mmagic's "000_00000014"."""
-    return key if "/" in key else "/".join(key.rsplit("_", 1))

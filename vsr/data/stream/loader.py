@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import random
+import signal
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
@@ -19,7 +20,7 @@ from vsr.contracts import Keyed, SampleKey
 from vsr.utils import rng
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError
-from vsr.utils.signals import leave_signals_to_the_main_process
+from vsr.utils.signals import STOPPING
 
 Batch = dict[str, Any]  # tensors by name, and lists of texts such as "key"
 
@@ -131,9 +132,6 @@ class _Reader(Dataset[Any]):
     def __init__(self, dataset: Any) -> None:
         self.dataset, self.is_keyed = dataset, isinstance(dataset, Keyed)
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getitem__(self, draws: list[Any]) -> _Columns | UserError:
         samples, keys = [], []
         try:
@@ -192,5 +190,6 @@ def _widen_pipe(stream: Any) -> None:
 
 
 def _start_worker(worker: int) -> None:
-    leave_signals_to_the_main_process()
+    for number in STOPPING:  # a worker that ends would stop the main process before it has saved a state
+        signal.signal(number, signal.SIG_IGN)
     keep_freed_memory()  # a batch's pages are asked for again and again: half of a worker's time with packed frames

@@ -31,7 +31,7 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
         rank: of this process, of ``world_size``.
 
     Raises:
-        ValueError: the data set is empty, or a number is out of range.
+        ValueError: the data set is empty, or ``enlarge_ratio`` is too large for it.
     """
 
     def __init__(
@@ -50,8 +50,6 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
             largest = max(LARGEST_EPOCH // dataset_size, 1)
             text = f"dataset_enlarge_ratio {enlarge_ratio} is too large for {dataset_size} samples"
             raise ValueError(f"{text}; choose at most {largest}")
-        if start < 0 or not 0 <= rank < world_size:
-            raise ValueError(f"sampler start {start}, rank {rank} of {world_size} ranks: out of range")
         self.dataset_size = dataset_size
         self.epoch_size = dataset_size * enlarge_ratio
         self.seed, self.shuffle = seed, shuffle

@@ -3,12 +3,11 @@
 import cv2
 import numpy as np
 
-from vsr.evaluation.draw.images import canvas, enlarged, to_bgr, write_text
+from vsr.evaluation.draw.images import beside, enlarged, to_bgr
 from vsr.evaluation.scores import Restored, baselines
 
 HEIGHT = 320  # of a panel, in pixels of the output
 DIFFERENCE = 4  # factor of a difference, to be visible
-LABEL = 28  # height of the line of text above a panel
 
 
 def comparison(restored: Restored, scale: int) -> np.ndarray:
@@ -23,7 +22,7 @@ def comparison(restored: Restored, scale: int) -> np.ndarray:
     images.pop("bilinear", None)
     if restored.gt is not None:
         images["GT"] = restored.gt
-    return beside({name: image[top : top + size, left : left + size] for name, image in images.items()})
+    return enlarged_beside({name: image[top : top + size, left : left + size] for name, image in images.items()})
 
 
 def triptych(restored: Restored) -> dict[str, np.ndarray]:
@@ -35,16 +34,9 @@ def triptych(restored: Restored) -> dict[str, np.ndarray]:
     return {title: to_bgr(image) for title, image in images.items()}
 
 
-def beside(panels: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns images of one size side by side under their titles, small ones enlarged; all (h, w, 3) uint8."""
-    pieces = []
-    for title, image in panels.items():
-        h, w, _ = image.shape
-        factor = max(1, HEIGHT // h)
-        panel = canvas(h * factor + LABEL, w * factor + 4)  # with a margin at the right
-        panel[LABEL:, :-4] = enlarged(image, factor)
-        pieces.append(write_text(panel, title, (4, LABEL - 8), 0.6))
-    return np.hstack(pieces)
+def enlarged_beside(panels: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns images of one size side by side under their titles, small ones enlarged to up to HEIGHT."""
+    return beside({title: enlarged(image, max(1, HEIGHT // len(image))) for title, image in panels.items()})
 
 
 def difference(image: np.ndarray, truth: np.ndarray) -> np.ndarray:

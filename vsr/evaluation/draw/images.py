@@ -9,6 +9,9 @@ from torch import Tensor
 from vsr.evaluation.restore import to_pixels
 from vsr.utils.files import write_atomically
 
+TITLE = 22  # height of a line of text, in pixels
+GAP = 6  # between panels
+
 
 def to_image(frame: Tensor) -> np.ndarray:
     """Returns a frame (3, h, w), RGB in [0, 1], as (h, w, 3) uint8 BGR, clamped and rounded."""
@@ -30,9 +33,20 @@ def canvas(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), 255, np.uint8)
 
 
-def write_text(image: np.ndarray, text: str, at: tuple[int, int], size: float) -> np.ndarray:
-    """Writes black ASCII text into an image; ``at`` is its left and bottom, in pixels."""
-    return cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+def write_text(image: np.ndarray, text: str, bottom: int, left: int = 6) -> np.ndarray:
+    """Writes black ASCII text into an image; ``left`` and ``bottom`` are in pixels."""
+    return cv2.putText(image, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def beside(panels: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns images of one height side by side under their titles; all (h, w, 3) uint8."""
+    columns = []
+    for title, image in panels.items():
+        h, w, _ = image.shape
+        column = canvas(h + TITLE, w + GAP)
+        column[TITLE:, :w] = image
+        columns.append(write_text(column, title, TITLE - 7))
+    return np.hstack(columns)
 
 
 def write_image(file: Path, image: np.ndarray) -> None:

@@ -15,14 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from vsr.archs import EDVRMemory
-from vsr.evaluation.draw.images import canvas, enlarged, to_image, write_image, write_text
+from vsr.evaluation.draw.images import TITLE, beside, canvas, enlarged, to_image, write_image, write_text
 from vsr.evaluation.restore import Frame
 from vsr.memory import Memory, PixSentence
 from vsr.utils.errors import UserError
 
 PANEL = 160  # smallest height of a frame, in pixels
-TITLE = 22  # height of a line of text
-GAP = 6
 BAR, MARK = (60, 110, 220), (80, 255, 80)
 
 
@@ -82,7 +80,7 @@ def weight_bars(weights: Tensor, labels: Sequence[str]) -> np.ndarray:
         bar, total = canvas(PANEL, width), float(share.sum())
         top = round((PANEL - TITLE) * (1 - total)) + TITLE
         cv2.rectangle(bar, (12, top), (width - 12, PANEL - 1), BAR, -1)
-        _write(bar, f"{total:.2f}", top - 6)
+        write_text(bar, f"{total:.2f}", top - 6)
         shifts = [_heat(share.view(window, window).numpy(), highest, width, width)] if window > 1 else []
         columns[label] = np.vstack([bar, *shifts])
     return _row(columns, highest if window > 1 else None)
@@ -106,12 +104,8 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
     A circle marks the largest weight of a row. Each row has its own scale, and shows the square root of the weights: a
     few of very many positions hold most of the weight.
 
-    Args:
-        weights: (n, t, h, w), of sum 1 over (t, h, w).
-        frames: (t, 3, H, W), RGB in [0, 1].
-        labels: a title per frame.
-        positions: (n, 2), rows and columns as shares of height and width.
-        center: index of the frame that the positions are in.
+    ``weights`` is (n, t, h, w), of sum 1 over (t, h, w); ``positions`` (n, 2), rows and columns as shares of height and
+    width, in the frame ``center``; the others are those of :func:`memory_pictures`.
     """
     rows = []
     h, w = weights.shape[2:]
@@ -142,10 +136,10 @@ def _heat(values: np.ndarray, highest: float, height: int, width: int) -> np.nda
 
 def _scale(height: int, highest: float) -> np.ndarray:
     """Returns the colour scale, from 0 at the bottom to ``highest``."""
-    scale = canvas(height, 70)
+    scale = canvas(height, 76)
     scale[TITLE:, 4:18] = _heat(np.linspace(highest, 0, height - TITLE)[:, None], highest, height - TITLE, 14)
-    write_text(scale, f"{highest:.2g}", (20, TITLE + 10), 0.4)
-    return write_text(scale, "0", (20, height - 3), 0.4)
+    write_text(scale, f"{highest:.2g}", TITLE + 10, 20)
+    return write_text(scale, "0", height - 3, 20)
 
 
 def _picture(frame: Tensor) -> np.ndarray:
@@ -162,15 +156,5 @@ def _marked(picture: np.ndarray, down: float, right: float) -> np.ndarray:
 
 def _row(panels: dict[str, np.ndarray], highest: float | None) -> np.ndarray:
     """Returns panels side by side under their titles; with ``highest``, the scale is at the right."""
-    columns = []
-    for title, picture in panels.items():
-        line = canvas(TITLE, picture.shape[1])
-        _write(line, title, TITLE - 7)
-        columns.append(np.vstack([line, picture]))
-    if highest is not None:
-        columns.append(_scale(columns[0].shape[0], highest))
-    return np.hstack([piece for column in columns for piece in (column, canvas(column.shape[0], GAP))])
-
-
-def _write(image: np.ndarray, text: str, bottom: int) -> None:
-    write_text(image, text, (6, bottom), 0.45)
+    row = beside(panels)
+    return row if highest is None else np.hstack([row, _scale(len(row), highest)])

@@ -47,8 +47,6 @@ def check_arguments(
     _, channels, height, width = input.shape
     out_channels, group_channels, kernel_height, kernel_width = weight.shape
     taps = kernel_height * kernel_width
-    if taps == 0 or out_channels == 0 or group_channels == 0:
-        raise ValueError(f"weight has shape {tuple(weight.shape)}; expected (co, c / groups, kh, kw) without a 0")
     if channels == 0 or channels % group_channels:
         raise ValueError(
             f"input has {channels} channels; expected a multiple of {group_channels}, "
@@ -67,8 +65,6 @@ def check_arguments(
             f"input is {height}x{width}; too small for kernel {kernel_height}x{kernel_width} with stride {stride}, "
             f"padding {padding} and dilation {dilation}: the output would be {output_height}x{output_width}"
         )
-    if height * width >= 2**31 or output_height * output_width >= 2**31:
-        raise ValueError(f"input is {height}x{width}; expected fewer than 2^31 pixels in a frame: cut it into tiles")
     offset_groups = offset.shape[1] // (2 * taps)  # no divmod: torch.jit.trace makes tensors of sizes
     if offset.shape[1] % (2 * taps) or offset_groups == 0 or channels % offset_groups:
         raise ValueError(

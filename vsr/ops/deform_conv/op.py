@@ -1,11 +1,10 @@
 """Modulated deformable convolution: the operator ``vsr::deform_conv2d`` and the public function.
 
-The schemas below are the contract of all kernels. This file registers the rules for fake tensors, autograd and
-autocast. The kernels are in ``csrc/dcn``, ``triton.py`` and ``reference.py``; ``backend.py`` selects among them.
+The schemas below are the contract of all kernels. This file registers the rules for fake tensors and autograd; the
+function casts under autocast. The kernels are in ``csrc/dcn``, ``triton.py`` and ``reference.py``; ``backend.py`` selects among them.
 """
 
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -96,20 +95,6 @@ def _autocast(
         return x if x.dtype == torch.float64 else x.to(dtype)
 
     return cast(input), cast(weight), None if bias is None else cast(bias)
-
-
-def _autocast_rule(
-    device_type: str, input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
-) -> Tensor:
-    """The autocast rule of a direct call of the operator."""
-    key = getattr(torch._C.DispatchKey, f"Autocast{device_type.upper()}")
-    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
-        input, weight, bias = _autocast(input, weight, bias, device_type)
-        return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, *rest)
-
-
-_library.impl("deform_conv2d", partial(_autocast_rule, "cpu"), "AutocastCPU")
-_library.impl("deform_conv2d", partial(_autocast_rule, "cuda"), "AutocastCUDA")
 
 
 @torch.library.register_fake("vsr::deform_conv2d", lib=_library)
