@@ -13,8 +13,7 @@ from training import assert_same_weights, rows, small_options, weights, write_op
 
 from vsr.config.options import LoaderOptions
 from vsr.data import REDSDataset, TrainSampler
-from vsr.data.stream.loader import batches, to_device
-from vsr.data.stream.prefetch import copied_ahead, prefetched
+from vsr.data.stream.loader import batches, copied_ahead, prefetched, to_device
 from vsr.train import main
 
 CPU = torch.device("cpu")

@@ -291,5 +291,3 @@ def test_weights_at_chosen_positions_have_sum_one_and_make_the_frame_weights(opt
     frames = module(query, sentences, return_weights=True).weights
     assert at.shape[:3] == (B, 2, T)
     torch.testing.assert_close(at.sum((3, 4)), frames[:, :, positions[:, 0], positions[:, 1]].transpose(1, 2))
-    with pytest.raises(ValueError, match="one weight a frame"):
-        build("pixsentence", "fc").weights_at(query, sentences, positions)

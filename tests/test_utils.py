@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+from vsr.engine import loop
 from vsr.evaluation.draw.images import write_image
 from vsr.ops.backend import BackendError
-from vsr.utils import clock, distributed, rng
+from vsr.utils import distributed, rng
 from vsr.utils.distributed import connect, take_place
 from vsr.utils.errors import UserError, exit_cleanly, tell
 from vsr.utils.files import remove_unfinished, size_text, write_atomically, write_text_atomically
@@ -193,8 +194,8 @@ def test_the_first_signal_is_a_request_and_a_second_ctrl_c_interrupts():
 
 def test_speed_is_of_the_steps_since_the_start(monkeypatch):
     now = iter(range(1000))  # every look at the clock is a second later
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: float(next(now)))
-    measured = clock.Clock()
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(now)))
+    measured = loop.Clock()
     items = iter(range(10))
     assert [measured.wait_for(items) for _ in range(3)] == [0, 1, 2]
     assert measured.speed_and_wait() == (3 / 7, 3 / 7)  # 3 × 2 looks and this one

@@ -48,11 +48,8 @@ def num_parameters(network: nn.Module) -> int:
 def num_macs(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> int:
     """Returns the multiply–accumulates of one forward pass: convolutions, matrix products, memory reads.
 
-    Interpolation, normalisation and activations are not counted. Nothing is computed: shapes alone decide.
-
-    Args:
-        build: makes the network.
-        shapes: of the inputs: (b, t, 3, h, w); of a FramePredictor (b, 3, h, w) and (b, t, 3, h, w).
+    Interpolation, normalisation and activations are not counted. Nothing is computed: shapes alone decide. ``build``
+    makes the network; the inputs are (b, t, 3, h, w), or of a FramePredictor (b, 3, h, w) and (b, t, 3, h, w).
     """
     reads = 0
 

@@ -96,12 +96,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="vsr tables", description="Trains, tests and tabulates Tables 1-3.")
     parser.add_argument("table", choices=[*TABLES, "all"])
     parser.add_argument("--base", choices=list(FOLDERS), default="reds", help="REDS at full scale, or the demo clips")
-    parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="number of trainings per experiment, with seeds 0 to N-1"
-    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings per experiment: seeds 0 to N-1")
     parser.add_argument("--iters", type=int, metavar="N", help="iterations per training, with one cosine decay")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option in all runs"
+        "--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option of all runs"
     )
     parser.add_argument("--resume", action="store_true", help="resumes unfinished trainings")
     args = parser.parse_args(arguments)

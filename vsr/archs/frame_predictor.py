@@ -81,7 +81,6 @@ class FramePredictor(nn.Module):
         if any(size % strides[-1] for size in frame_size):
             raise ValueError(f"frame_size {list(frame_size)}: the encoder needs multiples of {strides[-1]}")
         self.noskip = noskip
-        self.test_type = test_type
         self.spec = Spec(multiple=strides[-1], task="next-frame", test_type=test_type, frame_size=frame_size)
         levels = list(zip(channels, strides, strict=True))
         memories = [partial(memory, embed_channels=None)] * (len(levels) - 1) + [memory]
@@ -119,9 +118,9 @@ class FramePredictor(nn.Module):
 
     def frame_of(self, output: Tensor, query: Tensor) -> Tensor:
         """Returns the frame (b, 3, h, w) that an output predicts: itself, added to the query, or the query warped."""
-        if self.test_type == "subtract":
+        if self.spec.test_type == "subtract":
             return query + output
-        return warp(query, output) if self.test_type == "opticalflow" else output
+        return warp(query, output) if self.spec.test_type == "opticalflow" else output
 
 
 class LevelMemory(nn.Module):

@@ -1,21 +1,45 @@
 """The training loop."""
 
 import math
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
 
 from torch import Tensor
 
-from vsr.data.stream.loader import Batch
-from vsr.data.stream.prefetch import grouped
+from vsr.data.stream.loader import Batch, grouped
 from vsr.engine.record import Recorder
 from vsr.engine.run import Validation
 from vsr.engine.saving import checkpoints
 from vsr.engine.trainer import Trainer
 from vsr.utils.allocator import peak_memory
-from vsr.utils.clock import Clock
 from vsr.utils.distributed import any_rank, over_ranks
 from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
+
+
+class Clock:
+    """Measures steps per second, and the share of the time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Starts measuring anew."""
+        self.since, self.waited, self.steps = time.perf_counter(), 0.0, 0
+
+    def wait_for(self, stream: Iterator[list[Batch]]) -> list[Batch]:
+        """Returns the next batches, timing the wait for them."""
+        before = time.perf_counter()
+        batches = next(stream)
+        self.waited += time.perf_counter() - before
+        self.steps += 1
+        return batches
+
+    def speed_and_wait(self) -> tuple[float, float]:
+        """Returns steps per second and the waiting share since the last start or call, and starts anew."""
+        elapsed, waited, steps = time.perf_counter() - self.since, self.waited, self.steps
+        self.start()
+        return steps / elapsed, waited / elapsed
 
 
 def fit(trainer: Trainer) -> None:

@@ -83,10 +83,7 @@ class Addressing(nn.Module):
     def forward(self, query: Tensor, sentences: Tensor, embedding: nn.Conv2d) -> tuple[Tensor, Tensor]:
         """Returns the query map and the key maps; the keys are ``sentences`` itself where that gives the same scores.
 
-        Args:
-            query: (b, e, h, w), the query's embedding u.
-            sentences: (b, t, c, h, w).
-            embedding: A, the convolution from c to e.
+        ``query`` is its embedding u, (b, e, h, w); ``sentences`` are (b, t, c, h, w); ``embedding`` is A, from c to e.
         """
         if self.reduction is None and self.temperature is None and embedding.kernel_size == (1, 1):
             transposed = embedding.weight.transpose(0, 1) * self.scale  # (c, e, 1, 1)
@@ -127,10 +124,7 @@ def by_phase(
     Position x has the weights of the reduced position ⌊x / stride⌋ (nearest upsampling), and a shift of one reduced
     position is a shift of ``stride`` positions. Positions with equal x mod stride never meet the others: ``read`` is
     called with the values of each such phase, (b, t, c, ⌈h / stride⌉ or less, …), and returns its read and weights or
-    None, (b, …, ·, ·).
-
-    Returns:
-        The reads and the weights of all phases, joined to (b, …, h, w).
+    None, (b, …, ·, ·), which are joined to (b, …, h, w).
     """
     if stride == 1:
         return read(values)

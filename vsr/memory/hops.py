@@ -82,11 +82,8 @@ class Hops(nn.Module):
     def forward(self, query: Tensor, sentences: Tensor, valid: Tensor | None, search: Search) -> MemoryRead:
         """Returns the last hop's query, read and weights. Where no sentence is valid, the read is 0.
 
-        Args:
-            query: q (b, c, h, w).
-            sentences: s (b, t, c, h, w), oldest first.
-            valid: (b, t), True for the sentences to use; None uses all.
-            search: computes the weights and applies them.
+        The query is q (b, c, h, w), the sentences are s (b, t, c, h, w), oldest first; ``valid`` (b, t) is True for the
+        sentences to use, None uses all. ``search`` computes the weights and applies them.
         """
         sentences, valid = self._kept(query, sentences, valid)
         u, read, weights = self.query_embedding(query), None, None
@@ -177,10 +174,9 @@ class SearchMemory(nn.Module):
     ) -> MemoryRead:
         """Reads the sentences, see ``Memory``; the weights are those of ``search``."""
         u, read, weights = self.hops(query, sentences, valid, partial(self.search, return_weights=return_weights))
-        weights = (
-            self.with_forgotten(weights, 1, sentences.shape[1]) if return_weights and weights is not None else None
-        )
-        return MemoryRead(u, read, weights)
+        if not return_weights or weights is None:
+            return MemoryRead(u, read, None)
+        return MemoryRead(u, read, self.with_forgotten(weights, 1, sentences.shape[1]))
 
     def with_forgotten(self, weights: Tensor, dim: int, num_sentences: int) -> Tensor:
         """Returns the weights of all sentences along ``dim``: 0 for the oldest, which the memory did not keep."""

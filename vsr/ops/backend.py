@@ -187,10 +187,8 @@ def use_triton(operator: Operator, module: str, library: torch.library.Library) 
 def use_reference(operator: Operator, x: Tensor, sizes: list[int]) -> bool:
     """Returns whether plain PyTorch runs the operator: it is selected, or Triton does not support the tensors.
 
-    Args:
-        operator: the operator that is called.
-        x: the argument whose dtype and device are decisive.
-        sizes: the elements that one image of each argument spans; if symbolic, compared only if Triton is selected.
+    The dtype and device of ``x`` decide, and ``sizes``, the elements that one image of each argument spans; where they
+    are symbolic, they are compared only if Triton is selected.
     """
     chosen, problem = require(operator, x.device.type), None
     if chosen == "triton":  # its kernels index an image with 32 bits

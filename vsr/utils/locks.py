@@ -32,12 +32,9 @@ def sole_use(
     The lock is flock's, by filelock, which closes it in forked workers: a worker that outlives its killed parent holds
     nothing. NFS passes flock on to its server since Linux 2.6.12.
 
-    Args:
-        folder: need not exist. The lock file is ``.NAME.lock`` beside it, or in it where only that can be written.
-        active: false, on all but the main process, locks nothing.
-        doing: the other process's work, for the message.
-        remedy: for the message.
-        wait: waits for the other process instead of raising.
+    The lock file is ``.NAME.lock`` beside the folder, which need not exist, or in it where only that can be written.
+    Where not ``active``, as on all but the main process, nothing is locked. ``doing``, the other process's work, and
+    ``remedy`` are for the message; ``wait`` waits for that process instead of raising.
 
     Raises:
         UserError: another process works there.

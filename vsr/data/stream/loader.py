@@ -1,7 +1,6 @@
-"""Batches from data sets: worker processes read them, and to_device makes them what a network takes."""
+"""Batches from data sets: worker processes read them, to_device makes them what a network takes, on GPUs also ahead."""
 
 import fcntl
-import logging
 import random
 import signal
 import sys
@@ -9,7 +8,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,14 +19,12 @@ from vsr.contracts import Keyed, SampleKey
 from vsr.utils import rng
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError
+from vsr.utils.log import logger
 from vsr.utils.signals import STOPPING
 
 Batch = dict[str, Any]  # tensors by name, and lists of texts such as "key"
 
-_PIPE_BYTES = 1 << 20  # Linux grants every user so many
 _CPU = torch.device("cpu")
-
-_log = logging.getLogger(__name__)
 
 
 def batches(
@@ -78,7 +75,7 @@ def batches(
             for message in (message for messages in batch.pop("passed_over", ()) for message in messages):
                 passed_over[message] += 1  # here, since workers count only their own, and do not all reach the log
                 if passed_over[message].bit_count() == 1:  # the 1st, 2nd, 4th, … time: a training has many epochs
-                    _log.warning("on_bad_frame: skip: %s (bad samples so far: %d)", message, passed_over.total())
+                    logger.warning("on_bad_frame: skip: %s (bad samples so far: %d)", message, passed_over.total())
             yield batch
     finally:
         # A traceback keeps the stream alive, and Python would wait at exit for workers that ignore SIGTERM.
@@ -98,6 +95,36 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
             if value.dtype == torch.uint8:
                 moved[name] = moved[name].float().div_(255)
     return moved
+
+
+def grouped(batches: Iterable[Batch], size: int) -> Generator[list[Batch]]:
+    """Yields lists of ``size`` batches from an endless stream."""
+    iterator = iter(batches)
+    while True:
+        yield [next(iterator) for _ in range(size)]
+
+
+def prefetched(batches: Iterator[Batch], mode: Literal["cpu", "cuda"] | None, device: torch.device) -> Iterator[Batch]:
+    """Returns the same batches, copied to ``device`` ahead if ``prefetch_mode`` is ``cuda``; see LoaderOptions."""
+    if mode == "cuda" and device.type == "cuda":
+        return copied_ahead(batches, device)
+    if mode == "cuda":
+        logger.info("prefetch_mode: cuda has no effect, since training runs on the CPU")
+    return batches
+
+
+def copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yields the batches on the GPU; the next one is copied and converted while the current one is computed."""
+    side = torch.cuda.Stream(device)
+    coming = None
+    for batch in batches:
+        with torch.cuda.stream(side):
+            following = to_device(batch, device), side.record_event()
+        if coming is not None:
+            yield _arrived(*coming)
+        coming = following
+    if coming is not None:
+        yield _arrived(*coming)
 
 
 def to_planes(frames: np.ndarray) -> Tensor:
@@ -166,6 +193,16 @@ class _Reader(Dataset[Any]):
         return _Columns(columns)
 
 
+def _arrived(batch: Batch, copied: torch.Event | torch.cuda.Event) -> Batch:
+    """Makes the current stream wait for this batch's copy only, then returns the batch."""
+    current = torch.cuda.current_stream()
+    current.wait_event(copied)
+    for value in batch.values():
+        if isinstance(value, Tensor):
+            value.record_stream(current)  # or its memory would be given to a later copy while it is still read
+    return batch
+
+
 @contextmanager
 def _seeded(key: SampleKey) -> Iterator[None]:
     """Seeds the global generators of Python, NumPy and PyTorch (of its CPU) while entered."""
@@ -186,7 +223,7 @@ def _widen_pipe(stream: Any) -> None:
     A worker and its reader would alternate 16 times for a batch of 1 MB, each time waiting for a core.
     """
     with suppress(OSError, AttributeError):  # the system may allow less; the name is PyTorch's own
-        fcntl.fcntl(stream._worker_result_queue._reader.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        fcntl.fcntl(stream._worker_result_queue._reader.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)  # granted to every user
 
 
 def _start_worker(worker: int) -> None:

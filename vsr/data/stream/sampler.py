@@ -22,13 +22,8 @@ class TrainSampler(Sampler[tuple[int, SampleKey]]):
     are a permutation that depends on (seed, epoch). Rank r of w takes the positions start + r, start + r + w, …: any
     number of ranks together reads the same stream.
 
-    Args:
-        dataset_size: number of items.
-        enlarge_ratio: how often an epoch visits each item, each time with another crop.
-        seed: the run's ``manual_seed``.
-        shuffle: False visits the draws in order.
-        start: samples already consumed by all ranks together; the position to resume from.
-        rank: of this process, of ``world_size``.
+    An epoch visits each of the ``dataset_size`` items ``enlarge_ratio`` times, each time with another crop; without
+    ``shuffle`` in order. ``start`` is the number of samples that all ranks together have consumed already.
 
     Raises:
         ValueError: the data set is empty, or ``enlarge_ratio`` is too large for it.

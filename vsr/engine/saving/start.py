@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vsr.config.options import Options
-from vsr.data.stream.loader import Batch, batches
-from vsr.data.stream.prefetch import prefetched
+from vsr.data.stream.loader import Batch, batches, prefetched
 from vsr.data.stream.sampler import TrainSampler
 from vsr.engine.run import Run, Validate
 from vsr.engine.saving import checkpoints

@@ -1,7 +1,8 @@
 """Modulated deformable convolution: the operator ``vsr::deform_conv2d`` and the public function.
 
 The schemas below are the contract of all kernels. This file registers the rules for fake tensors and autograd; the
-function casts under autocast. The kernels are in ``csrc/dcn``, ``triton.py`` and ``reference.py``; ``backend.py`` selects among them.
+function casts under autocast. The kernels are in ``csrc/dcn``, ``triton.py`` and ``reference.py``; ``backend.py``
+selects among them.
 """
 
 from contextlib import nullcontext

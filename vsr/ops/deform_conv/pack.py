@@ -80,11 +80,9 @@ class ModulatedDeformConvPack(nn.Module):
         self.register_buffer("offset_magnitude", torch.zeros(2), persistent=False)
 
     def forward(self, x: Tensor, feature: Tensor) -> Tensor:
-        """Samples ``x`` at the offsets predicted from ``feature`` and returns (n, out_channels, ho, wo).
+        """Samples ``x`` at the offsets predicted from ``feature``, both (n, in_channels, h, w).
 
-        Args:
-            x: (n, in_channels, h, w).
-            feature: (n, in_channels, h, w).
+        Returns (n, out_channels, ho, wo).
         """
         with torch.autocast(x.device.type, enabled=False):
             predicted = self.conv_offset(feature.to(self.conv_offset.weight.dtype))

@@ -57,13 +57,10 @@ def sampling_points(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair, d
 
 
 def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Samples ``image`` (n, c, h, w) bilinearly at y and x, both (n, p) in pixels; outside it is 0.
+    """Returns ``image`` (n, c, h, w), sampled bilinearly at y and x, both (n, p) in pixels: (n, c, p); outside it is 0.
 
     At a coordinate of exactly -1 the value is 0 and the derivative is the value of the first row or column, as in
     torchvision. A NaN coordinate gives NaN.
-
-    Returns:
-        (n, c, p).
     """
     n, c, h, w = image.shape
     inside = (y >= -1) & (y < h) & (x >= -1) & (x < w)
