@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vsr.evaluation.draw.images import beside, enlarged, to_bgr
+from vsr.evaluation.draw.images import enlarged, in_a_row, to_bgr
 from vsr.evaluation.scores import Restored, baselines
 
 HEIGHT = 320  # of a panel, in pixels of the output
@@ -22,7 +22,7 @@ def comparison(restored: Restored, scale: int) -> np.ndarray:
     images.pop("bilinear", None)
     if restored.gt is not None:
         images["GT"] = restored.gt
-    return enlarged_beside({name: image[top : top + size, left : left + size] for name, image in images.items()})
+    return beside({name: image[top : top + size, left : left + size] for name, image in images.items()})
 
 
 def triptych(restored: Restored) -> dict[str, np.ndarray]:
@@ -34,9 +34,9 @@ def triptych(restored: Restored) -> dict[str, np.ndarray]:
     return {title: to_bgr(image) for title, image in images.items()}
 
 
-def enlarged_beside(panels: dict[str, np.ndarray]) -> np.ndarray:
+def beside(panels: dict[str, np.ndarray]) -> np.ndarray:
     """Returns images of one size side by side under their titles, small ones enlarged to up to HEIGHT."""
-    return beside({title: enlarged(image, max(1, HEIGHT // len(image))) for title, image in panels.items()})
+    return in_a_row({title: enlarged(image, max(1, HEIGHT // len(image))) for title, image in panels.items()})
 
 
 def difference(image: np.ndarray, truth: np.ndarray) -> np.ndarray:

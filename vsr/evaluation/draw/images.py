@@ -38,7 +38,7 @@ def write_text(image: np.ndarray, text: str, bottom: int, left: int = 6) -> np.n
     return cv2.putText(image, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
 
 
-def beside(panels: dict[str, np.ndarray]) -> np.ndarray:
+def in_a_row(panels: dict[str, np.ndarray]) -> np.ndarray:
     """Returns images of one height side by side under their titles; all (h, w, 3) uint8."""
     columns = []
     for title, image in panels.items():

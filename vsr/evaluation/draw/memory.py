@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vsr.archs import EDVRMemory
-from vsr.evaluation.draw.images import TITLE, beside, canvas, enlarged, to_image, write_image, write_text
+from vsr.evaluation.draw.images import TITLE, canvas, enlarged, in_a_row, to_image, write_image, write_text
 from vsr.evaluation.restore import Frame
 from vsr.memory import Memory, PixSentence
 from vsr.utils.errors import UserError
@@ -156,5 +156,5 @@ def _marked(picture: np.ndarray, down: float, right: float) -> np.ndarray:
 
 def _row(panels: dict[str, np.ndarray], highest: float | None) -> np.ndarray:
     """Returns panels side by side under their titles; with ``highest``, the scale is at the right."""
-    row = beside(panels)
-    return row if highest is None else np.hstack([row, _scale(len(row), highest)])
+    pictures = in_a_row(panels)
+    return pictures if highest is None else np.hstack([pictures, _scale(len(pictures), highest)])

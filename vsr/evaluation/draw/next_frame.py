@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from vsr.evaluation.draw.comparison import difference, enlarged_beside
+from vsr.evaluation.draw.comparison import beside, difference
 from vsr.evaluation.draw.images import to_bgr, to_image, write_image
 from vsr.evaluation.draw.memory import weight_bars, weight_maps
 from vsr.evaluation.next_frame import COMPARED, Predicted
@@ -51,7 +51,7 @@ def comparison(rows: list[Predicted]) -> np.ndarray:
         panels = {name: to_image(predicted.by_method[name]) for name in COMPARED}
         truth = to_image(predicted.sample["next"])
         panels |= {"target": truth, "error x4": difference(panels["network"], truth)}
-        pictures.append(enlarged_beside(panels))
+        pictures.append(beside(panels))
     return np.vstack(pictures)
 
 
