@@ -52,7 +52,6 @@ def same_validation(former: Mapping[str, Any], current: Mapping[str, Any]) -> bo
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the keys and values of a tree."""
     for key, value in tree.items():
         here = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping):
