@@ -118,7 +118,9 @@ def test_the_memory_is_asked_with_the_aligned_centre_frame():
     query, sentences = asked
     assert sentences.shape == (2, 3, 8, 8, 12)
     assert torch.equal(query, sentences[:, 0])
-    assert torch.equal(sentences, network.align(window()))
+    assert torch.equal(
+        sentences, network.align([x.unflatten(0, (2, 3)) for x in network.extract(window().flatten(0, 1))])
+    )
 
 
 def test_without_pcd_the_pyramid_goes_and_any_size_fits():

@@ -11,7 +11,8 @@ from torch import nn
 
 from vsr.contracts import Clip, Spec
 from vsr.evaluation import restore as module
-from vsr.evaluation.restore import clips_of, in_order, middle_target, padding_of, restore, steps_of
+from vsr.evaluation.reading import in_order
+from vsr.evaluation.restore import clips_of, middle_target, padding_of, restore, steps_of
 from vsr.utils.distributed import Place
 from vsr.utils.errors import UserError
 
@@ -80,10 +81,10 @@ def test_each_frame_is_read_once_and_copied_once_as_bytes(num_threads, padding, 
 
 def test_windows_are_the_padding_s():
     clip, _ = clip_of(6, padding="reflection_circle")
-    steps = steps_of(Spec(num_frames=5), [clip])
+    steps = list(steps_of(Spec(num_frames=5), [clip]))
     assert [list(step.reads) for step in steps][:2] == [[4, 3, 0, 1, 2], [4, 0, 1, 2, 3]]
     assert padding_of(clip, 7) == "replicate"
-    assert list(steps_of(Spec(num_frames=7), [clip])[0].reads) == [0, 0, 0, 0, 1, 2, 3]
+    assert list(next(steps_of(Spec(num_frames=7), [clip])).reads) == [0, 0, 0, 0, 1, 2, 3]
 
 
 def test_only_targets_are_restored_and_only_their_windows_read():
@@ -111,8 +112,8 @@ def test_frames_are_padded_to_the_multiple_and_the_smallest_size_and_cropped(siz
     network = Middle(multiple=4, min_size=8)
     clip, _ = clip_of(3, size)
     frame = restored(network, [clip])[0]
-    assert frame.inputs.shape == (5, 3, 8, 8 if size[1] <= 8 else 12)
-    assert torch.equal(frame.inputs[2, :, -1, -1], frame.inputs[2, :, size[0] - 1, size[1] - 1])
+    assert [x.shape for x in frame.inputs] == [(3, 8, 8 if size[1] <= 8 else 12)] * 5
+    assert torch.equal(frame.inputs[2][:, -1, -1], frame.inputs[2][:, size[0] - 1, size[1] - 1])
     np.testing.assert_array_equal(frame.sr, frame.lq.repeat(2, 0).repeat(2, 1))
 
 
@@ -139,13 +140,13 @@ def test_chunks_with_overlap_equal_the_whole_clip_and_each_frame_is_read_once(ch
         assert part.index == frame.index
         np.testing.assert_array_equal(part.sr, frame.sr)
     if warm_up:
-        cut = restored(network, [clip], chunk=chunk)
+        cut = restored(network, [clip], chunk=chunk, warm_up=0, look_ahead=0)
         assert any((a.sr != b.sr).any() for a, b in zip(cut, whole, strict=True)), "without warm-up a cut shows"
 
 
 def test_the_parts_of_the_ranks_are_the_whole_and_neighbours():
     clips = [clip_of(9)[0], clip_of(6, name="001")[0]]
-    steps = steps_of(Spec(num_frames=3), clips)
+    steps = list(steps_of(Spec(num_frames=3), clips))
     parts = [Place(CPU, rank, 4).part(steps) for rank in range(4)]
     assert [step for part in parts for step in part] == steps
     frames = [frame for part in parts for frame in restore(Middle(num_frames=3), part, CPU)]

@@ -53,7 +53,7 @@ def frame(root, clip, number):
 
 def windows(dataset, num_frames):
     """The network's windows, (t, h, w, 3), of every frame of a set, in order."""
-    steps = steps_of(Spec(num_frames=num_frames), dataset)
+    steps = list(steps_of(Spec(num_frames=num_frames), dataset))
     return [np.stack([step.clip.lq(index) for index in step.reads]) for step in steps]
 
 

@@ -4,11 +4,11 @@ A network has a :class:`Spec` as its attribute ``spec``, a data set a :class:`Da
 options file, restoration, costs and tables read these records and nothing else; :func:`mismatches` compares the two.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Subset
 
 Task = Literal["super-resolution", "next-frame"]
@@ -115,6 +115,24 @@ class HasSpec(Protocol):
     """A network (its ``spec`` is a Spec) or a data set (a DataSpec) that says what it is."""
 
     spec: Any
+
+
+@runtime_checkable
+class HasFrameFeatures(Protocol):
+    """A network of windows, part of whose computation reads one frame at a time.
+
+    Restoration computes these features once for each frame instead of once for each window that holds it. For a window
+    ``lq``, ``network(lq)`` equals, up to rounding, ``from_features`` of the features of its frames. Frames may be
+    channels_last.
+    """
+
+    def frame_features(self, frames: Tensor) -> Sequence[Tensor]:
+        """Returns the features of frames (n, 3, h, w), each of shape (n, …)."""
+        ...
+
+    def from_features(self, features: Sequence[Tensor], center: Tensor) -> Tensor:
+        """Returns the restored frame; features are (b, t, …) each, ``center`` is the frame to restore, (b, 3, h, w)."""
+        ...
 
 
 @runtime_checkable

@@ -185,7 +185,7 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
         elapsed = milliseconds(lambda: list(restore(network, steps, place.device)), place.device)
         report = {
             "parameters": num_parameters(network),
-            "macs": num_macs(options.network_g, (1, *frame.inputs.shape)) // len(step.gives),
+            "macs": num_macs(options.network_g, (1, len(frame.inputs), *frame.inputs[0].shape)) // len(step.gives),
             "milliseconds": elapsed / len(step.gives),
             "device": device,
             "options": options.resolved,

@@ -4,23 +4,33 @@ Reference: Wang et al., "EDVR: Video Restoration with Enhanced Deformable Convol
     https://arxiv.org/abs/1905.02716
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vsr.archs.layers import ResidualBlock, conv3x3, conv_with_reference, lrelu, residual_blocks, upsample_x2
+from vsr.archs.layers import (
+    ResidualBlock,
+    conv3x3,
+    conv_with_reference,
+    half_conv,
+    lrelu,
+    residual_blocks,
+    upsample_x2,
+)
 from vsr.contracts import Spec
 from vsr.ops import ModulatedDeformConvPack
-from vsr.registry import NotNegative, Positive, register
+from vsr.ops.tensors import layout_of
+from vsr.registry import NotNegative, Positive, Shared, register
 from vsr.utils.errors import refuse
 
 
 @register("arch")
 class EDVR(nn.Module):
-    """Restores the centre frame of a window of frames, ×4 (or ×1 with ``hr_in``).
+    """Restores the centre frame of a window of frames, ×2, ×3 or ×4 (or ×1 with ``hr_in``).
 
     Extraction → pyramid, cascading and deformable (PCD) alignment → temporal and spatial attention (TSA) fusion →
     reconstruction, added to the bilinearly enlarged centre frame. Parameter names are those of the published weights.
@@ -38,12 +48,14 @@ class EDVR(nn.Module):
         hr_in: the input has the output's size (deblurring): strided convolutions of ``with_predeblur`` reduce it first.
         with_predeblur: puts the pre-deblurring module before alignment.
         with_tsa: fuses with attention; a 1×1 convolution otherwise.
+        scale: output size / input size; 4 is the published network. ×2 and ×3 shuffle pixels once, after ``upconv1``,
+            and have no ``upconv2``. With ``hr_in`` the output has the input's size.
 
     Raises:
         ValueError: options that do not fit each other.
 
     Reference: figure 2 of the paper; the released model in https://github.com/XPixelGroup/BasicSR.
-    Differs: all frames are aligned in one batched call.
+    Differs: all frames are aligned in one batched call; the heads for ×2 and ×3.
     """
 
     def __init__(
@@ -59,6 +71,7 @@ class EDVR(nn.Module):
         hr_in: bool = False,
         with_predeblur: bool = False,
         with_tsa: bool = True,
+        scale: Annotated[Literal[1, 2, 3, 4], Shared("scale")] = 4,
     ) -> None:
         super().__init__()
         center_frame_idx = num_frame // 2 if center_frame_idx is None else center_frame_idx
@@ -69,14 +82,16 @@ class EDVR(nn.Module):
             mistakes.append(f"num_feat {num_feat} is not a multiple of deformable_groups {deformable_groups}")
         if hr_in and not with_predeblur:
             mistakes.append("hr_in: true needs with_predeblur: true, whose strided convolutions reduce the input")
+        if scale == 1 and not hr_in:
+            mistakes.append("scale 1 needs hr_in: true, for an input that has the output's size")
         refuse(mistakes)
         self.num_frame = num_frame
         self.center_frame_idx = center_frame_idx
         self.hr_in = hr_in
         self.with_predeblur = with_predeblur
         self.with_tsa = with_tsa
-        scale, multiple = (1, 16) if hr_in else (4, 4)  # the pyramid has three levels
-        self.spec = Spec("window", num_frame, scale, multiple, center=center_frame_idx)
+        multiple = 16 if hr_in else 4  # the pyramid has three levels
+        self.spec = Spec("window", num_frame, 1 if hr_in else scale, multiple, center=center_frame_idx)
 
         if with_predeblur:
             self.predeblur = Predeblur(num_in_ch, num_feat, hr_in)
@@ -96,13 +111,17 @@ class EDVR(nn.Module):
             self.fusion = nn.Conv2d(num_frame * num_feat, num_feat, 1)
 
         self.reconstruction = residual_blocks(num_reconstruct_block, num_feat)
-        self.upconv1 = conv3x3(num_feat, num_feat * 4)
-        self.upconv2 = conv3x3(num_feat, 64 * 4)
+        self.factors = (2, 2) if hr_in or scale == 4 else (scale,)  # of the pixel shuffles
+        if len(self.factors) == 2:
+            self.upconv1 = conv3x3(num_feat, num_feat * 4)
+            self.upconv2 = conv3x3(num_feat, 64 * 4)
+        else:
+            self.upconv1 = conv3x3(num_feat, 64 * scale**2)
         self.conv_hr = conv3x3(64, 64)
         self.conv_last = conv3x3(64, num_out_ch)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Returns the restored centre frame (b, 3, 4h, 4w), or (b, 3, h, w) with ``hr_in``; not clamped.
+        """Returns the restored centre frame (b, 3, scale·h, scale·w), not clamped.
 
         Args:
             lq: (b, num_frame, 3, h, w), RGB in [0, 1]; h and w are multiples of ``spec.multiple``.
@@ -111,9 +130,33 @@ class EDVR(nn.Module):
             ValueError: the input has another number of frames, or a size that is not such a multiple.
         """
         self.check_input(lq)
-        aligned = self.pcd_align(self.extract(lq), self.center_frame_idx)  # (b, t, c, h, w)
-        fused = self.fusion(aligned if self.with_tsa else aligned.flatten(1, 2))
-        return self.reconstruct(fused, lq[:, self.center_frame_idx])
+        pyramid = [level.unflatten(0, lq.shape[:2]) for level in self.extract(lq.flatten(0, 1))]
+        return self.from_features(pyramid, lq[:, self.center_frame_idx])
+
+    def frame_features(self, frames: Tensor) -> list[Tensor]:
+        """Returns the pyramid of frames (n, 3, h, w), and their halves of the first offset convolutions."""
+        pyramid = self.extract(frames)
+        return [*pyramid, *self.pcd_align.halves(pyramid)]
+
+    def from_features(self, features: Sequence[Tensor], center: Tensor) -> Tensor:
+        """Returns the restored centre frame (b, 3, scale·h, scale·w), not clamped.
+
+        Args:
+            features: of the window's frames, each (b, t, …): the pyramid, with or without the halves.
+            center: (b, 3, h, w), the centre frame.
+        """
+        aligned = self.align(features)
+        # TSA joins frames to one feature, which loses channels_last
+        fused = self.fuse(aligned).contiguous(memory_format=layout_of(aligned.flatten(0, 1)))
+        return self.reconstruct(fused, center)
+
+    def align(self, features: Sequence[Tensor]) -> Tensor:
+        """Returns the frames' features (b, t, c, h, w), aligned to the centre's."""
+        return self.pcd_align(features[:3], self.center_frame_idx, features[3:])
+
+    def fuse(self, aligned: Tensor) -> Tensor:
+        """Returns one feature (b, c, h, w) of aligned features (b, t, c, h, w)."""
+        return self.fusion(aligned if self.with_tsa else aligned.flatten(1, 2))
 
     def check_input(self, lq: Tensor) -> None:
         """Raises ValueError for a window the network cannot take."""
@@ -123,23 +166,23 @@ class EDVR(nn.Module):
         if h % self.spec.multiple or w % self.spec.multiple:
             raise ValueError(f"height and width must be multiples of {self.spec.multiple}, got {h}×{w}: pad, then crop")
 
-    def extract(self, lq: Tensor) -> list[Tensor]:
-        """Returns the features of every frame at full, half and quarter size, each (b, t, c, h, w)."""
-        b, t = lq.shape[:2]
-        frames = lq.flatten(0, 1)
+    def extract(self, frames: Tensor) -> list[Tensor]:
+        """Returns the features of frames (n, 3, h, w) at full, half and quarter size, each (n, c, h', w')."""
         level1 = self.conv_1x1(self.predeblur(frames)) if self.with_predeblur else lrelu(self.conv_first(frames))
         level1 = self.feature_extraction(level1)
         level2 = lrelu(self.conv_l2_2(lrelu(self.conv_l2_1(level1))))
         level3 = lrelu(self.conv_l3_2(lrelu(self.conv_l3_1(level2))))
-        return [level.unflatten(0, (b, t)) for level in (level1, level2, level3)]
+        return [level1, level2, level3]
 
     def reconstruct(self, fused: Tensor, center: Tensor) -> Tensor:
         """Returns the frame made of the fused feature (b, c, h, w) and the centre frame (b, 3, h, w)."""
         x = self.reconstruction(fused)
-        x = lrelu(F.pixel_shuffle(self.upconv1(x), 2))  # (b, c, 2h, 2w)
-        x = lrelu(F.pixel_shuffle(self.upconv2(x), 2))  # (b, 64, 4h, 4w)
+        x = lrelu(F.pixel_shuffle(self.upconv1(x), self.factors[0]))
+        if len(self.factors) == 2:
+            x = lrelu(F.pixel_shuffle(self.upconv2(x), self.factors[1]))  # (b, 64, 4h, 4w)
         x = self.conv_last(lrelu(self.conv_hr(x)))
-        base = center if self.hr_in else F.interpolate(center, scale_factor=4, mode="bilinear", align_corners=False)
+        scale = self.spec.scale
+        base = center if self.hr_in else F.interpolate(center, scale_factor=scale, mode="bilinear", align_corners=False)
         return x + base
 
 
@@ -165,22 +208,33 @@ class PCDAlignment(nn.Module):
         self.cas_offset_conv2 = conv3x3(c, c)
         self.cas_dcnpack = dcn()
 
-    def forward(self, pyramid: list[Tensor], center: int) -> Tensor:
+    def halves(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Returns the frames' halves of the first offset convolutions; each frame needs them once, not once a window.
+
+        ``pyramid`` holds features at full, half and quarter size, each (n, c, h', w'), as the halves are.
+        """
+        levels = zip(("l1", "l2", "l3"), pyramid, strict=True)
+        return [half_conv(self.offset_conv1[level], frames) for level, frames in levels]
+
+    def forward(self, pyramid: Sequence[Tensor], center: int, halves: Sequence[Tensor] = ()) -> Tensor:
         """Returns features (b, t, c, h, w), aligned to those of the frame ``center``.
 
         Args:
-            pyramid: features at full, half and quarter size, each (b, t, c, h, w).
+            pyramid: features at full, half and quarter size, each (b, t, c, h', w').
             center: index of the frame to align to.
+            halves: see the method; each (b, t, c, h', w'). Without them they are computed here.
         """
         b, t = pyramid[0].shape[:2]
-        references = [level[:, center] for level in pyramid]  # (b, c, h, w)
+        references = [level[:, center] for level in pyramid]  # (b, c, h', w')
+        half1, half2, half3 = halves or (None, None, None)
 
-        offset = lrelu(conv_with_reference(self.offset_conv1["l3"], pyramid[2], references[2]))
+        offset = lrelu(conv_with_reference(self.offset_conv1["l3"], pyramid[2], references[2], half3))
         offset = lrelu(self.offset_conv2["l3"](offset))
         aligned = lrelu(self.dcn_pack["l3"](pyramid[2].flatten(0, 1), offset))
-        for level, frames, reference in (("l2", pyramid[1], references[1]), ("l1", pyramid[0], references[0])):
+        finer = (("l2", pyramid[1], references[1], half2), ("l1", pyramid[0], references[0], half1))
+        for level, frames, reference, half in finer:
             coarse_offset = upsample_x2(offset) * 2  # a pixel of the coarse level is two pixels here
-            offset = lrelu(conv_with_reference(self.offset_conv1[level], frames, reference))
+            offset = lrelu(conv_with_reference(self.offset_conv1[level], frames, reference, half))
             offset = lrelu(self.offset_conv2[level](torch.cat([offset, coarse_offset], dim=1)))
             offset = lrelu(self.offset_conv3[level](offset))
             fine = self.dcn_pack[level](frames.flatten(0, 1), offset)

@@ -1,6 +1,6 @@
 """EDVR whose fusion asks a memory of the aligned frames."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -106,23 +106,26 @@ class EDVRMemory(EDVR):
         assert isinstance(part, MemoryFusion), "the constructor puts it there"
         return part
 
-    def forward(self, lq: Tensor) -> Tensor:
-        """Returns the restored centre frame; see EDVR."""
-        self.check_input(lq)
+    def frame_features(self, frames: Tensor) -> list[Tensor]:
+        """Returns the features of frames (n, 3, h, w) that do not depend on their window; see EDVR."""
+        return super().frame_features(frames) if self.with_pcd else self.extract(frames)
+
+    def extract(self, frames: Tensor) -> list[Tensor]:
+        """Returns the pyramid of frames (n, 3, h, w), or without PCD module their features, (n, c, h, w)."""
+        if self.with_pcd:
+            return super().extract(frames)
+        features = self.conv_1x1(self.predeblur(frames)) if self.with_predeblur else lrelu(self.conv_first(frames))
+        return [self.feature_extraction(features)]
+
+    def align(self, features: Sequence[Tensor]) -> Tensor:
+        """Returns the frames' features (b, t, c, h, w), aligned to the centre's where there is a PCD module."""
+        return super().align(features) if self.with_pcd else features[0]
+
+    def fuse(self, aligned: Tensor) -> Tensor:
+        """Returns one feature (b, c, h, w) of aligned features (b, t, c, h, w) and the memory's read."""
         center = self.center_frame_idx
-        aligned = self.align(lq)
         fused = self.memory_fusion(aligned[:, center], aligned)
         if self.memory_position == "before_tsa":
             asked = (aligned[:, center] + fused).unsqueeze(1)
-            fused = self.fusion(torch.cat([aligned[:, :center], asked, aligned[:, center + 1 :]], 1))
-        elif self.memory_position == "after_tsa":
-            fused = self.fusion(aligned) + fused
-        return self.reconstruct(fused, lq[:, center])
-
-    def align(self, lq: Tensor) -> Tensor:
-        """Returns the frames' features (b, t, c, h, w), aligned to the centre's where there is a PCD module."""
-        if self.with_pcd:
-            return self.pcd_align(self.extract(lq), self.center_frame_idx)
-        frames = lq.flatten(0, 1)
-        features = self.conv_1x1(self.predeblur(frames)) if self.with_predeblur else lrelu(self.conv_first(frames))
-        return self.feature_extraction(features).unflatten(0, lq.shape[:2])
+            return self.fusion(torch.cat([aligned[:, :center], asked, aligned[:, center + 1 :]], 1))
+        return self.fusion(aligned) + fused if self.memory_position == "after_tsa" else fused

@@ -42,7 +42,7 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
 
 
-def conv_with_reference(conv: nn.Module, frames: Tensor, reference: Tensor) -> Tensor:
+def conv_with_reference(conv: nn.Module, frames: Tensor, reference: Tensor, half: Tensor | None = None) -> Tensor:
     """Returns ``conv`` of each frame joined with the reference its clip shares, ``conv(cat([frame, reference], 1))``.
 
     A convolution is linear, so the reference's half is computed once per clip rather than once per frame.
@@ -51,13 +51,19 @@ def conv_with_reference(conv: nn.Module, frames: Tensor, reference: Tensor) -> T
         conv: a Conv2d of 2·c channels, the frame's before the reference's.
         frames: (b, t, c, h, w).
         reference: (b, c, h, w); the result is (b·t, c_out, h, w).
+        half: ``half_conv(conv, frames)``, (b, t, c_out, h, w), if it is known.
     """
     assert isinstance(conv, nn.Conv2d), "a ModuleDict does not say what it holds"
     b, t, c = frames.shape[:3]
-    of_frame, of_reference = conv.weight[:, :c], conv.weight[:, c:]
-    own = F.conv2d(frames.flatten(0, 1), of_frame, None, conv.stride, conv.padding)
-    shared = F.conv2d(reference, of_reference, conv.bias, conv.stride, conv.padding)
-    return (own.unflatten(0, (b, t)) + shared.unsqueeze(1)).flatten(0, 1)
+    own = half_conv(conv, frames.flatten(0, 1)).unflatten(0, (b, t)) if half is None else half
+    shared = F.conv2d(reference, conv.weight[:, c:], conv.bias, conv.stride, conv.padding)
+    return (own + shared.unsqueeze(1)).flatten(0, 1)
+
+
+def half_conv(conv: nn.Module, frames: Tensor) -> Tensor:
+    """Returns the frames' half of ``conv_with_reference``, for frames (n, c, h, w)."""
+    assert isinstance(conv, nn.Conv2d), "a ModuleDict does not say what it holds"
+    return F.conv2d(frames, conv.weight[:, : frames.shape[1]], None, conv.stride, conv.padding)
 
 
 def lrelu(x: Tensor) -> Tensor:

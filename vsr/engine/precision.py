@@ -11,6 +11,34 @@ from vsr.engine.options import TrainOptions
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
+Precision = Literal["float32", "bf16", "fp16", "auto"]  # of restoration
+
+
+def restoration_type(precision: Precision, device: torch.device) -> tuple[torch.dtype | None, str]:
+    """Returns the 16-bit type to restore in, None for float32, and the reason.
+
+    ``auto`` is 16 bits where the device has the units for them, and float32 elsewhere.
+
+    Raises:
+        UserError: the device cannot.
+    """
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        has_bf16, units = torch.cuda.is_bf16_supported(including_emulation=False), "this GPU"
+        has_fp16 = torch.cuda.get_device_capability(device) >= (7, 0)
+    else:
+        has_bf16, units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(), "this CPU"
+        has_fp16 = False
+    if precision == "auto":
+        dtype = torch.bfloat16 if has_bf16 else torch.float16 if has_fp16 else None
+        name = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "float32"}[dtype]
+        return dtype, f"{name}: {units} computes in it" if dtype else f"float32: {units} has no units for 16 bits"
+    if precision == "fp16" and not on_gpu:
+        raise UserError("precision fp16 needs a GPU; bf16 and float32 run on CPUs")
+    if precision == "bf16" and on_gpu and not has_bf16:
+        raise UserError("precision bf16 needs a GPU of the Ampere generation or later; fp16 runs on this one")
+    return {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision], f"{precision}, as given"
+
 
 def autocast_type(amp: Literal["auto", "bf16", "fp16", "off"], device: torch.device) -> torch.dtype | None:
     """Returns the 16-bit type to compute in, None for 32 bits; raises UserError if the device cannot."""

@@ -1,16 +1,13 @@
-"""Restores clips, for validations, tests, tables and pictures of memories.
+"""Restores clips, for validations, tests, tables, pictures of memories and films.
 
 ``steps_of`` lists the calls of the network. ``restore`` reads each frame once, ahead of its call, copies it to the
-network's device once, as uint8, calls the network and yields frames.
+network's device once, as it was read, calls the network and yields frames as they are made.
 """
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
-from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from itertools import tee
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +18,13 @@ from vsr.archs.build import spec_of
 from vsr.contracts import Clip, ClipSet, Padding, Spec, data_spec
 from vsr.data.sets.test_clips import generate_frame_indices
 from vsr.data.stream.loader import to_planes, to_unit_range
+from vsr.engine.precision import Precision
+from vsr.evaluation.calls import OVERLAP, TILE_OVERLAP, Calls
+from vsr.evaluation.reading import read_ahead
 from vsr.utils.errors import UserError
+from vsr.utils.log import logger
 
-T = TypeVar("T")
+CONTRAST = 1 / 16  # of the range: the least of an input whose output cannot be one colour
 
 
 class Step(NamedTuple):
@@ -35,13 +36,13 @@ class Step(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A restored frame of a clip; ``lq`` and ``sr`` are (h, w, 3) uint8 RGB."""
+    """A restored frame of a clip; ``lq`` and ``sr`` are (h, w, 3) RGB, both uint8 or both uint16."""
 
     clip: Clip
     index: int
     lq: np.ndarray
     sr: np.ndarray
-    inputs: Tensor  # the network's: (t, 3, h, w) in [0, 1], padded, on its device
+    inputs: tuple[Tensor, ...]  # the frames that the step read, each (3, h, w) in [0, 1], padded, on the device
 
 
 def clips_of(dataset: ClipSet, name: str) -> list[Clip]:
@@ -72,9 +73,9 @@ def padding_of(clip: Clip, num_frames: int | None) -> Padding:
 
 
 def steps_of(
-    spec: Spec, clips: Iterable[Clip], chunk: int | None = None, warm_up: int = 0, look_ahead: int = 0
-) -> list[Step]:
-    """Returns the steps that restore clips: a window for each frame, or chunks of each clip.
+    spec: Spec, clips: Iterable[Clip], chunk: int | None = None, warm_up: int = OVERLAP, look_ahead: int = OVERLAP
+) -> Generator[Step]:
+    """Yields the steps that restore clips: a window for each frame, or chunks of each clip; ``clips`` may be lazy.
 
     Args:
         spec: of the network.
@@ -83,129 +84,135 @@ def steps_of(
         warm_up: frames before a chunk that the call reads as well.
         look_ahead: frames after a chunk that the call reads as well.
     """
-    steps = []
     for clip in clips:
         length, targets = len(clip.frames), clip.targets
         if spec.reads == "window":
             t = spec.num_frames or 1
-            windows = ((index, generate_frame_indices(index, length, t, padding_of(clip, t))) for index in targets)
-            steps += [Step(clip, window, range(index, index + 1)) for index, window in windows]
+            padding = padding_of(clip, t)
+            for index in targets:
+                yield Step(clip, generate_frame_indices(index, length, t, padding), range(index, index + 1))
         elif chunk is None:
-            steps.append(Step(clip, range(length), targets))
+            yield Step(clip, range(length), targets)
         else:
             for part in (targets[start : start + chunk] for start in range(0, len(targets), chunk)):
                 reads = range(max(part.start - warm_up, 0), min(part.stop + look_ahead, length))
-                steps.append(Step(clip, reads, part))
-    return steps
+                yield Step(clip, reads, part)
 
 
-def restore(network: nn.Module, steps: Sequence[Step], device: torch.device, num_threads: int = 0) -> Generator[Frame]:
-    """Yields the frames of the steps, in order; ``num_threads`` threads read ahead, 0 reads in this thread.
+def restore(
+    network: nn.Module,
+    steps: Iterable[Step],
+    device: torch.device,
+    num_threads: int = 0,
+    *,
+    precision: Precision = "float32",
+    tile: int | None = None,
+    tile_overlap: int = TILE_OVERLAP,
+) -> Generator[Frame]:
+    """Yields the frames of the steps, in order.
+
+    Memory does not depend on the number of steps, which may be lazy. Where memory runs out, restoration goes on with
+    shorter segments or smaller tiles, and the log says so.
+
+    Args:
+        network: on the device, in evaluation mode.
+        steps: see steps_of; steps of one clip follow each other.
+        device: the network's.
+        num_threads: threads that read frames ahead; 0 reads in this thread.
+        precision: of the network's computation; see vsr.engine.precision.restoration_type.
+        tile: side in pixels of the parts in which a frame is restored; None is the whole frame.
+        tile_overlap: pixels that neighbouring tiles share; their outputs are blended there.
 
     Raises:
-        UserError: a frame is unreadable or differs in size from its clip, or the network's output differs in shape
-            from its spec, or is not finite.
+        UserError: a frame is unreadable or differs in size from its clip; the network's output differs in shape from
+            its spec, or is not finite; or memory does not suffice for the smallest part.
     """
-    spec, all_unread = spec_of(network), _unread(steps)
+    spec, calls = spec_of(network), Calls(network, device, precision, tile, tile_overlap)
+    checks = OutputChecks(precision)
     held: dict[int, tuple[np.ndarray, Tensor]] = {}  # of the step before: pixels, and the network's input
-    with closing(read_ahead(steps, num_threads, all_unread, _read_lq)) as frames:
-        for step, unread in zip(steps, all_unread, strict=True):
+    clip: Clip | None = None
+    to_read, to_call = tee(_with_unread(steps))  # reading runs ahead by a few frames
+    wanted = ((step.clip, index) for step, unread in to_read for index in unread)
+    with closing(read_ahead(wanted, num_threads, _read_lq)) as frames:
+        for step, unread in to_call:
+            if step.clip is not clip:
+                calls.forget()
+            clip = step.clip
             for index in unread:
                 pixels = next(frames)
                 held[index] = pixels, prepared(pixels, spec, device)
             held = {index: held[index] for index in step.reads}
-            _check_one_size(step.clip, {index: pixels for index, (pixels, _) in held.items()})
-            inputs = torch.stack([held[index][1] for index in step.reads])
-            output = run(network, inputs)
-            for index in step.gives:
-                lq, sr = held[index][0], output[step.reads.index(index) if spec.reads == "clip" else 0]
+            _check_alike(step.clip, {index: pixels for index, (pixels, _) in held.items()})
+            inputs = {index: frame for index, (_, frame) in held.items()}
+            for index, sr in calls.outputs((step.reads, step.gives), inputs):
+                lq = held[index][0]
                 sr = sr[:, : lq.shape[0] * spec.scale, : lq.shape[1] * spec.scale]
-                if not sr.isfinite().all():
-                    name = f"{step.clip.name}/{step.clip.frames[index]}"
-                    raise UserError(f"{name}: network gives numbers that are not finite; its weights are damaged")
-                yield Frame(step.clip, index, lq, to_pixels(sr), inputs)
+                frame = f"{clip.name}/{clip.frames[index]}"
+                checks.check_finite(frame, sr)
+                pixels = to_pixels(sr, lq.dtype)
+                checks.check_contrast(frame, lq, pixels)
+                yield Frame(clip, index, lq, pixels, tuple(inputs[i] for i in step.reads))
 
 
-def run(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Returns the output for (t, 3, h, w): (1, 3, scale·h, scale·w) for a window, (t, 3, …) for a clip."""
-    spec = spec_of(network)
-    with torch.inference_mode():
-        output = network(inputs.unsqueeze(0))
-    t, c, h, w = inputs.shape
-    expected = (1, *((t,) if spec.reads == "clip" else ()), c, h * spec.scale, w * spec.scale)
-    got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if got != expected:
-        text = f"{type(network).__name__} returned {got} for an input of {(1, t, c, h, w)}, expected {expected}"
-        raise UserError(f"{text} as its spec says (reads: {spec.reads}, scale: {spec.scale})")
-    return output[0] if spec.reads == "clip" else output
+class OutputChecks:
+    """Notices output that no working network gives, and names its frame."""
+
+    def __init__(self, precision: Precision) -> None:
+        self.remedy = "its weights are damaged"
+        if precision != "float32":
+            self.remedy += ", or the numbers are too large for 16 bits: try precision float32"
+        self.num_constant = 0
+
+    def check_finite(self, frame: str, sr: Tensor) -> None:
+        """Raises UserError if an output has infinite numbers or NaN."""
+        if not sr.isfinite().all():
+            raise UserError(f"{frame}: network gives numbers that are not finite; {self.remedy}")
+
+    def check_contrast(self, frame: str, lq: np.ndarray, sr: np.ndarray) -> None:
+        """Warns of a frame of one colour whose input has contrast: the 1st, 2nd, 4th, … time."""
+        first = sr[0, 0]
+        if not (sr[-1, -1] == first).all() or not (sr == first).all():  # the corner answers at once
+            return
+        if int(lq.max()) - int(lq.min()) < np.iinfo(lq.dtype).max * CONTRAST:
+            return
+        self.num_constant += 1
+        if self.num_constant.bit_count() == 1:
+            colour = "black" if not first.any() else f"the one colour {tuple(first.tolist())}"
+            logger.warning("%s: the restored frame is %s, its input is not (%d such)", frame, colour, self.num_constant)
 
 
 def prepared(pixels: np.ndarray, spec: Spec, device: torch.device) -> Tensor:
-    """Returns a frame (h, w, 3) uint8 as (3, h, w) in [0, 1] on the device; its border is repeated to a valid size."""
+    """Returns a frame (h, w, 3) as (3, h, w) in [0, 1] on the device; its border is repeated to a valid size."""
     frame = to_unit_range(to_planes(pixels).to(device))
     padding = [-(-max(size, spec.min_size) // spec.multiple) * spec.multiple - size for size in frame.shape[1:]]
     return F.pad(frame, (0, padding[1], 0, padding[0]), mode="replicate") if any(padding) else frame
 
 
-def to_pixels(frame: Tensor) -> np.ndarray:
-    """Returns a frame (3, h, w) in [0, 1] as (h, w, 3) uint8, clamped and rounded."""
-    pixels = (frame.float().clamp(0, 1) * 255).round().byte()
-    return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+def to_pixels(frame: Tensor, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
+    """Returns a frame (3, h, w) in [0, 1] as (h, w, 3) uint8 or uint16, clamped and rounded."""
+    pixels = (frame.float().clamp(0, 1) * np.iinfo(dtype).max).round()
+    whole = pixels.byte() if dtype == np.uint8 else pixels.int()  # PyTorch's uint16 lacks most operations
+    return whole.permute(1, 2, 0).contiguous().cpu().numpy().astype(dtype, copy=False)
 
 
-def read_ahead(
-    steps: Sequence[Step], num_threads: int, indices: Iterable[Iterable[int]], read: Callable[[Clip, int], T]
-) -> Generator[T]:
-    """Yields ``read(clip, index)`` of each step's indices, in order; UserError if a frame is unreadable.
-
-    ``num_threads`` threads read ahead, at most one if a clip has to be read in order; 0 reads in this thread.
-    """
-    if any(step.clip.in_order for step in steps):
-        num_threads = min(num_threads, 1)
-
-    def task(clip: Clip, index: int) -> T:
-        try:
-            return read(clip, index)
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
-
-    tasks = (partial(task, step.clip, i) for step, some in zip(steps, indices, strict=True) for i in some)
-    return in_order(tasks, num_threads)
-
-
-def in_order(tasks: Iterable[Callable[[], T]], num_threads: int) -> Generator[T]:
-    """Yields the tasks' results in order; threads compute them ahead, one task per thread, 0 threads in turn."""
-    ahead: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(max(num_threads, 1)) as pool:
-        try:
-            for task in tasks:
-                if not num_threads:
-                    yield task()
-                    continue
-                ahead.append(pool.submit(task))
-                if len(ahead) > num_threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _unread(steps: Sequence[Step]) -> list[list[int]]:
-    """Returns the frames that each step reads and the step before did not, in ascending order."""
-    known = [(), *(a.reads if a.clip is b.clip else () for a, b in pairwise(steps))]
-    return [sorted(set(step.reads).difference(some)) for step, some in zip(steps, known, strict=False)]
+def _with_unread(steps: Iterable[Step]) -> Iterator[tuple[Step, list[int]]]:
+    """Yields each step with the frames that it reads and the step before did not, in ascending order."""
+    before: Step | None = None
+    for step in steps:
+        known = before.reads if before is not None and before.clip is step.clip else ()
+        yield step, sorted(set(step.reads).difference(known))
+        before = step
 
 
 def _read_lq(clip: Clip, index: int) -> np.ndarray:
     pixels = clip.lq(index)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or pixels.shape[2] != 3:
         got = f"lq({index}) returned {pixels.dtype} {pixels.shape}"
-        raise ValueError(f"{clip.name}/{clip.frames[index]}: {got}, expected uint8 (h, w, 3)")
+        raise ValueError(f"{clip.name}/{clip.frames[index]}: {got}, expected uint8 or uint16 (h, w, 3)")
     return pixels
 
 
-def _check_one_size(clip: Clip, frames: dict[int, np.ndarray]) -> None:
+def _check_alike(clip: Clip, frames: dict[int, np.ndarray]) -> None:
     first = min(frames)
     for index, pixels in sorted(frames.items()):
         if pixels.shape != frames[first].shape:

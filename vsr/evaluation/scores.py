@@ -15,7 +15,8 @@ from vsr.data.degrade.imresize import imresize
 from vsr.data.stream.loader import to_planes, to_unit_range
 from vsr.engine.precision import full_float32
 from vsr.evaluation.draw.images import to_bgr
-from vsr.evaluation.restore import Frame, Step, in_order, read_ahead, to_pixels
+from vsr.evaluation.reading import in_order, read_ahead
+from vsr.evaluation.restore import Frame, Step, to_pixels
 from vsr.utils.distributed import Place, any_rank, from_all_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.signals import StopSignals
@@ -58,7 +59,7 @@ def measure_all(
     Raises:
         UserError: a ground truth frame is unreadable, differs in size, or is too small to be measured.
     """
-    truths = read_ahead(steps, num_threads, (step.gives for step in steps), _read_gt)
+    truths = read_ahead(((step.clip, index) for step in steps for index in step.gives), num_threads, _read_gt)
     jobs = (partial(_measured, frame, gt, metrics, scale) for frame, gt in zip(frames, truths, strict=True))
     with closing(frames), closing(truths), closing(in_order(jobs, min(torch.get_num_threads(), MOST_THREADS))) as done:
         yield from done

@@ -128,13 +128,13 @@ def copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Bat
 
 
 def to_planes(frames: np.ndarray) -> Tensor:
-    """Returns uint8 frames (…, h, w, c) as a uint8 tensor (…, c, h, w)."""
+    """Returns frames (…, h, w, c) as a tensor (…, c, h, w) of their dtype, uint8 or uint16."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3)))
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
-    """Returns uint8 pixels as float32 in [0, 1]."""
-    return pixels.float().div_(255)
+    """Returns uint8 or uint16 pixels as float32 in [0, 1]."""
+    return pixels.float().div_(torch.iinfo(pixels.dtype).max)
 
 
 @dataclass

@@ -34,7 +34,7 @@ def with_weight_pictures(frames: Generator[Frame], network: nn.Module, folder: P
     module = cast(nn.Module, memory)  # a Memory is one
     with closing(frames), module.register_forward_pre_hook(lambda _, inputs: reads.append(inputs[:2])):
         for frame in frames:
-            pictures = memory_pictures(memory, *reads[0], frame.inputs.cpu(), labels, center)
+            pictures = memory_pictures(memory, *reads[0], torch.stack(frame.inputs).cpu(), labels, center)
             for name, picture in pictures.items():
                 write_image(folder / frame.clip.name / f"{frame.clip.frames[frame.index]}_{name}.png", picture)
             reads.clear()  # drawing reads the memory again

@@ -1,0 +1,81 @@
+"""Tiles of a frame: where they lie, and the weights that blend their outputs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vsr.contracts import Spec
+
+
+class Tile(NamedTuple):
+    """A part of a frame, in pixels of LQ."""
+
+    rows: slice
+    columns: slice
+
+    def of(self, frames: Tensor) -> Tensor:
+        """Returns this part of frames (…, h, w)."""
+        return frames[..., self.rows, self.columns]
+
+    def enlarged(self, scale: int) -> "Tile":
+        """Returns the same part of a frame that is ``scale`` times as large."""
+        rows, columns = (slice(part.start * scale, part.stop * scale) for part in self)
+        return Tile(rows, columns)
+
+
+class Tiling(NamedTuple):
+    """The tiles of a frame, row by row, and the weight of each at every pixel of the output."""
+
+    tiles: list[Tile]
+    weights: list[Tensor]  # (scale·h, scale·w) of the tile; over all tiles they sum to 1
+
+
+def tiling(size: tuple[int, int], tile: int | None, overlap: int, spec: Spec, device: torch.device) -> Tiling:
+    """Returns equal tiles that cover a frame and share at least ``overlap`` pixels with each neighbour.
+
+    Sides and positions are multiples of ``spec.multiple``. A weight falls linearly to 0 across the shared pixels.
+
+    Args:
+        size: height and width of the frame, valid for the network.
+        tile: side of a tile in pixels; a frame that is smaller has one tile along that axis. None is the whole frame.
+        overlap: see above.
+        spec: of the network.
+        device: of the weights.
+    """
+    sides = [length if tile is None else valid_side(min(tile, length), length, spec) for length in size]
+    starts = [_starts(length, side, overlap, spec.multiple) for length, side in zip(size, sides, strict=True)]
+    shares = [_shares(own, side, spec.scale, device) for own, side in zip(starts, sides, strict=True)]
+    tiles = [Tile(slice(y, y + sides[0]), slice(x, x + sides[1])) for y in starts[0] for x in starts[1]]
+    return Tiling(tiles, [rows.unsqueeze(1) * columns for rows in shares[0] for columns in shares[1]])
+
+
+def valid_side(side: int, length: int, spec: Spec) -> int:
+    """Returns the smallest side from ``side`` on that the network reads; ``length``, the frame's, is one."""
+    return min(-(-max(side, spec.min_size) // spec.multiple) * spec.multiple, length)
+
+
+def _starts(length: int, side: int, overlap: int, multiple: int) -> list[int]:
+    """Returns the first pixels of tiles along an axis, spread evenly."""
+    if side == length:
+        return [0]
+    step = max((side - overlap) // multiple, 1) * multiple
+    count = -(-(length - side) // step) + 1
+    return [round(i * (length - side) / (count - 1) / multiple) * multiple for i in range(count)]
+
+
+def _shares(starts: Sequence[int], side: int, scale: int, device: torch.device) -> list[Tensor]:
+    """Returns each tile's weights along an axis, (scale·side,), which sum to 1 at each pixel."""
+    length = (starts[-1] + side) * scale
+    weights = torch.zeros(len(starts), length, device=device)
+    position = torch.arange(side * scale, device=device) + 0.5
+    for own, start, before, after in zip(weights, starts, [None, *starts], [*starts[1:], None], strict=False):
+        ramp = torch.ones(side * scale, device=device)
+        if before is not None:
+            ramp = ramp.minimum(position / ((before + side - start) * scale))
+        if after is not None:
+            ramp = ramp.minimum((side * scale - position) / ((start + side - after) * scale))
+        own[start * scale : (start + side) * scale] = ramp
+    weights = weights / weights.sum(0)
+    return [own[start * scale : (start + side) * scale] for own, start in zip(weights, starts, strict=True)]
