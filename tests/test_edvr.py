@@ -8,6 +8,7 @@ import torch
 from edvr_cases import CASES, fill, frames, summary
 
 from vsr.archs import EDVR
+from vsr.contracts import HasFrameFeatures
 
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "edvr_published.json").read_text())
 
@@ -48,6 +49,31 @@ def test_channels_last_changes_nothing():
     torch.testing.assert_close(network.to(memory_format=torch.channels_last)(lq), network(lq))
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+def test_other_scales_have_the_published_names_but_one_shuffle(scale):
+    options = {"num_feat": 16, "num_extract_block": 1, "num_reconstruct_block": 1}
+    network, published = EDVR(scale=scale, **options), EDVR(**options)
+    assert network.spec.scale == scale
+    names = {name for name in published.state_dict() if not name.startswith("upconv2")}
+    assert network.state_dict().keys() == names
+    lq = torch.rand(1, 5, 3, 16, 20)
+    sr = network(lq)
+    assert sr.shape == (1, 3, 16 * scale, 20 * scale)
+    base = torch.nn.functional.interpolate(lq[:, 2], scale_factor=scale, mode="bilinear", align_corners=False)
+    assert (sr - base).abs().mean() < 0.2
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_features_computed_once_a_frame_give_the_windows_output(case, memory_format):
+    network, lq = fill(EDVR(**CASES[case]).double()).eval(), frames(CASES[case])
+    one_by_one = [network.frame_features(lq[:, i].contiguous(memory_format=memory_format)) for i in range(lq.shape[1])]
+    features = [torch.stack(parts, 1) for parts in zip(*one_by_one, strict=True)]
+    assert isinstance(network, HasFrameFeatures)
+    with torch.no_grad():
+        torch.testing.assert_close(network.from_features(features, lq[:, network.center_frame_idx]), network(lq))
+
+
 def test_wrong_windows_are_refused_by_name():
     network = EDVR(num_feat=8, num_extract_block=1, num_reconstruct_block=1)
     with pytest.raises(ValueError, match="multiples of 4, got 18×16"):
@@ -64,6 +90,7 @@ def test_wrong_windows_are_refused_by_name():
         ({"num_feat": 20}, "num_feat 20 is not a multiple of deformable_groups 8"),
         ({"hr_in": True}, "with_predeblur"),
         ({"center_frame_idx": 5}, "center_frame_idx 5"),
+        ({"scale": 1}, "scale 1 needs hr_in"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message):

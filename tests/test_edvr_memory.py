@@ -123,6 +123,19 @@ def test_the_memory_is_asked_with_the_aligned_centre_frame():
     )
 
 
+@pytest.mark.parametrize("with_pcd", [True, False])
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("memory", [PixSim, partial(PixWise, crop=5, hops=2), PixSentence])
+def test_features_computed_once_a_frame_give_the_windows_output(memory, position, with_pcd):
+    network, lq = build(memory, memory_position=position, with_pcd=with_pcd).double().eval(), window(b=1).double()
+    for parameter in network.memory_fusion.output.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad():
+        images = [lq[:, i].contiguous(memory_format=torch.channels_last) for i in range(3)]
+        features = [torch.stack(parts, 1) for parts in zip(*map(network.frame_features, images), strict=True)]
+        torch.testing.assert_close(network.from_features(features, lq[:, 1]), network(lq))
+
+
 def test_without_pcd_the_pyramid_goes_and_any_size_fits():
     network = build(with_pcd=False)
     assert not [name for name, _ in network.named_parameters() if name.split(".")[0] in PYRAMID]

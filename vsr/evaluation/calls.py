@@ -1,7 +1,7 @@
 """Calls a network for the steps of restoration.
 
-Each frame's features are computed once. Frames may be restored in tiles, and in 16 bits. Where memory runs out, the calls
-become smaller.
+Each frame's features are computed once. Frames may be restored in tiles, and in 16 bits. Where memory runs out, the
+calls become smaller.
 """
 
 from collections import deque
@@ -93,8 +93,8 @@ class Calls:
         self.tilings.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        side, smaller = self._side(size, self.tile), max(self._side(size, self.tile) // 2, SMALLEST_TILE)
-        smaller = max(smaller, self.tile_overlap + self.spec.multiple)
+        side = self._side(size, self.tile)
+        smaller = max(side // 2, SMALLEST_TILE)
         if len(part[1]) > SMALLEST_SEGMENT:
             self.segment = -(-len(part[1]) // 2)
             logger.warning("out of memory: going on with segments of %d frames", self.segment)
@@ -102,14 +102,14 @@ class Calls:
             self.keeps_features = False
             logger.warning("out of memory: going on without keeping the features of frames")
         elif self._side(size, smaller) < side:
-            self.tile = smaller
+            self.tile = self._side(size, smaller)
             logger.warning("out of memory: going on with tiles of %d pixels", self.tile)
         else:
             raise UserError(f"out of memory, even with tiles of {side} pixels: {text.splitlines()[0][:200]}")
 
     def _side(self, size: Sequence[int], tile: int | None) -> int:
         """Returns the longer side of the tiles of a frame."""
-        return max(valid_side(min(tile or length, length), length, self.spec) for length in size)
+        return max(valid_side(tile, length, self.tile_overlap, self.spec) for length in size)
 
     def _all_tiles(self, part: Part, frames: Mapping[int, Tensor]) -> Tensor:
         reads, gives = part
@@ -170,7 +170,7 @@ def is_out_of_memory(error: Exception) -> bool:
     code = getattr(error, "error_code", None) if isinstance(error, torch.AcceleratorError) else None
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or code == CUDA_OUT_OF_MEMORY:
         return True
-    return any(text in str(error) for text in ("not enough memory", "out of memory"))
+    return any(text in str(error) for text in ("DefaultCPUAllocator", "not enough memory", "out of memory"))
 
 
 def _halves(part: Part) -> list[Part]:

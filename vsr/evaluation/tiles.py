@@ -35,7 +35,8 @@ class Tiling(NamedTuple):
 def tiling(size: tuple[int, int], tile: int | None, overlap: int, spec: Spec, device: torch.device) -> Tiling:
     """Returns equal tiles that cover a frame and share at least ``overlap`` pixels with each neighbour.
 
-    Sides and positions are multiples of ``spec.multiple``. A weight falls linearly to 0 across the shared pixels.
+    Sides and positions are multiples of ``spec.multiple``. Outputs are blended in the middle half of the shared pixels;
+    a tile's outermost quarter, where its output differs most from the whole frame's, has weight 0.
 
     Args:
         size: height and width of the frame, valid for the network.
@@ -44,25 +45,30 @@ def tiling(size: tuple[int, int], tile: int | None, overlap: int, spec: Spec, de
         spec: of the network.
         device: of the weights.
     """
-    sides = [length if tile is None else valid_side(min(tile, length), length, spec) for length in size]
+    sides = [valid_side(tile, length, overlap, spec) for length in size]
     starts = [_starts(length, side, overlap, spec.multiple) for length, side in zip(size, sides, strict=True)]
     shares = [_shares(own, side, spec.scale, device) for own, side in zip(starts, sides, strict=True)]
     tiles = [Tile(slice(y, y + sides[0]), slice(x, x + sides[1])) for y in starts[0] for x in starts[1]]
     return Tiling(tiles, [rows.unsqueeze(1) * columns for rows in shares[0] for columns in shares[1]])
 
 
-def valid_side(side: int, length: int, spec: Spec) -> int:
-    """Returns the smallest side from ``side`` on that the network reads; ``length``, the frame's, is one."""
-    return min(-(-max(side, spec.min_size) // spec.multiple) * spec.multiple, length)
+def valid_side(tile: int | None, length: int, overlap: int, spec: Spec) -> int:
+    """Returns the smallest side of at least ``tile`` pixels that the network reads, with room for the overlap.
+
+    ``length`` is the frame's side, the most, and the side of a tile of None.
+    """
+    if tile is None:
+        return length
+    return min(-(-max(tile, spec.min_size, overlap + spec.multiple) // spec.multiple) * spec.multiple, length)
 
 
 def _starts(length: int, side: int, overlap: int, multiple: int) -> list[int]:
     """Returns the first pixels of tiles along an axis, spread evenly."""
     if side == length:
         return [0]
-    step = max((side - overlap) // multiple, 1) * multiple
+    step = (side - overlap) // multiple * multiple
     count = -(-(length - side) // step) + 1
-    return [round(i * (length - side) / (count - 1) / multiple) * multiple for i in range(count)]
+    return [i * (length - side) // ((count - 1) * multiple) * multiple for i in range(count)]
 
 
 def _shares(starts: Sequence[int], side: int, scale: int, device: torch.device) -> list[Tensor]:
@@ -73,9 +79,14 @@ def _shares(starts: Sequence[int], side: int, scale: int, device: torch.device) 
     for own, start, before, after in zip(weights, starts, [None, *starts], [*starts[1:], None], strict=False):
         ramp = torch.ones(side * scale, device=device)
         if before is not None:
-            ramp = ramp.minimum(position / ((before + side - start) * scale))
+            ramp = ramp.minimum(_rising(position / ((before + side - start) * scale)))
         if after is not None:
-            ramp = ramp.minimum((side * scale - position) / ((start + side - after) * scale))
+            ramp = ramp.minimum(_rising((side * scale - position) / ((start + side - after) * scale)))
         own[start * scale : (start + side) * scale] = ramp
     weights = weights / weights.sum(0)
     return [own[start * scale : (start + side) * scale] for own, start in zip(weights, starts, strict=True)]
+
+
+def _rising(share: Tensor) -> Tensor:
+    """Returns weights that rise from 0 to 1 in the middle half of the overlap, across which ``share`` is 0 to 1."""
+    return ((share - 0.25) * 2).clamp(0, 1)
