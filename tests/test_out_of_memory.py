@@ -6,8 +6,8 @@ import torch
 from test_tiles import CPU, Enlarged, clip_of, restored
 
 from vsr.archs import EDVR
-from vsr.evaluation.calls import is_out_of_memory
 from vsr.evaluation.restore import restore, steps_of
+from vsr.evaluation.restoring.calls import is_out_of_memory
 from vsr.utils.errors import UserError
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from vsr.contracts import Clip, Spec
 from vsr.evaluation import restore as module
-from vsr.evaluation.reading import in_order
 from vsr.evaluation.restore import clips_of, middle_target, padding_of, restore, steps_of
+from vsr.evaluation.restoring.reading import in_order
 from vsr.utils.distributed import Place
 from vsr.utils.errors import UserError
 

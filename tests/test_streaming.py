@@ -14,8 +14,8 @@ from torch import nn
 from vsr.archs import EDVR
 from vsr.contracts import Clip
 from vsr.engine.precision import restoration_type
-from vsr.evaluation.reading import FRAMES_AHEAD
 from vsr.evaluation.restore import restore, steps_of
+from vsr.evaluation.restoring.reading import FRAMES_AHEAD
 from vsr.utils.errors import UserError
 
 PEAK = """

@@ -10,7 +10,7 @@ from torch import nn
 from vsr.archs import EDVR
 from vsr.contracts import Clip, Spec
 from vsr.evaluation.restore import restore, steps_of
-from vsr.evaluation.tiles import tiling
+from vsr.evaluation.restoring.tiles import tiling
 from vsr.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ class Enlarged(nn.Module):
         return sr.unsqueeze(0) if self.spec.reads == "clip" else sr
 
 
-def clip_of(size, length=3, dtype=np.uint8):
+def clip_of(size, length=3, dtype: type = np.uint8):
     frames = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (length, *size, 3), dtype, endpoint=True)
     return Clip("000", tuple(map(str, range(length))), frames.__getitem__, None, range(length))
 

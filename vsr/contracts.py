@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 Task = Literal["super-resolution", "next-frame"]
 Reads = Literal["window", "clip"]
+Precision = Literal["float32", "bf16", "fp16", "auto"]  # of restoration
 Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
 TestType = Literal["nextframe", "subtract", "opticalflow"]
 

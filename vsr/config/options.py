@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from addict import Dict
 from torch import Tensor
 
-from vsr.contracts import DataSpec
+from vsr.contracts import DataSpec, Precision
 from vsr.metrics import calculate_psnr, calculate_ssim
 from vsr.registry import Component, NotNegative, Positive, at_least, at_most
 from vsr.utils.errors import refuse
@@ -113,6 +113,10 @@ class ValOptions:
         flip_seq: of a network of clips, restores each clip followed by itself in reverse order, and takes the mean of
             both outputs; slower and a little better.
         center_frame_only: restores and measures only the middle frame of each clip.
+        precision: of the network's computation: ``float32``, ``bf16``, ``fp16``, or ``auto``: 16 bits where the device
+            has the units for them. Published results are of float32.
+        tile: side in pixels of LQ of the parts in which a frame is restored; ``null`` restores whole frames.
+        tile_overlap: pixels of LQ that neighbouring tiles share; their outputs are blended there.
     """
 
     val_freq: Positive | None = None
@@ -125,12 +129,17 @@ class ValOptions:
     look_ahead: NotNegative = 5
     flip_seq: bool = False
     center_frame_only: bool = False
+    precision: Precision = "float32"
+    tile: Positive | None = None
+    tile_overlap: NotNegative = 32
 
     def __post_init__(self) -> None:
         mistakes = [] if self.metrics else ["metrics: empty; name at least one metric, or leave metrics out"]
         for name in self.metrics:  # it becomes a column of metrics.csv
             if not name.isprintable() or "," in name:
                 mistakes.append(f"metrics: the name {name[:60]!r} is invalid; choose letters, digits and underscores")
+        if self.tile is not None and self.tile <= self.tile_overlap:
+            mistakes.append(f"tile: {self.tile} has to be larger than tile_overlap, {self.tile_overlap}")
         if self.suffix is not None and "/" in self.suffix:
             mistakes.append(f"suffix: '{self.suffix}' is part of a file name and cannot contain slashes")
         refuse(mistakes)

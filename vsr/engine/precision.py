@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 import torch
 
+from vsr.contracts import Precision
 from vsr.engine.options import TrainOptions
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
-
-Precision = Literal["float32", "bf16", "fp16", "auto"]  # of restoration
 
 
 def restoration_type(precision: Precision, device: torch.device) -> tuple[torch.dtype | None, str]:

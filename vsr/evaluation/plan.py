@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from vsr.archs.build import spec_of
 from vsr.config.options import DatasetOptions, ValOptions
 from vsr.contracts import Clip, Spec
+from vsr.engine.precision import restoration_type
 from vsr.evaluation.restore import Step, clips_of, spec_for, steps_of
 from vsr.utils.distributed import Place
+from vsr.utils.log import logger
 
 
 class BothDirections(nn.Module):
@@ -50,8 +52,10 @@ def planned(
 
 
 def deviations(spec: Spec, clips: Sequence[Clip], val: ValOptions) -> list[str]:
-    """Returns the settings that make results of a network of clips differ from others, for a protocol's name."""
+    """Returns the settings that make results differ from others, for a protocol's name."""
     found = ["flipseq"] if val.flip_seq else []
+    found += [f"tile{val.tile}o{val.tile_overlap}"] if val.tile is not None else []
+    found += [val.precision] if val.precision != "float32" else []
     if spec.reads == "clip" and val.segment is not None and val.segment < max(len(clip.targets) for clip in clips):
         found.append(f"segment{val.segment}w{val.warm_up}a{val.look_ahead}")
     return found + (["center"] if val.center_frame_only else [])
@@ -59,8 +63,17 @@ def deviations(spec: Spec, clips: Sequence[Clip], val: ValOptions) -> list[str]:
 
 def settings(spec: Spec, val: ValOptions) -> dict[str, Any]:
     """Returns what ``metrics.json`` says of the calls of a network."""
+    common = {"center_frame_only": val.center_frame_only, "precision": val.precision, "tile": val.tile}
+    common |= {"tile_overlap": val.tile_overlap} if val.tile is not None else {}
     if spec.reads == "window":
-        return {"frames_per_call": spec.num_frames, "center_frame_only": val.center_frame_only}
+        return {"frames_per_call": spec.num_frames, **common}
     read = "whole clips" if val.segment is None else "segments"
     segments = {"segment": val.segment, "warm_up": val.warm_up, "look_ahead": val.look_ahead}
-    return {"frames_per_call": read, **segments, "flip_seq": val.flip_seq, "center_frame_only": val.center_frame_only}
+    return {"frames_per_call": read, **segments, "flip_seq": val.flip_seq, **common}
+
+
+def calls_of(val: ValOptions, device: torch.device) -> dict[str, Any]:
+    """Returns the options of ``restore`` that ``val`` sets; logs what ``precision: auto`` is on this device."""
+    if val.precision == "auto":
+        logger.info("val.precision: auto is %s", restoration_type("auto", device)[1])
+    return {"precision": val.precision, "tile": val.tile, "tile_overlap": val.tile_overlap}

@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.archs.build import spec_of
-from vsr.contracts import Clip, ClipSet, Padding, Spec, data_spec
+from vsr.contracts import Clip, ClipSet, Padding, Precision, Spec, data_spec
 from vsr.data.sets.test_clips import generate_frame_indices
 from vsr.data.stream.loader import to_planes, to_unit_range
-from vsr.engine.precision import Precision
-from vsr.evaluation.calls import OVERLAP, TILE_OVERLAP, Calls
-from vsr.evaluation.reading import read_ahead
+from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP, Calls
+from vsr.evaluation.restoring.reading import read_ahead
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 

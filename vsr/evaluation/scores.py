@@ -15,8 +15,8 @@ from vsr.data.degrade.imresize import imresize
 from vsr.data.stream.loader import to_planes, to_unit_range
 from vsr.engine.precision import full_float32
 from vsr.evaluation.draw.images import to_bgr
-from vsr.evaluation.reading import in_order, read_ahead
 from vsr.evaluation.restore import Frame, Step, to_pixels
+from vsr.evaluation.restoring.reading import in_order, read_ahead
 from vsr.utils.distributed import Place, any_rank, from_all_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.signals import StopSignals

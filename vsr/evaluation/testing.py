@@ -16,7 +16,7 @@ from vsr.evaluation.draw.memory import with_weight_pictures
 from vsr.evaluation.draw.next_frame import comparison as prediction_comparison
 from vsr.evaluation.draw.next_frame import write_pictures
 from vsr.evaluation.next_frame import PROTOCOL, Predicted, beats_memory, predict_all, standing
-from vsr.evaluation.plan import deviations, measured_clips, planned, settings
+from vsr.evaluation.plan import calls_of, deviations, measured_clips, planned, settings
 from vsr.evaluation.restore import middle_target, restore, spec_for
 from vsr.evaluation.scores import FrameScore, Restored, average, collect, measure_all, overall
 from vsr.utils.distributed import Place, from_all_ranks
@@ -45,7 +45,7 @@ def restoration(
         if (restored.clip, restored.frame) == shown:
             write_image(report.picture_file(folder, entry.name), comparison(restored, spec.scale))
 
-    frames = restore(called, steps, place.device, num_threads)
+    frames = restore(called, steps, place.device, num_threads, **calls_of(options.val, place.device))
     if save_weights:
         frames = with_weight_pictures(frames, network, folder / "weights" / entry.name)
     measured = measure_all(frames, steps, options.val.metrics, num_threads, spec.scale)

@@ -11,7 +11,7 @@ from vsr.engine.run import Validate, Validation
 from vsr.evaluation import next_frame
 from vsr.evaluation.draw.comparison import triptych
 from vsr.evaluation.draw.next_frame import example, write_pictures
-from vsr.evaluation.plan import measured_clips, planned
+from vsr.evaluation.plan import calls_of, measured_clips, planned
 from vsr.evaluation.restore import restore
 from vsr.evaluation.scores import Restored, average, collect, measure_all, overall
 from vsr.utils.distributed import Place
@@ -43,7 +43,7 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
         for entry, clips in opened:
             num_threads = entry.loader.num_worker_per_gpu
             called, steps = planned(network, entry, clips, options.val, place)
-            frames = restore(called, steps, place.device, num_threads)
+            frames = restore(called, steps, place.device, num_threads, **calls_of(options.val, place.device))
             measured = measure_all(frames, steps, metrics, num_threads)
             count = sum(len(step.gives) for step in steps)
             scores = collect(measured, count, _title(entry, options), place, keep, stop)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from vsr.archs.build import spec_of
-from vsr.contracts import HasFrameFeatures, Spec
+from vsr.contracts import HasFrameFeatures, Precision, Spec
 from vsr.engine.guards import CUDA_OUT_OF_MEMORY
-from vsr.engine.precision import Precision, restoration_type
-from vsr.evaluation.tiles import Tile, Tiling, tiling, valid_side
+from vsr.engine.precision import restoration_type
+from vsr.evaluation.restoring.tiles import Tile, Tiling, tiling, valid_side
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 

@@ -1,0 +1,1 @@
+"""The parts of restoration: frames read ahead, calls of the network, tiles."""
