@@ -103,7 +103,7 @@ def test_running_out_of_memory_at_once_has_saved_nothing(clips, train, monkeypat
 def test_a_validation_that_runs_out_of_memory_loses_no_iteration(tmp_path, clips, train, monkeypatch):
     train(small_options(clips, name="whole", val__val_freq=4))
 
-    def restore(*_):
+    def restore(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
@@ -120,7 +120,7 @@ def test_a_validation_that_runs_out_of_memory_loses_no_iteration(tmp_path, clips
 def test_a_state_is_saved_before_a_validation_that_may_fail(clips, train, monkeypatch):
     """Also where nothing is known of the failure."""
 
-    def restore(*_):
+    def restore(*_, **__):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(validation, "restore", restore)

@@ -14,7 +14,8 @@ from synthetic import make_clips
 from training import small_options, start, write_options
 
 from vsr.data.degrade.imresize import imresize
-from vsr.evaluation import restore, scores
+from vsr.evaluation import scores
+from vsr.evaluation.restoring import calls
 from vsr.metrics import calculate_psnr
 from vsr.test import main
 from vsr.train import main as train
@@ -139,13 +140,13 @@ def test_tests_and_validations_compute_in_full_float32_and_put_the_settings_back
     torch.set_float32_matmul_precision("medium")
     settings = [operator.fp32_precision for operator in operators]
     seen = set()
-    run = restore.run
+    outputs = calls.Calls.outputs
 
     def note(*arguments):
         seen.update(operator.fp32_precision for operator in operators)
-        return run(*arguments)
+        return outputs(*arguments)
 
-    monkeypatch.setattr(restore, "run", note)
+    monkeypatch.setattr(calls.Calls, "outputs", note)
     try:
         if entry == "test":
             main(["-opt", str(trained[2])])

@@ -19,6 +19,7 @@ TO_VALIDATE = "smaller frames, or no validation (datasets.val: ~) and python -m 
 DIVERGED = """training diverged: {steps} steps in a row without a finite loss and gradient; batch and weights are in
 {file}. Go on from an earlier state under another name (--set path.resume_state=FILE --set name=NEW --resume_mode
 new_schedule) with a lower train.optim_g.lr, or clip with train.clip_grad_norm"""
+OUT_OF_MEMORY_TEXTS = ("DefaultCPUAllocator", "not enough memory", "out of memory")
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, of allocations outside PyTorch's allocator
 
 Answer = Literal["ok", "skip", "rollback"]
@@ -77,10 +78,16 @@ def is_out_of_memory(error: Exception, device: torch.device) -> bool:
 
     Extensions such as our kernels pass on an allocation's failure as a RuntimeError; PyTorch's allocator counts them.
     """
+    is_counted = device.type == "cuda" and torch.cuda.memory_stats(device).get("num_ooms", 0) > 0
+    return is_counted or says_out_of_memory(error)
+
+
+def says_out_of_memory(error: Exception) -> bool:
+    """Returns whether an error's type, code or text says that memory ran out; on CPUs PyTorch's has only the text."""
     code = getattr(error, "error_code", None) if isinstance(error, torch.AcceleratorError) else None
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or code == CUDA_OUT_OF_MEMORY:
         return True
-    return device.type == "cuda" and torch.cuda.memory_stats(device).get("num_ooms", 0) > 0
+    return any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
 
 
 def out_of_memory(iteration: int, folder: Path, validating: bool = False) -> UserError:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vsr.archs.build import spec_of
 from vsr.contracts import HasFrameFeatures, Precision, Spec
-from vsr.engine.guards import CUDA_OUT_OF_MEMORY
+from vsr.engine.guards import says_out_of_memory
 from vsr.engine.precision import restoration_type
 from vsr.evaluation.restoring.tiles import Tile, Tiling, tiling, valid_side
 from vsr.utils.errors import UserError
@@ -80,7 +80,7 @@ class Calls:
             with torch.inference_mode():
                 return self._all_tiles(part, frames)
         except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+            if not says_out_of_memory(error):
                 raise
             text = str(error)
         # here, because the error's traceback holds the tensors of the call
@@ -93,6 +93,7 @@ class Calls:
         self.tilings.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+            torch.cuda.reset_accumulated_memory_stats(self.device)  # a later error is not this one: see guards
         side = self._side(size, self.tile)
         smaller = max(side // 2, SMALLEST_TILE)
         if len(part[1]) > SMALLEST_SEGMENT:
@@ -163,14 +164,6 @@ def check_output(output: object, input_shape: tuple[int, ...], spec: Spec, name:
     if got != expected:
         text = f"{name} returned {got} for an input of {input_shape}, expected {expected}"
         raise UserError(f"{text} as its spec says (reads: {spec.reads}, scale: {spec.scale})")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether an error says that memory ran out; PyTorch's CPU allocator raises a RuntimeError."""
-    code = getattr(error, "error_code", None) if isinstance(error, torch.AcceleratorError) else None
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or code == CUDA_OUT_OF_MEMORY:
-        return True
-    return any(text in str(error) for text in ("DefaultCPUAllocator", "not enough memory", "out of memory"))
 
 
 def _halves(part: Part) -> list[Part]:
