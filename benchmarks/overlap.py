@@ -1,0 +1,86 @@
+"""Tabulates how tiles and segments change restored frames, by their overlap, on a test set of an options file.
+
+    python benchmarks/overlap.py -opt options/demo.yml --weights experiments/demo/models/net_g_800.pth
+    python benchmarks/overlap.py -opt FILE --weights FILE --tile 96 --frames 8
+
+Each row compares with the frames that are restored whole, a clip in one call: the mean and the largest
+difference in levels of 255, the share of pixels that differ by more than 2 levels, and the change of PSNR against the
+ground truth. Segments concern networks of clips only.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from vsr import config
+from vsr.archs.build import spec_of
+from vsr.contracts import Clip, Spec
+from vsr.engine.precision import full_float32
+from vsr.engine.saving.weights import load_weights
+from vsr.evaluation.restore import clips_of, restore, spec_for, steps_of
+from vsr.metrics import calculate_psnr
+from vsr.utils.allocator import keep_freed_memory
+from vsr.utils.weight_files import read_weights
+
+TILE_OVERLAPS = 0, 8, 16, 32, 48, 64
+SEGMENT_OVERLAPS = 0, 1, 2, 3, 5, 8, 12
+
+
+def restored(network: nn.Module, spec: Spec, clip: Clip, device: torch.device, options: dict) -> list[np.ndarray]:
+    """Returns the restored frames of a clip; ``options`` are those of steps_of, chunk, and of restore."""
+    chunk = {name: options.pop(name) for name in ("chunk", "warm_up", "look_ahead") if name in options}
+    with full_float32():
+        return [frame.sr for frame in restore(network, steps_of(spec, [clip], **chunk), device, **options)]
+
+
+def row(name: str, frames: Sequence[np.ndarray], whole: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> str:
+    """Returns the table's row."""
+    difference = np.abs(np.stack(frames).astype(int) - np.stack(whole))
+    gains = [calculate_psnr(a, t, 0) - calculate_psnr(b, t, 0) for a, b, t in zip(frames, whole, truths, strict=True)]
+    share = 100 * (difference > 2).mean()
+    return f"| {name} | {difference.mean():.4f} | {difference.max()} | {share:.3f} % | {np.mean(gains):+.4f} |"
+
+
+def main(words: list[str] | None = None) -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-opt", required=True, metavar="FILE")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--frames", type=int, default=4, help="frames of the first clip, from its middle")
+    parser.add_argument("--tile", type=int, default=96)
+    parser.add_argument("--segment", type=int, default=10)
+    args = parser.parse_args(words)
+    keep_freed_memory()
+    options, device = config.load(args.opt, args.set, need="test"), torch.device(args.device)
+    network = options.network_g()
+    load_weights(network, read_weights(args.weights, prefer="params_ema"), args.weights)
+    network.to(device).eval()
+    entry = next(iter(options.test_sets.values()))
+    spec, clip = spec_for(network, entry.data), clips_of(entry.data, entry.name)[0]
+    middle = len(clip.targets) // 2
+    targets = clip.targets[max(middle - args.frames // 2, 0) :][: args.frames]
+    clip = clip._replace(targets=targets)
+    truths = [clip.gt(index) for index in targets] if clip.gt else []
+    whole = restored(network, spec, clip, device, {})
+    truths = truths or whole
+    head = "| mean | largest | over 2 levels | PSNR, dB |\n|---|---|---|---|---|"
+    h, w = clip.lq(targets[0]).shape[:2]
+    print(f"{len(targets)} frames of {h} x {w}, tiles of {args.tile}\n\n| tile overlap {head}")
+    for overlap in (number for number in TILE_OVERLAPS if number < args.tile):
+        tiled = restored(network, spec, clip, device, {"tile": args.tile, "tile_overlap": overlap})
+        print(row(str(overlap), tiled, whole, truths), flush=True)
+    if spec_of(network).reads == "clip":
+        print(f"\nsegments of {args.segment} frames\n\n| frames read before and after {head}")
+        for overlap in SEGMENT_OVERLAPS:
+            chunk = {"chunk": args.segment, "warm_up": overlap, "look_ahead": overlap}
+            print(row(str(overlap), restored(network, spec, clip, device, chunk), whole, truths), flush=True)
+
+
+if __name__ == "__main__":
+    main()
