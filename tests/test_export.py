@@ -1,5 +1,6 @@
 """`vsr export`: ONNX and torch.export, run and compared with the network."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -7,12 +8,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from back_ends import compiled as needs_compiled
 from safetensors.torch import save_file
 from torch import nn
 from training import predictor_options, small_options, write_options
 
 from vsr import config, export
-from vsr.ops import deform_conv2d
+from vsr.ops import backend, deform_conv2d
 from vsr.ops.export import onnx_translations
 from vsr.utils.errors import UserError
 
@@ -69,6 +71,18 @@ def test_the_deformable_convolution_can_be_decomposed(run, tmp_path):
 
 def test_a_torch_program_gives_the_same_bits(run):
     assert max(differences(run(NETWORK, to="net.pt2"))) < 1e-6
+
+
+@needs_compiled
+def test_a_torch_program_runs_with_the_library_alone(run, tmp_path):
+    run(NETWORK, to="net.pt2")
+    code = (
+        "import sys, torch; torch.ops.load_library(sys.argv[1]); network = torch.export.load(sys.argv[2]).module(); "
+        "frame = network(torch.rand(1, 3, 3, 20, 24)); sys.exit(frame.shape[2:] != (80, 96) or 'vsr' in sys.modules)"
+    )
+    arguments = [str(backend.LIBRARIES["cpu"]), str(tmp_path / "net.pt2")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -296,3 +297,15 @@ def test_a_record_survives_the_round_trip(setup_script, tmp_path):
     record = json.loads(line)
     assert content == b"\x7fELF some code" and record["sha256"] == hashlib.sha256(content).hexdigest()
     assert not backend.is_stale(record)
+
+
+def test_the_library_defines_the_schemas_that_python_would():
+    """Adjacent texts are one, in both languages."""
+
+    def schemas(file, call):
+        text = re.sub(r'"\s*\n\s*"', "", file.read_text())
+        return set(re.findall(call + r'\(\s*(?:_library,\s*)?"([^"]+)"', text))
+
+    of_python = set().union(*(schemas(file, "define") for file in (ROOT / "vsr/ops").glob("*/op.py")))
+    assert schemas(ROOT / "csrc/schemas.cpp", r"m\.def") == of_python
+    assert {schema.partition("(")[0] for schema in of_python} >= {"deform_conv2d", "local_window_read_backward"}

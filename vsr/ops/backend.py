@@ -98,6 +98,13 @@ def library(device_type: str) -> Library:
     return known
 
 
+def define(library_: torch.library.Library, schema: str) -> None:
+    """Defines an operator, unless the compiled library has done so (csrc/schemas.cpp)."""
+    library("cpu")
+    if not hasattr(torch.ops.vsr, schema.partition("(")[0]):
+        library_.define(schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
+
+
 def is_stale(record: dict[str, str]) -> bool:
     """Returns whether the library was built from sources that differ from this checkout's."""
     if not SOURCES.is_dir():

@@ -16,19 +16,18 @@ from vsr.ops.deform_conv import reference
 from vsr.ops.deform_conv.checks import Pair, check_arguments, extents, output_size, pair
 from vsr.ops.tensors import check_tensors, layout_of
 
-_library = torch.library.Library("vsr", "DEF")
-_tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
-_library.define(
+_library = torch.library.Library("vsr", "FRAGMENT")
+backend.define(
+    _library,
     "deform_conv2d(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, "
     "int[2] stride, int[2] padding, int[2] dilation) -> Tensor",
-    tags=_tags,
 )
 # Returns the gradients of input, offset, weight and mask; those not `needed` are empty. The bias gradient is a sum.
-_library.define(
+backend.define(
+    _library,
     "deform_conv2d_backward(Tensor grad_output, Tensor input, Tensor offset, Tensor weight, Tensor? mask, "
     "int[2] stride, int[2] padding, int[2] dilation, bool[4] needed, bool deterministic) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
-    tags=_tags,
 )
 
 

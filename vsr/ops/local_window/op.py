@@ -23,19 +23,18 @@ from vsr.ops.local_window.shifts import allowed_candidates, masked_softmax, wind
 from vsr.ops.tensors import accumulator, check_float, check_tensors, layout_of
 
 _library = torch.library.Library("vsr", "FRAGMENT")
-_tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
 # Returns the read and log_sum = log Σ exp(s) over the allowed candidates: (b, h, w), +∞ where there is none, so that
 # exp(s - log_sum) is the weight everywhere.
-_library.define(
+backend.define(
+    _library,
     "local_window_read(Tensor query, Tensor keys, Tensor? values, Tensor? valid, int window) -> (Tensor, Tensor)",
-    tags=_tags,
 )
 # Returns the gradients of query, keys and values; those not `needed` are empty. delta is ⟨grad_read, read⟩ minus the
 # gradient of log_sum.
-_library.define(
+backend.define(
+    _library,
     "local_window_read_backward(Tensor grad_read, Tensor query, Tensor keys, Tensor? values, Tensor? valid, "
     "Tensor log_sum, Tensor delta, int window, bool[3] needed) -> (Tensor, Tensor, Tensor)",
-    tags=_tags,
 )
 
 
