@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from vsr import completion
 from vsr.__main__ import COMMANDS
+from vsr.tools import completion
 
 
 def script(shell, capsys):

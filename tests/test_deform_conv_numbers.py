@@ -57,8 +57,11 @@ def test_autocast_leaves_offsets_alone(device):
     exact = run(deform_conv2d, tensors, geometry)
     with torch.autocast(device, torch.bfloat16):
         got = run(deform_conv2d, tensors, geometry)
-        doubled = deform_conv2d(*(x.double() for x in tensors[:4]), mask=tensors[4].double(), **geometry)
-    assert got[0].dtype == torch.bfloat16 and doubled.dtype == torch.float64
+        input, offset, weight, bias, mask = tensors
+        direct = torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, [1, 1], [1, 1], [1, 1])
+        doubled = deform_conv2d(*(x.double() for x in tensors[:4]), mask=mask.double(), **geometry)
+    assert got[0].dtype == direct.dtype == torch.bfloat16 and doubled.dtype == torch.float64
+    assert torch.equal(got[0], direct)
     assert all(x.dtype == torch.float32 for x in got[1:])
     assert (got[0].float() - exact[0]).abs().max() < 2e-2 * exact[0].abs().max()
 

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 from training import predictor_options, small_options, write_options
 
-from vsr import config, export
+from vsr import config
 from vsr.ops import backend, deform_conv2d
 from vsr.ops.export import onnx_translations
+from vsr.tools import export
 from vsr.utils.errors import UserError
 
 NETWORK = {"type": "EDVR", "num_feat": 8, "num_frame": 3, "num_extract_block": 1, "num_reconstruct_block": 1}

@@ -7,9 +7,10 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from vsr import registry, schema
+from vsr import registry
 from vsr.config.json_schema import json_schema
 from vsr.config.yaml_files import read_tree
+from vsr.tools import schema
 from vsr.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]

@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError, exit_cleanly
 
-COMMANDS = {
+COMMANDS = {  # of vsr/NAME.py, or else of vsr/tools/NAME.py
     "train": "trains the network of an options file",
     "test": "tests a network: restores, measures, writes tables and pictures",
     "tables": "trains, tests and tabulates the experiments of Tables 1-3",
@@ -32,7 +34,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         known = ", ".join(COMMANDS)
         raise UserError(f"unknown command '{command}'{did_you_mean(command, COMMANDS)}; commands: {known}")
-    return import_module(f"vsr.{command.replace('-', '_')}").main(rest)
+    return module_of(command).main(rest)
+
+
+def module_of(command: str) -> ModuleType:
+    """Returns the module of a command."""
+    name = command.replace("-", "_")
+    return import_module(f"vsr.{name}" if find_spec(f"vsr.{name}") else f"vsr.tools.{name}")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ selects among them.
 """
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,16 +73,43 @@ def deform_conv2d(
     geometry = pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1)
     device_type = input.device.type
     is_autocast = not input.is_meta and torch.is_autocast_enabled(device_type)
-    if is_autocast:  # not offsets: of 17 pixels, in bfloat16 they cause an error of 4 %, features in bfloat16 of 0.2 %
-        dtype = torch.get_autocast_dtype(device_type)
-        input, weight = (x if x.dtype == torch.float64 else x.to(dtype) for x in (input, weight))
-        bias = bias if bias is None or bias.dtype == torch.float64 else bias.to(dtype)
+    if is_autocast:
+        input, weight, bias = _autocast(input, weight, bias, device_type)
     check_arguments(input, offset, weight, bias, mask, *geometry)
     sizes = [size for x in (input, offset, offset if mask is None else mask) for size in extents(x)]
     if not (input.is_meta or torch.compiler.is_exporting()) and backend.use_reference("deform_conv2d", input, sizes):
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
             return reference.deform_conv2d(input, offset, weight, bias, mask, *geometry)
     return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, *geometry)
+
+
+def _autocast(
+    input: Tensor, weight: Tensor, bias: Tensor | None, device_type: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Casts features and weights to the autocast dtype; float64 is left unchanged. Offsets and masks are never cast.
+
+    With offsets of 17 pixels, bfloat16 offsets cause an output error of 4 %, bfloat16 features one of 0.2 %.
+    """
+    dtype = torch.get_autocast_dtype(device_type)
+
+    def cast(x: Tensor) -> Tensor:
+        return x if x.dtype == torch.float64 else x.to(dtype)
+
+    return cast(input), cast(weight), None if bias is None else cast(bias)
+
+
+def _autocast_rule(
+    device_type: str, input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
+) -> Tensor:
+    """The autocast rule of a direct call of the operator."""
+    key = getattr(torch._C.DispatchKey, f"Autocast{device_type.upper()}")
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
+        input, weight, bias = _autocast(input, weight, bias, device_type)
+        return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, *rest)
+
+
+_library.impl("deform_conv2d", partial(_autocast_rule, "cpu"), "AutocastCPU")
+_library.impl("deform_conv2d", partial(_autocast_rule, "cuda"), "AutocastCUDA")
 
 
 @torch.library.register_fake("vsr::deform_conv2d", lib=_library)

@@ -47,7 +47,7 @@ def options_of(command: str) -> list[str]:
     """Returns the options in a command's ``--help``, -opt and --check."""
     text = io.StringIO()
     with redirect_stdout(text), suppress(SystemExit):
-        import_module(f"vsr.{command.replace('-', '_')}").main(["--help"])
+        import_module("vsr.__main__").module_of(command).main(["--help"])
     usage = text.getvalue().partition("\n\n")[0]
     return sorted(set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", usage)) - {"-h"} | {"--help"})
 
