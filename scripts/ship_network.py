@@ -94,12 +94,12 @@ def to_half(trained: Path, file: Path) -> dict[str, str]:
 
 def table(datasets: dict[str, Any]) -> str:
     """Returns a Markdown table: a row per clip, network and bicubic side by side."""
-    first = next(iter(datasets.values()))["means"]["network"]["mean"]
+    first = next(iter(datasets.values()))["scores"]["network"]["mean"]
     lines = ["| set | clip | " + " | ".join(f"{name}: network | bicubic" for name in first) + " |"]
     lines.append("| --- | --- |" + " ---: |" * (2 * len(first)))
     for name, result in datasets.items():
-        for clip, values in result["means"]["network"].items():
-            other = result["means"]["bicubic"][clip]
+        for clip, values in result["scores"]["network"].items():
+            other = result["scores"]["bicubic"][clip]
             cells = [f"{values[metric]:.3f} | {other[metric]:.3f}" for metric in first]
             lines.append(f"| {name} | {clip} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

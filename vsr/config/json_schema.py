@@ -148,9 +148,7 @@ class Definitions:
     def train_sections(self) -> Iterator[Schema]:
         """Yields the conditions that give ``train:`` the options of the file's trainer."""
         for name in names("trainer"):
-            trainer = find("trainer", name)
-            options: Any = get_type_hints(trainer.__init__ if isclass(trainer) else trainer).get("train")
-            if not (isclass(options) and dataclasses.is_dataclass(options)):
+            if (options := train_options(find("trainer", name))) is None:
                 continue
             is_this: Schema = {"properties": {"trainer": {"enum": _spellings_of("trainer", name)}}}
             if name != "ScratchTrainer":
@@ -201,6 +199,12 @@ class Definitions:
             self.all[name] = {}  # what it contains may refer to it
             self.all[name] |= make()
         return {"$ref": f"#/definitions/{name}"}
+
+
+def train_options(trainer: Callable[..., Any]) -> Any:
+    """Returns the dataclass of a trainer's options, None if it does not say."""
+    options = get_type_hints(trainer.__init__ if isclass(trainer) else trainer).get("train")
+    return options if isclass(options) and dataclasses.is_dataclass(options) else None
 
 
 def add_spellings(root: Schema, definitions: dict[str, Schema], loss: Schema) -> None:

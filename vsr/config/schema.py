@@ -131,7 +131,7 @@ def check_mapping(
             if found != default:
                 report.changes.append(f"{key_path}: {found!r} (from {shared.key})")
         elif default is MISSING:
-            choices = f"; expected {_name(annotation)}" if get_origin(annotation) is Literal else ""
+            choices = f"; expected {name_of_type(annotation)}" if get_origin(annotation) is Literal else ""
             report.mistake(key_path, f"missing{choices}")
     return arguments if len(report.mistakes) == num_before else None
 
@@ -144,7 +144,7 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
             return check_component(value, components[0].kind, path, report)
         result = check_value(value, arguments[0], path, report)
         if result is not None and not all(limit.compare(result, limit.bound) for limit in _marks(annotation, Limit)):
-            return report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}")
+            return report.mistake(path, f"expected {name_of_type(annotation)}, got {describe(value)}")
         return result
     if origin in (Union, types.UnionType):
         return _check_union(value, arguments, path, report)
@@ -285,7 +285,7 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
         if any(value == choice and type(value) is type(choice) for choice in choices):
             return value
         hint = did_you_mean(str(value), [choice for choice in choices if isinstance(choice, str)])
-        return report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
+        return report.mistake(path, f"expected {name_of_type(annotation)}, got {describe(value)}{hint}")
     number = as_number(value)
     if annotation in LARGEST and number is not None:
         if isinstance(number, float) and not math.isfinite(number):
@@ -300,7 +300,7 @@ def _check_scalar(value: object, annotation: Any, path: str, report: Report) -> 
         return tuple(value)
     is_scalar = value is not None and not isinstance(value, Mapping | list | tuple)
     hint = "; put it in quotes" if annotation is str and is_scalar else ""
-    return report.mistake(path, f"expected {_name(annotation)}, got {describe(value)}{hint}")
+    return report.mistake(path, f"expected {name_of_type(annotation)}, got {describe(value)}{hint}")
 
 
 def as_number(value: object) -> int | float | None:
@@ -310,10 +310,11 @@ def as_number(value: object) -> int | float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _name(annotation: Any) -> str:
+def name_of_type(annotation: Any) -> str:
+    """Returns a parameter's type as messages name it, "a whole number of at least 1"."""
     if get_origin(annotation) is Annotated:
         limits = " and ".join(f"{limit.text} {limit.bound}" for limit in _marks(annotation, Limit))
-        return f"{_name(get_args(annotation)[0])} {limits}".rstrip()
+        return f"{name_of_type(get_args(annotation)[0])} {limits}".rstrip()
     if get_origin(annotation) in (Union, types.UnionType):
         return _names(get_args(annotation))
     if get_origin(annotation) is Literal:
@@ -325,4 +326,4 @@ def _name(annotation: Any) -> str:
 
 
 def _names(choices: Sequence[Any]) -> str:
-    return " or ".join(_name(choice) for choice in choices if choice is not type(None))
+    return " or ".join(name_of_type(choice) for choice in choices if choice is not type(None))
