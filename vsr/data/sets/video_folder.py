@@ -7,7 +7,7 @@ import numpy as np
 from vsr.data.sets.clips import ClipCrops, CropOptions, GtFrames, OnBadFrame, TrainingClip, crop_spec
 from vsr.data.sources.base import root_path
 from vsr.data.sources.downscaled import DownscaledStore
-from vsr.data.sources.video import VideoStore
+from vsr.data.sources.video_store import VideoStore
 from vsr.data.sources.video_cache import VideoCache
 from vsr.registry import Positive, Shared, register
 
