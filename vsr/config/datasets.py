@@ -12,7 +12,7 @@ from vsr.contracts import DataSpec, HasSpec, data_spec
 from vsr.data.degrade.apply import degradation_problem
 from vsr.data.stream.sampler import TrainSampler
 
-Need = Literal["train", "test", "both"]
+Need = Literal["train", "test", "both", "network"]
 LOADER_KEYS = [field.name for field in fields(LoaderOptions)]
 
 

@@ -38,7 +38,7 @@ def load(
         file: the options file.
         overrides: ``a.b.c=value``, each value read as YAML; ``~`` removes the key.
         need: ``train`` asks for ``datasets.train`` and ``train:`` and keeps no test set open; ``test`` leaves the
-            training data closed; ``both`` asks for all and keeps all open.
+            training data closed; ``both`` asks for all and keeps all open; ``network`` asks for no data.
         missing_data: whether folders and files that do not exist are mistakes, or only noted.
 
     Raises:
@@ -59,7 +59,7 @@ def load(
             report.mistake(str(key), report.unknown(key, KEYS, tree))
     general = check_value({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report)
     trainer, train = _check_training(tree, need, report)
-    datasets = open_datasets(tree, need, report)
+    datasets = {} if need == "network" else open_datasets(tree, need, report)
     _check_network(tree, trainer, train, datasets, report)
     _check_files(PathOptions() if general is None else general.path, report)
     mistakes = report.mistakes + (report.absent if missing_data == "mistake" else [])
@@ -119,7 +119,7 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
         report.mistake("trainer", f"unknown trainer '{name}': {MISSING[name]}" if is_missing else str(error))
         trainer = find("trainer", "ScratchTrainer")
     if tree.get("train") is None:
-        if need != "test":
+        if need not in ("test", "network"):
             report.mistake("train", "missing")
         return trainer, None
     title = trainer.__name__

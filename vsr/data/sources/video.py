@@ -13,6 +13,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import EOFError as NoMoreFrames
 from av.error import FFmpegError
+from av.filter import Graph
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
@@ -40,7 +41,7 @@ def probe(video: Path) -> VideoInfo:
         ValueError: it cannot be opened as a video.
     """
     with open_video(video) as container:
-        stream = container.streams.video[0]
+        stream = picture_stream(container)
         fps = float(stream.average_rate or 0)
         known, total = stream.duration, container.duration
         seconds = float(known * stream.time_base) if known and stream.time_base else (total or 0) / av.time_base
@@ -129,7 +130,7 @@ def damage(video: Path, decoded: int) -> str | None:
     if count - decoded <= few:
         return None
     with open_video(video) as container:
-        stream = container.streams.video[0]
+        stream = picture_stream(container)
         packets = [packet for packet in packets_of(container, stream) if packet.dts is not None or packet.size]
         shown = sum(not packet.is_discard for packet in packets)
         times = sorted(float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None)
@@ -168,6 +169,11 @@ def open_video(video: Path) -> InputContainer:
     return container
 
 
+def picture_stream(container: InputContainer) -> VideoStream:
+    """Returns the stream that is shown; others may be covers."""
+    return next((stream for stream in container.streams.video if not _is_cover(stream)), container.streams.video[0])
+
+
 def packets_of(container: InputContainer, *streams: Any) -> Iterator[av.Packet]:
     """Yields the packets of some streams, or of all, up to the file's end or the place where it is cut off."""
     with suppress(FFmpegError):
@@ -175,7 +181,7 @@ def packets_of(container: InputContainer, *streams: Any) -> Iterator[av.Packet]:
 
 
 def _decoded(container: InputContainer, threads: int) -> Iterator[av.VideoFrame]:
-    stream: VideoStream = container.streams.video[0]
+    stream = picture_stream(container)
     stream.codec_context.thread_count = threads  # see NO_THREADS in colors.py
     if threads != 1:
         stream.codec_context.thread_type = "AUTO"
@@ -185,8 +191,12 @@ def _decoded(container: InputContainer, threads: int) -> Iterator[av.VideoFrame]
             yield from frames
 
 
-def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
-    graph = av.filter.Graph()
+def _is_cover(stream: VideoStream) -> bool:
+    return "attached_pic" in str(stream.disposition)
+
+
+def _bwdif(frame: av.VideoFrame) -> Graph:
+    graph = Graph()
     with suppress(AttributeError):  # PyAV before 16
         graph.threads = 1
     size = {"width": frame.width, "height": frame.height, "format": frame.format}
@@ -196,7 +206,7 @@ def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
     return graph
 
 
-def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:
     with suppress(BlockingIOError, NoMoreFrames):
         while True:
             yield graph.vpull()
@@ -213,6 +223,6 @@ def _has_pictures(file: Path, size: int, modified: int) -> bool:
     try:
         with open_video(file) as container:
             is_image = container.format.name in ("image2", "tty") or container.format.name.endswith("_pipe")
-            return not is_image and container.streams.video[0].codec_context.width > 0
+            return not is_image and picture_stream(container).codec_context.width > 0
     except ValueError:
         return False

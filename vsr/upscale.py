@@ -1,0 +1,131 @@
+"""Upscales videos: ``python -m vsr.upscale IN -o OUT``."""
+
+import argparse
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from vsr.utils.allocator import keep_freed_memory
+from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.log import start_log
+from vsr.video.network import load_network
+from vsr.video.run import upscale
+from vsr.video.settings import Settings
+from vsr.video.sources import find_sources
+
+DESCRIPTION = "Upscales videos, or folders of frames. Run again after a crash, the same command resumes."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Upscales each input and returns the exit code."""
+    args = parser().parse_args(arguments)
+    given = [*args.inputs, *args.input]
+    if not given:
+        raise UserError("no input: vsr upscale IN [-o OUT]; IN is a video, a folder of frames, a pattern, or -")
+    start_log()
+    sources = find_sources(given)
+    out = None if args.out is None else Path(args.out).expanduser()
+    if len(sources) > 1 and out is not None and out.suffix:
+        raise UserError(f"-o {out}: there are {len(sources)} inputs; give a folder")
+    settings = settings_of(args)
+    keep_freed_memory()
+    loaded = load_network(args.weights, args.opt, args.set, settings.device)
+    for source in sources:
+        upscale(source, _output(out, source.path, len(sources)), loaded, settings)
+    return 0
+
+
+def _output(out: Path | None, path: Path, num_sources: int) -> Path | None:
+    """Returns the output of an input; of several, and where a folder is named, it is in that folder."""
+    if out is None or (num_sources == 1 and not (out.is_dir() and path.is_file())):
+        return out
+    return out / path.name
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Returns the settings of the command line."""
+    given = {name: value for name, value in vars(args).items() if name in Settings._fields}
+    return Settings(**{**given, "device": _device(args.device)})
+
+
+def _device(name: str) -> torch.device:
+    """Returns a device by its name; ``auto`` is a GPU if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device '{name}' is unknown; expected auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: PyTorch finds no GPU here")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
+    return device
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    result = argparse.ArgumentParser(prog="vsr upscale", description=DESCRIPTION)
+    add = result.add_argument
+    add("inputs", nargs="*", metavar="IN", help="video, folder of frames, glob, pattern such as f/%%08d.png, or -")
+    add("-i", "--input", action="append", default=[], metavar="IN", help="the same")
+    add("-o", "--out", metavar="OUT", help="video file, or folder; default: IN_x4 beside the input")
+    add("--weights", metavar="FILE", help="weights; a .safetensors of vsr train describes its network")
+    add("-opt", "--opt", metavar="FILE", help="options file of the weights' training")
+    add("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option of that file")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    add("--segment", type=positive, metavar="N", help="frames that a recurrent network restores at a time")
+    add("--overlap", type=not_negative, default=10, metavar="N", help="frames that it reads before and after them")
+    sizes = result.add_mutually_exclusive_group()
+    sizes.add_argument("--scale", type=above_zero, metavar="S", help="output size / input size; default: the network's")
+    sizes.add_argument("--height", type=positive, metavar="H", help="height of the output")
+    add("--codec", default="libx264", help="FFmpeg's name of the encoder")
+    add("--crf", type=float, default=18, help="quality, for encoders that have it; smaller is better")
+    add("--pix-fmt", metavar="FORMAT", help="default: yuv420p, or yuv420p10 of inputs with more than 8 bits")
+    add("--hdr", choices=("keep", "refuse"), default="keep", help="HDR films: keep their tags, or refuse them")
+    add("--start", type=not_negative, default=0, metavar="N", help="first frame, counted from 0")
+    add("--frames", type=positive, metavar="N", help="number of frames; default: to the end")
+    add("--fps", type=above_zero_fraction, default=Fraction(25), help="frames per second, for folders of frames")
+    add("--overwrite", action="store_true", help="replaces an existing output")
+    add("--no-audio", dest="audio", action="store_false", help="leaves the sound out")
+    add("--png", action="store_true", help="writes a folder of PNG files")
+    add("--preview", type=not_negative, metavar="N", help="writes frame N as LQ, bicubic and network, and stops")
+    add("--side-by-side", action="store_true", help="bicubic in the left half of the picture, network in the right")
+    add("--dry-run", action="store_true", help="says what would be done, and stops")
+    return result
+
+
+def positive(text: str) -> int:
+    """Returns a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
+    return int(text)
+
+
+def not_negative(text: str) -> int:
+    """Returns a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got '{text}'")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """Returns a number above 0."""
+    return float(above_zero_fraction(text))
+
+
+def above_zero_fraction(text: str) -> Fraction:
+    """Returns a number above 0, also written as 30000/1001."""
+    try:
+        number = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        number = Fraction(0)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+    return number
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

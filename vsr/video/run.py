@@ -1,0 +1,252 @@
+"""Upscales one film: a first pass, parts, one output."""
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+from tqdm import tqdm
+
+import vsr
+from vsr.engine.precision import full_float32
+from vsr.evaluation.draw.images import write_image
+from vsr.evaluation.restore import Frame, Step, restore, steps_of
+from vsr.utils.errors import UserError
+from vsr.utils.files import size_text, sync
+from vsr.utils.locks import sole_use
+from vsr.utils.log import counted, logger
+from vsr.utils.signals import StopSignals
+from vsr.video import muxing
+from vsr.video.film import Film, Reader, frame_names, scan, shots
+from vsr.video.network import Loaded
+from vsr.video.pictures import halves, is_constant, preview, resized
+from vsr.video.settings import Settings
+from vsr.video.sources import Source
+from vsr.video.target import default_output, target_of
+from vsr.video.work import Work, digest_of, folder_of
+from vsr.video.writing import PartWriter, Queue, Target
+
+SEGMENT = 30  # frames that a recurrent network restores at a time
+PART = 100  # frames of a part at least: what a crash may lose
+WAITING = 4  # restored frames that wait for the encoder
+
+
+def upscale(source: Source, out: Path | None, loaded: Loaded, settings: Settings) -> None:
+    """Upscales a film; ``out`` None is a name beside the input.
+
+    Raises:
+        UserError: the input cannot be read, the output exists or cannot be written, or a setting does not fit.
+        SystemExit: a signal stopped it; the finished parts are kept.
+    """
+    if not source.frames and not source.path.exists():
+        raise UserError(f"'{source.path}' does not exist")
+    is_png = settings.png or (bool(source.frames) and (out is None or not out.suffix))
+    named = out or default_output(source, is_png, loaded, settings)
+    if not is_png and named.suffix.lower() not in muxing.CONTAINERS:
+        raise UserError(f"-o {named}: the container '{named.suffix}' is unknown; known: {', '.join(muxing.CONTAINERS)}")
+    if settings.preview is not None:
+        _preview(source, named, loaded, settings)
+    elif settings.dry_run:
+        film = _scan(source, settings)
+        frames = _range(film, settings)
+        target, _ = target_of(source, film, named, is_png, loaded, settings)
+        parts = list(_parts(_steps(source, film, frames, loaded, settings), frames.start))
+        _announce(film, frames, target, loaded, len(parts), 0)
+    else:
+        with _sole_use(named):
+            _upscale(source, named, is_png, loaded, settings)
+
+
+def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: Settings) -> None:
+    started = time.perf_counter()
+    work = Work(out, _deciding(source, loaded, settings), is_png)
+    if _exists(out) and not settings.overwrite:
+        if not work.manifest.is_file():
+            raise UserError(f"'{out}' exists: --overwrite replaces it, -o names another output")
+        work.remove()  # the process was killed between naming the output and this
+        logger.info("'%s' is complete", out)
+        return
+    film = work.open() or work.begin(_scan(source, settings))
+    frames = _range(film, settings)
+    target, plan = target_of(source, film, out, is_png, loaded, settings)
+    parts = list(_parts(_steps(source, film, frames, loaded, settings), frames.start))
+    missing = [(part, steps) for part, steps in parts if not work.part(part).is_file()]
+    _announce(film, frames, target, loaded, len(parts), len(parts) - len(missing))
+    if missing:
+        _restore(missing, work, target, loaded, settings, len(frames))
+    lost = _finish(source, film, frames, target, plan, work, [work.part(part) for part, _ in parts])
+    count = sum(len(part) for part, _ in missing)
+    _report(film, target, lost, count, time.perf_counter() - started)
+
+
+def _restore(
+    parts: Sequence[tuple[range, list[Step]]],
+    work: Work,
+    target: Target,
+    loaded: Loaded,
+    settings: Settings,
+    total: int,
+) -> None:
+    """Restores and encodes the missing parts; decoder, network and encoder work at the same time."""
+    missing = sum(len(part) for part, _ in parts)
+    numbers = (number for part, _ in parts for number in part)
+    writer, constant = PartWriter(work, target, [part for part, _ in parts]), []
+
+    def write(number: int, frame: Frame) -> None:
+        if is_constant(frame.sr) and not is_constant(frame.lq):
+            constant.append(number)
+            if len(constant) == 1:
+                logger.warning("frame %d: the network's output is one colour; are its weights damaged?", number)
+        scale = loaded.spec.scale
+        pixels = resized(frame.sr, target.size)
+        writer.write(number, halves(frame.lq, pixels, scale, target.size) if settings.side_by_side else pixels)
+
+    steps = [step for _, own in parts for step in own]
+    restored = restore(loaded.network, steps, settings.device, num_threads=1)
+    with StopSignals() as stop, full_float32(), closing(writer), Queue(WAITING) as queue, closing(restored):
+        for frame in tqdm(restored, target.out.name, total, initial=total - missing, unit="frame"):
+            queue.put(write, next(numbers), frame)
+            if stop:
+                break
+        else:
+            queue.wait()
+    if stop:
+        kept = total - missing + sum(len(part) for part, _ in parts if work.part(part).is_file())
+        text = "stopped; %d of %d frames are complete in '%s': the same command resumes there"
+        logger.info(text, kept, total, work.root)
+        raise SystemExit(130)
+    if len(constant) > 1:
+        logger.warning("%s of one colour, the first is frame %d", counted(len(constant), "frame"), constant[0])
+
+
+def _finish(
+    source: Source, film: Film, frames: range, target: Target, plan: muxing.Plan, work: Work, parts: list[Path]
+) -> list[str]:
+    """Makes the output of the parts; it appears whole. Returns what of the input could not be kept."""
+    lost: list[str] = []
+    target.out.parent.mkdir(parents=True, exist_ok=True)
+    if target.encoding is None:
+        if not target.out.exists():
+            work.frames.replace(target.out)
+        else:
+            for file in sorted(work.frames.iterdir()):
+                file.replace(target.out / file.name)
+    else:
+        file = work.folder / f".{target.out.name}.tmp"
+        video = None if source.frames else source.path
+        lost = muxing.assemble(parts, film, frames, file, target.suffix, video, plan)
+        sync(file)
+        file.replace(target.out)
+    sync(target.out.parent)
+    work.remove()
+    return [*plan.lost, *lost]
+
+
+def _scan(source: Source, settings: Settings) -> Film:
+    logger.info("first pass over '%s': frames, times, cuts", source.path)
+    return scan(source, settings.fps, None)
+
+
+def _range(film: Film, settings: Settings) -> range:
+    """Returns the frames that are restored."""
+    count = len(film.times)
+    if settings.start >= count:
+        raise UserError(f"--start {settings.start}: the film has {counted(count, 'frame')}, 0 to {count - 1}")
+    return range(count)[settings.start :][: settings.frames]
+
+
+def _steps(source: Source, film: Film, frames: range, loaded: Loaded, settings: Settings) -> list[Step]:
+    clips = shots(film, source.path.name, frames, frame_names(source), Reader(source).read)
+    overlap = settings.overlap
+    return steps_of(loaded.spec, clips, settings.segment or SEGMENT, warm_up=overlap, look_ahead=overlap)
+
+
+def _parts(steps: Sequence[Step], first: int) -> Iterator[tuple[range, list[Step]]]:
+    """Yields the frames of each part with the steps that give them; a part ends with a step."""
+    held: list[Step] = []
+    count = 0
+    for step in steps:
+        held.append(step)
+        count += len(step.gives)
+        if count >= PART:
+            yield range(first, first + count), held
+            first, held, count = first + count, [], 0
+    if held:
+        yield range(first, first + count), held
+
+
+def _deciding(source: Source, loaded: Loaded, settings: Settings) -> dict[str, Any]:
+    """Returns all that decides the output's pixels."""
+    own = settings._asdict()
+    for name in ("overwrite", "dry_run", "preview", "hdr"):
+        del own[name]
+    versions = f"vsr {vsr.__version__}, torch {torch.__version__}, PyAV {av.__version__}"
+    return {**own, "input": digest_of(source), "weights": loaded.digest, "versions": versions}
+
+
+def _exists(out: Path) -> bool:
+    return out.is_file() or (out.is_dir() and any(out.iterdir()))
+
+
+@contextmanager
+def _sole_use(out: Path) -> Iterator[None]:
+    """Keeps other processes from writing the same output; removes a work folder without work."""
+    root = folder_of(out)
+    try:
+        with sole_use(
+            root / out.name, doing="being written", remedy="wait for it, stop it, or name another output (-o)"
+        ):
+            yield
+    finally:
+        if root.is_dir() and not any(root.glob("*/manifest.json")):
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _announce(film: Film, frames: range, target: Target, loaded: Loaded, num_parts: int, num_done: int) -> None:
+    size = f"{film.width}x{film.height} → {target.size.width}x{target.size.height}"
+    cuts = counted(sum(cut in frames for cut in film.cuts), "cut")
+    parts = counted(num_parts, "segment") + (f" ({num_done} done before)" if num_done else "")
+    encoding = target.encoding
+    kind = "PNG" if encoding is None else f"{encoding.codec}, {encoding.pixel_format}, crf {encoding.crf:g}"
+    network = f"{type(loaded.network).__name__} ×{loaded.spec.scale}"
+    trained = f" ({loaded.degradation})" if loaded.degradation else ""
+    text = "%s, %s, %s, %s, by %s%s → '%s' (%s)"
+    logger.info(text, counted(len(frames), "frame"), size, cuts, parts, network, trained, target.out, kind)
+
+
+def _report(film: Film, target: Target, lost: list[str], count: int, seconds: float) -> None:
+    """Logs what could not be kept, the speed, the peak memory and the size."""
+    if lost := [*film.losses, *lost]:
+        logger.warning("not kept: %s", "; ".join(lost))
+    files = [target.out] if target.out.is_file() else target.out.iterdir()
+    memory = f"{size_text(peak_memory())} of memory"
+    if torch.cuda.is_available():
+        memory += f", {size_text(torch.cuda.max_memory_allocated())} of GPU memory"
+    size = size_text(sum(file.stat().st_size for file in files))
+    speed = f"{count / seconds:.2f} frames/s, " if count else ""
+    logger.info("'%s' is complete: %s%s at most, %s", target.out, speed, memory, size)
+
+
+def peak_memory() -> int:
+    """Returns the largest number of bytes that this process had in memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _preview(source: Source, out: Path, loaded: Loaded, settings: Settings) -> None:
+    """Writes a frame as LQ, bicubic and the network's, side by side."""
+    number = settings.preview or 0
+    film = _scan(source, settings)
+    frames = _range(film, settings._replace(start=number, frames=1))
+    steps = _steps(source, film, frames, loaded, settings)
+    with full_float32(), closing(restore(loaded.network, steps, settings.device)) as restored:
+        frame: Frame = next(restored)
+    file = out.with_name(f"{out.stem}_frame{number}.png")
+    write_image(file, preview(frame.lq, frame.sr, loaded.spec.scale))
+    logger.info("frame %d: LQ, bicubic and network side by side in '%s'", number, file)

@@ -1,0 +1,29 @@
+"""The settings of ``vsr upscale``."""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import torch
+
+
+class Settings(NamedTuple):
+    """The command line of ``vsr upscale``; see its help."""
+
+    device: torch.device
+    segment: int | None = None
+    overlap: int = 10
+    height: int | None = None
+    scale: float | None = None
+    codec: str = "libx264"
+    crf: float = 18
+    pix_fmt: str | None = None
+    hdr: str = "keep"
+    start: int = 0
+    frames: int | None = None
+    overwrite: bool = False
+    audio: bool = True
+    png: bool = False
+    preview: int | None = None
+    side_by_side: bool = False
+    dry_run: bool = False
+    fps: Fraction = Fraction(25)
