@@ -1,14 +1,9 @@
 """``vsr upscale``: any video in, any video out."""
 
-from fractions import Fraction
-
-import av
 import numpy as np
 import pytest
 from synthetic import moving_texture
 from upscaling import film, network, packets, pictures, run, times
-
-from vsr.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,6 @@ def film(
     pixel_format: str = "yuv444p",
     times: Sequence[int] | None = None,
     sound: str | None = None,
-    subtitles: bool = False,
     aspect: Fraction | None = None,
     rotation: int | None = None,
     options: dict[str, str] | None = None,
@@ -59,7 +58,6 @@ def film(
         if rotation is not None:
             stream.set_display_rotation(rotation)
         tone = target.add_stream(sound, rate=RATE) if sound else None
-        texts = target.add_stream("srt") if subtitles else None
         for number, frame in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
                 format=pixel_format, dst_colorspace=tags.get("colorspace"), dst_color_range=tags.get("color_range")
@@ -95,4 +93,6 @@ def packets(file: Path, kind: str) -> list[tuple[float, bytes]]:
     """Returns time and content of the packets of the first stream of a kind."""
     with av.open(str(file)) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
-        return [(float(packet.pts * packet.time_base), bytes(packet)) for packet in container.demux(stream) if packet.size]
+        return [
+            (float(packet.pts * packet.time_base), bytes(packet)) for packet in container.demux(stream) if packet.size
+        ]

@@ -27,21 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_log()
     sources = find_sources(given)
     out = None if args.out is None else Path(args.out).expanduser()
-    if len(sources) > 1 and out is not None and out.suffix:
+    if len(sources) > 1 and out is not None and out.suffix and not out.is_dir():
         raise UserError(f"-o {out}: there are {len(sources)} inputs; give a folder")
     settings = settings_of(args)
     keep_freed_memory()
     loaded = load_network(args.weights, args.opt, args.set, settings.device)
     for source in sources:
-        upscale(source, _output(out, source.path, len(sources)), loaded, settings)
+        own = out / source.path.name if out is not None and source.frames and len(sources) > 1 else out
+        upscale(source, own, loaded, settings)
     return 0
-
-
-def _output(out: Path | None, path: Path, num_sources: int) -> Path | None:
-    """Returns the output of an input; of several, and where a folder is named, it is in that folder."""
-    if out is None or (num_sources == 1 and not (out.is_dir() and path.is_file())):
-        return out
-    return out / path.name
 
 
 def settings_of(args: argparse.Namespace) -> Settings:

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vsr.data.sources.colors import BT601, BT709, UNSPECIFIED, Colors, from_rgb, is_rgb
+from vsr.data.sources.colors import BT601, BT601_525, BT709, HD_LINES, UNSPECIFIED, Colors, from_rgb, is_rgb
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
@@ -52,12 +52,15 @@ class Encoding(NamedTuple):
     aspect: Fraction
 
 
-def output_colors(colors: Colors, pixel_format: str) -> Colors:
-    """Returns the tags of the output: those of the input, and where it has none those that belong to its matrix."""
-    usual = 1 if colors.matrix == BT709 else 5 if colors.matrix == BT601 else 6
+def output_colors(colors: Colors, pixel_format: str, height: int) -> Colors:
+    """Returns the tags of the output: those of the input, and where it has none those that belong to its matrix.
+
+    The matrix of RGB input is BT.709 from 720 lines of output on, BT.601 below.
+    """
+    matrix = colors.matrix or (BT709 if height >= HD_LINES else BT601_525)
+    usual = BT709 if matrix == BT709 else BT601 if matrix == BT601 else BT601_525
     primaries, transfer = (usual if code in (0, UNSPECIFIED) else code for code in colors[1:3])
-    is_full = colors.is_full or pixel_format.startswith("yuvj")
-    return Colors(colors.matrix, primaries, transfer, is_full and not is_rgb(pixel_format))
+    return Colors(matrix, primaries, transfer, colors.is_full or pixel_format.startswith("yuvj"))
 
 
 @contextmanager

@@ -14,7 +14,17 @@ from av.video.reformatter import VideoReformatter
 
 from vsr.contracts import Clip
 from vsr.data.sources import images
-from vsr.data.sources.colors import BT601, HDR, UNSPECIFIED, Colors, default_matrix, depth_of, is_full_range, is_rgb, matrix_of
+from vsr.data.sources.colors import (
+    BT601,
+    BT601_525,
+    HDR,
+    UNSPECIFIED,
+    Colors,
+    depth_of,
+    is_full_range,
+    is_rgb,
+    matrix_of,
+)
 from vsr.data.sources.video import damage, frames_of, open_video, picture_stream, pixels_of
 from vsr.utils.errors import UserError
 from vsr.utils.log import counted
@@ -158,7 +168,7 @@ def _scan_frames(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np
     cuts = find_cuts(small())
     assert size is not None, "a source has frames"
     colors, times = (
-        Colors(default_matrix(size[0]), 1, 13),
+        Colors(0, 1, 13),
         [index * fps.denominator for index in range(len(source.frames))],
     )
     losses = ["transparency (alpha)"] if has_alpha else []
@@ -213,10 +223,12 @@ def _offset(read: Callable[[int], np.ndarray], start: int) -> Callable[[int], np
 
 
 def _tag(frame: av.VideoFrame) -> int:
-    """Returns the matrix by which the output is tagged: the stream's own, or the one that is assumed."""
+    """Returns the matrix by which the output is tagged: the stream's own, or the one that is assumed; 0 of RGB."""
     matrix = matrix_of(frame)
-    is_tagged = int(frame.colorspace) not in (0, UNSPECIFIED) and not is_rgb(frame.format.name)
-    return int(frame.colorspace) if is_tagged else 6 if matrix == BT601 and frame.height != 576 else matrix
+    if is_rgb(frame.format.name):
+        return 0
+    is_tagged = int(frame.colorspace) not in (0, UNSPECIFIED)
+    return int(frame.colorspace) if is_tagged else BT601_525 if matrix == BT601 and frame.height != 576 else matrix
 
 
 def _ascending(ticks: list[int]) -> list[int]:

@@ -14,6 +14,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from vsr.data.sources.video import open_video, packets_of, picture_stream
+from vsr.utils.errors import UserError
 from vsr.video.film import Film
 
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts")
@@ -29,9 +30,13 @@ class Plan(NamedTuple):
 
 
 def plan_streams(video: Path, suffix: str, with_audio: bool) -> Plan:
-    """Returns which streams of a video a container can hold."""
+    """Returns which streams of a video a container can hold; raises UserError if it cannot be opened."""
     copied, lost = [], []
-    with open_video(video) as source:
+    try:
+        opened = open_video(video)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    with opened as source:
         main = picture_stream(source)
         for stream in source.streams:
             if stream.index == main.index or (stream.type == "audio" and not with_audio):

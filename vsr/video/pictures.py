@@ -1,4 +1,4 @@
-"""What becomes of a restored frame before it is written: its size, the comparison with bicubic, a check."""
+"""What becomes of a restored frame before it is written: its size, the comparison with bicubic."""
 
 from typing import NamedTuple
 
@@ -75,11 +75,6 @@ def preview(lq: np.ndarray, sr: np.ndarray, network_scale: int) -> np.ndarray:
     enlarged = lq.repeat(network_scale, 0).repeat(network_scale, 1)
     panels = {"LQ": enlarged, "bicubic": _imresize(lq, network_scale) if network_scale != 1 else lq, "network": sr}
     return beside({title: to_bgr(pixels) for title, pixels in panels.items()})
-
-
-def is_constant(pixels: np.ndarray) -> bool:
-    """Returns whether all pixels of a frame are equal."""
-    return bool((pixels[::16, ::16] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all())
 
 
 def _imresize(pixels: np.ndarray, factor: float) -> np.ndarray:

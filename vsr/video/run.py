@@ -25,10 +25,10 @@ from vsr.utils.signals import StopSignals
 from vsr.video import muxing
 from vsr.video.film import Film, Reader, frame_names, scan, shots
 from vsr.video.network import Loaded
-from vsr.video.pictures import halves, is_constant, preview, resized
+from vsr.video.pictures import halves, preview, resized
 from vsr.video.settings import Settings
 from vsr.video.sources import Source
-from vsr.video.target import default_output, target_of
+from vsr.video.target import output_of, target_of
 from vsr.video.work import Work, digest_of, folder_of
 from vsr.video.writing import PartWriter, Queue, Target
 
@@ -44,19 +44,15 @@ def upscale(source: Source, out: Path | None, loaded: Loaded, settings: Settings
         UserError: the input cannot be read, the output exists or cannot be written, or a setting does not fit.
         SystemExit: a signal stopped it; the finished parts are kept.
     """
-    if not source.frames and not source.path.exists():
-        raise UserError(f"'{source.path}' does not exist")
     is_png = settings.png or (bool(source.frames) and (out is None or not out.suffix))
-    named = out or default_output(source, is_png, loaded, settings)
-    if not is_png and named.suffix.lower() not in muxing.CONTAINERS:
-        raise UserError(f"-o {named}: the container '{named.suffix}' is unknown; known: {', '.join(muxing.CONTAINERS)}")
+    named = output_of(source, out, is_png, loaded, settings)
     if settings.preview is not None:
         _preview(source, named, loaded, settings)
     elif settings.dry_run:
         film = _scan(source, settings)
         frames = _range(film, settings)
         target, _ = target_of(source, film, named, is_png, loaded, settings)
-        parts = list(_parts(_steps(source, film, frames, loaded, settings), frames.start))
+        parts = [part for part, _ in _parts(source, film, frames, loaded, settings)]
         _announce(film, frames, target, loaded, len(parts), 0)
     else:
         with _sole_use(named):
@@ -72,21 +68,28 @@ def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: 
         work.remove()  # the process was killed between naming the output and this
         logger.info("'%s' is complete", out)
         return
-    film = work.open() or work.begin(_scan(source, settings))
+    known = work.film()
+    film = known or _scan(source, settings)
     frames = _range(film, settings)
     target, plan = target_of(source, film, out, is_png, loaded, settings)
-    parts = list(_parts(_steps(source, film, frames, loaded, settings), frames.start))
-    missing = [(part, steps) for part, steps in parts if not work.part(part).is_file()]
+    if known is None:
+        work.begin(film)
+    parts = [part for part, _ in _parts(source, film, frames, loaded, settings)]
+    missing = [part for part in parts if not work.part(part).is_file()]
     _announce(film, frames, target, loaded, len(parts), len(parts) - len(missing))
     if missing:
-        _restore(missing, work, target, loaded, settings, len(frames))
-    lost = _finish(source, film, frames, target, plan, work, [work.part(part) for part, _ in parts])
-    count = sum(len(part) for part, _ in missing)
+        steps = (
+            step for part, own in _parts(source, film, frames, loaded, settings) if part in missing for step in own
+        )
+        _restore(list(steps), missing, work, target, loaded, settings, len(frames))
+    lost = _finish(source, film, frames, target, plan, work, [work.part(part) for part in parts])
+    count = sum(len(part) for part in missing)
     _report(film, target, lost, count, time.perf_counter() - started)
 
 
 def _restore(
-    parts: Sequence[tuple[range, list[Step]]],
+    steps: Sequence[Step],
+    parts: Sequence[range],
     work: Work,
     target: Target,
     loaded: Loaded,
@@ -94,20 +97,14 @@ def _restore(
     total: int,
 ) -> None:
     """Restores and encodes the missing parts; decoder, network and encoder work at the same time."""
-    missing = sum(len(part) for part, _ in parts)
-    numbers = (number for part, _ in parts for number in part)
-    writer, constant = PartWriter(work, target, [part for part, _ in parts]), []
+    missing = sum(map(len, parts))
+    numbers = (number for part in parts for number in part)
+    writer, scale = PartWriter(work, target, parts), loaded.spec.scale
 
     def write(number: int, frame: Frame) -> None:
-        if is_constant(frame.sr) and not is_constant(frame.lq):
-            constant.append(number)
-            if len(constant) == 1:
-                logger.warning("frame %d: the network's output is one colour; are its weights damaged?", number)
-        scale = loaded.spec.scale
         pixels = resized(frame.sr, target.size)
         writer.write(number, halves(frame.lq, pixels, scale, target.size) if settings.side_by_side else pixels)
 
-    steps = [step for _, own in parts for step in own]
     restored = restore(loaded.network, steps, settings.device, num_threads=1)
     with StopSignals() as stop, full_float32(), closing(writer), Queue(WAITING) as queue, closing(restored):
         for frame in tqdm(restored, target.out.name, total, initial=total - missing, unit="frame"):
@@ -117,12 +114,10 @@ def _restore(
         else:
             queue.wait()
     if stop:
-        kept = total - missing + sum(len(part) for part, _ in parts if work.part(part).is_file())
+        kept = total - missing + sum(len(part) for part in parts if work.part(part).is_file())
         text = "stopped; %d of %d frames are complete in '%s': the same command resumes there"
         logger.info(text, kept, total, work.root)
         raise SystemExit(130)
-    if len(constant) > 1:
-        logger.warning("%s of one colour, the first is frame %d", counted(len(constant), "frame"), constant[0])
 
 
 def _finish(
@@ -161,24 +156,23 @@ def _range(film: Film, settings: Settings) -> range:
     return range(count)[settings.start :][: settings.frames]
 
 
-def _steps(source: Source, film: Film, frames: range, loaded: Loaded, settings: Settings) -> list[Step]:
+def _steps(source: Source, film: Film, frames: range, loaded: Loaded, settings: Settings) -> Iterator[Step]:
     clips = shots(film, source.path.name, frames, frame_names(source), Reader(source).read)
     overlap = settings.overlap
-    return steps_of(loaded.spec, clips, settings.segment or SEGMENT, warm_up=overlap, look_ahead=overlap)
+    return iter(steps_of(loaded.spec, clips, settings.segment or SEGMENT, warm_up=overlap, look_ahead=overlap))
 
 
-def _parts(steps: Sequence[Step], first: int) -> Iterator[tuple[range, list[Step]]]:
+def _parts(
+    source: Source, film: Film, frames: range, loaded: Loaded, settings: Settings
+) -> Iterator[tuple[range, list[Step]]]:
     """Yields the frames of each part with the steps that give them; a part ends with a step."""
-    held: list[Step] = []
-    count = 0
-    for step in steps:
+    first, held = frames.start, []
+    for step in _steps(source, film, frames, loaded, settings):
         held.append(step)
-        count += len(step.gives)
-        if count >= PART:
+        count = sum(len(step.gives) for step in held)
+        if count >= PART or first + count == frames.stop:
             yield range(first, first + count), held
-            first, held, count = first + count, [], 0
-    if held:
-        yield range(first, first + count), held
+            first, held = first + count, []
 
 
 def _deciding(source: Source, loaded: Loaded, settings: Settings) -> dict[str, Any]:
@@ -244,7 +238,7 @@ def _preview(source: Source, out: Path, loaded: Loaded, settings: Settings) -> N
     number = settings.preview or 0
     film = _scan(source, settings)
     frames = _range(film, settings._replace(start=number, frames=1))
-    steps = _steps(source, film, frames, loaded, settings)
+    steps = list(_steps(source, film, frames, loaded, settings))
     with full_float32(), closing(restore(loaded.network, steps, settings.device)) as restored:
         frame: Frame = next(restored)
     file = out.with_name(f"{out.stem}_frame{number}.png")

@@ -101,13 +101,8 @@ def _film_of(frames: list[Path]) -> Source:
 
 def _name_left_out(folder: Path, others: list[Path]) -> None:
     if others:
-        _log.warning("'%s' holds %s that %s not read, such as '%s'", folder, *_counted(others), others[0].name)
-
-
-def _counted(others: list[Path]) -> tuple[str, str]:
-    return counted(len(others), "other entry" if len(others) == 1 else "other entrie"), "is" if len(
-        others
-    ) == 1 else "are"
+        found = counted(len(others), "file")
+        _log.warning("'%s': %s that no film consists of, such as '%s': left out", folder, found, others[0].name)
 
 
 def _is_image(path: Path) -> bool:

@@ -35,7 +35,7 @@ def target_of(
     names = frame_names(source)
     if is_png:
         return Target(out, "", size, None, names), NO_STREAMS
-    colors, suffix = output_colors(film.colors, name), out.suffix.lower()
+    colors, suffix = output_colors(film.colors, name, size.height), out.suffix.lower()
     aspect = Fraction(*film.aspect)
     encoding = Encoding(settings.codec, settings.crf, name, size.height, size.width, film.rate, colors, aspect)
     if not muxing.holds(trial(encoding), suffix):
@@ -44,26 +44,41 @@ def target_of(
     return Target(out, suffix, size, encoding, names), plan
 
 
-def default_output(source: Source, is_png: bool, loaded: Loaded, settings: Settings) -> Path:
-    """Returns the output beside the input; Matroska where the input's container cannot hold all streams."""
-    times = f"{settings.height}p" if settings.height else f"x{settings.scale or loaded.spec.scale:g}"
-    if source.frames or is_png:
-        folder = source.path if source.frames else source.path.with_suffix("")
-        return folder.with_name(f"{folder.resolve().name}_{times}")
-    suffix = source.path.suffix.lower()
-    out = source.path.with_name(f"{source.path.stem}_{times}{suffix}")
-    name = pixel_format(settings.pix_fmt or "yuv420p")
-    encoding = Encoding(settings.codec, settings.crf, name, 64, 64, settings.fps, Colors(BT709), Fraction(1))
-    fits = suffix in muxing.CONTAINERS and muxing.holds(trial(encoding), suffix)
-    lost = [f"{suffix or 'the input'} does not hold {settings.codec}"] if not fits else []
-    if fits and suffix != ".mkv":
-        lost = list(muxing.plan_streams(source.path, suffix, settings.audio).lost)
-        lost = [text for text in lost if text not in muxing.plan_streams(source.path, ".mkv", settings.audio).lost]
-    if not lost:
+def output_of(source: Source, out: Path | None, is_png: bool, loaded: Loaded, settings: Settings) -> Path:
+    """Returns the output of a film: ``out``, or where that is a folder or None, IN_x4.mp4 there or beside the input.
+
+    It is Matroska where the input's container cannot hold all of its streams.
+    """
+    is_folder = out is not None and not is_png and (out.is_dir() or not out.suffix)
+    if out is not None and not is_folder:
+        if not is_png and out.suffix.lower() not in muxing.CONTAINERS:
+            known = ", ".join(muxing.CONTAINERS)
+            raise UserError(f"-o {out}: the container '{out.suffix}' is not written; expected one of {known}")
         return out
-    out = out.with_suffix(".mkv")
-    logger.info("the output is Matroska, '%s': %s", out.name, "; ".join(lost))
-    return out
+    times = f"{settings.height}p" if settings.height else f"x{settings.scale or loaded.spec.scale:g}"
+    given = source.path.resolve()
+    name, suffix = (given.name, ".mp4") if source.frames else (given.stem, given.suffix.lower())
+    folder = given.parent if out is None else out
+    if is_png:
+        return folder / f"{name}_{times}"
+    lost = [] if source.frames else _misfits(given, suffix, settings)
+    if lost:
+        logger.info("the output is Matroska: %s", "; ".join(lost))
+    return folder / f"{name}_{times}{'.mkv' if lost else suffix}"
+
+
+def _misfits(video: Path, suffix: str, settings: Settings) -> list[str]:
+    """Returns what a container cannot hold although Matroska can."""
+    name, colors = pixel_format(settings.pix_fmt or "yuv420p"), Colors(BT709, BT709, BT709)
+    black = trial(Encoding(settings.codec, settings.crf, name, 64, 64, settings.fps, colors, Fraction(1)))
+    if not muxing.holds(black, suffix):
+        return [f"{suffix or 'the container'} does not hold {settings.codec}, or is not written"]
+    others = muxing.plan_streams(video, ".mkv", settings.audio).lost
+    return [
+        f"{suffix} does not hold {s}"
+        for s in muxing.plan_streams(video, suffix, settings.audio).lost
+        if s not in others
+    ]
 
 
 def pixel_format(name: str) -> str:

@@ -50,24 +50,23 @@ class Work:
         self.frames = self.folder / "frames"  # of PNG files
         self.suffix = ".complete" if is_png else ".mkv"
 
-    def open(self) -> Film | None:
-        """Creates the folder, or returns the film whose restoration began there; notes work with other settings."""
-        if self.manifest.is_file():
-            remove_unfinished(self.folder)
-            return from_record(json.loads(self.manifest.read_text(encoding="utf-8"))["film"])
-        for other in self.root.glob("*/manifest.json"):
-            before = json.loads(other.read_text(encoding="utf-8"))["settings"]
-            changed = [f"{k} {before.get(k)} → {v}" for k, v in self.settings.items() if before.get(k) != v]
-            text = "%s holds work with other settings (%s): starting anew; that work stays until the output is complete"
-            logger.info(text, self.root, ", ".join(changed) or "an older version")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return None
+    def film(self) -> Film | None:
+        """Returns the film whose parts are here; None where there are none."""
+        if not self.manifest.is_file():
+            return None
+        remove_unfinished(self.folder)
+        return from_record(json.loads(self.manifest.read_text(encoding="utf-8"))["film"])
 
-    def begin(self, film: Film) -> Film:
-        """Records the settings and the film; returns it."""
+    def begin(self, film: Film) -> None:
+        """Records the settings and the film; notes work with other settings."""
+        others = sorted(self.root.glob("*/manifest.json"), key=lambda file: file.stat().st_mtime)
+        if others:
+            before = json.loads(others[-1].read_text(encoding="utf-8"))["settings"]
+            changed = [f"{k}: {before.get(k)} → {v}" for k, v in self.settings.items() if before.get(k) != v]
+            text = "'%s' holds work with other settings (%s), kept until the output is complete: starting anew"
+            logger.info(text, self.root, ", ".join(changed))
         record = {"settings": self.settings, "film": to_record(film)}
         write_text_atomically(self.manifest, json.dumps(record))
-        return film
 
     def part(self, frames: range) -> Path:
         """Returns the file of a part, or the mark that its frames are complete; it exists when the part is finished."""
