@@ -1,5 +1,7 @@
 """Networks for tests of videos, for ``imports: [tiny_networks]``."""
 
+import time
+
 import torch
 from torch import Tensor, nn
 
@@ -15,15 +17,18 @@ class RepeatedPixels(nn.Module):
         scale: output size / input size.
         num_frame: frames in the window.
         gain: factor of the output; 0 is black.
+        seconds: per frame, to be interrupted.
     """
 
-    def __init__(self, scale: int = 1, num_frame: int = 3, gain: float = 1.0) -> None:
+    def __init__(self, scale: int = 1, num_frame: int = 3, gain: float = 1.0, seconds: float = 0.0) -> None:
         super().__init__()
+        self.seconds = seconds
         self.spec = Spec(scale=scale, num_frames=num_frame)
         self.gain = nn.Parameter(torch.tensor(gain))
 
     def forward(self, lq: Tensor) -> Tensor:
         """Returns (b, 3, scale·h, scale·w) of (b, t, 3, h, w)."""
+        time.sleep(self.seconds)
         middle = lq[:, lq.shape[1] // 2] * self.gain
         return middle.repeat_interleave(self.spec.scale, -1).repeat_interleave(self.spec.scale, -2)
 

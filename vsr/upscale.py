@@ -4,9 +4,12 @@ import argparse
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from vsr.engine.precision import Precision
+from vsr.evaluation.calls import OVERLAP, TILE_OVERLAP
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import start_log
@@ -70,8 +73,12 @@ def parser() -> argparse.ArgumentParser:
     add("-opt", "--opt", metavar="FILE", help="options file of the weights' training")
     add("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option of that file")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    add("--precision", choices=get_args(Precision), default="auto", help="auto: 16 bits where the device has units")
+    add("--tile", type=positive, metavar="N", help="restores tiles of N x N pixels of the input; default: whole frames")
+    add("--tile-overlap", type=not_negative, default=TILE_OVERLAP, metavar="N", help="pixels that tiles share")
     add("--segment", type=positive, metavar="N", help="frames that a recurrent network restores at a time")
-    add("--overlap", type=not_negative, default=10, metavar="N", help="frames that it reads before and after them")
+    add("--overlap", type=not_negative, default=OVERLAP, metavar="N", help="frames that it reads before and after them")
+    add("--scene-cut", choices=("auto", "off"), default="auto", help="auto: the network's window stays inside a shot")
     sizes = result.add_mutually_exclusive_group()
     sizes.add_argument("--scale", type=above_zero, metavar="S", help="output size / input size; default: the network's")
     sizes.add_argument("--height", type=positive, metavar="H", help="height of the output")

@@ -4,7 +4,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: 
 
 
 def _restore(
-    steps: Sequence[Step],
+    steps: Iterable[Step],
     parts: Sequence[range],
     work: Work,
     target: Target,
@@ -105,7 +105,7 @@ def _restore(
         pixels = resized(frame.sr, target.size)
         writer.write(number, halves(frame.lq, pixels, scale, target.size) if settings.side_by_side else pixels)
 
-    restored = restore(loaded.network, steps, settings.device, num_threads=1)
+    restored = _restored(steps, loaded, settings)
     with StopSignals() as stop, full_float32(), closing(writer), Queue(WAITING) as queue, closing(restored):
         for frame in tqdm(restored, target.out.name, total, initial=total - missing, unit="frame"):
             queue.put(write, next(numbers), frame)
@@ -118,6 +118,18 @@ def _restore(
         text = "stopped; %d of %d frames are complete in '%s': the same command resumes there"
         logger.info(text, kept, total, work.root)
         raise SystemExit(130)
+
+
+def _restored(steps: Iterable[Step], loaded: Loaded, settings: Settings) -> Generator[Frame]:
+    return restore(
+        loaded.network,
+        steps,
+        settings.device,
+        num_threads=1,
+        precision=settings.precision,
+        tile=settings.tile,
+        tile_overlap=settings.tile_overlap,
+    )
 
 
 def _finish(
@@ -238,8 +250,8 @@ def _preview(source: Source, out: Path, loaded: Loaded, settings: Settings) -> N
     number = settings.preview or 0
     film = _scan(source, settings)
     frames = _range(film, settings._replace(start=number, frames=1))
-    steps = list(_steps(source, film, frames, loaded, settings))
-    with full_float32(), closing(restore(loaded.network, steps, settings.device)) as restored:
+    steps = _steps(source, film, frames, loaded, settings)
+    with full_float32(), closing(_restored(steps, loaded, settings)) as restored:
         frame: Frame = next(restored)
     file = out.with_name(f"{out.stem}_frame{number}.png")
     write_image(file, preview(frame.lq, frame.sr, loaded.spec.scale))

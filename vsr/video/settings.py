@@ -5,13 +5,20 @@ from typing import NamedTuple
 
 import torch
 
+from vsr.engine.precision import Precision
+from vsr.evaluation.calls import OVERLAP, TILE_OVERLAP
+
 
 class Settings(NamedTuple):
     """The command line of ``vsr upscale``; see its help."""
 
     device: torch.device
+    precision: Precision = "auto"
+    tile: int | None = None
+    tile_overlap: int = TILE_OVERLAP
     segment: int | None = None
-    overlap: int = 10
+    overlap: int = OVERLAP
+    scene_cut: str = "auto"
     height: int | None = None
     scale: float | None = None
     codec: str = "libx264"

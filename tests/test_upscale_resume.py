@@ -1,0 +1,147 @@
+"""``vsr upscale`` after kills and signals: the same command goes on, and the result is that of one run."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from upscaling import film, network, packets, pictures, run, times
+
+from vsr.utils.errors import UserError
+
+LENGTH = 230  # frames: three parts
+COMMAND = [sys.executable, "-m", "vsr.upscale", "--device", "cpu"]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parent}",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def start(*arguments):
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_parts(process, folder, count):
+    while process.poll() is None and len(list(folder.glob("*/*.mkv"))) < count:
+        time.sleep(0.02)
+    assert process.poll() is None, process.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A film, the arguments of a slow network, and the frames of one run."""
+    folder = tmp_path_factory.mktemp("film")
+    small = np.random.default_rng(0).integers(0, 256, (LENGTH, 4, 6, 3), np.uint8)
+    file = film(folder / "a.mkv", small.repeat(8, 1).repeat(8, 2), "libx264", "yuv420p", sound="aac")
+    slow = network(folder, name="slow", seconds=0.01)
+    run(file, *slow, "-o", folder / "whole.mkv")
+    return file, slow, folder / "whole.mkv"
+
+
+def assert_equal(out, whole):
+    for frame, expected in zip(pictures(out), pictures(whole), strict=True):
+        np.testing.assert_array_equal(frame, expected)
+    assert times(out) == times(whole)
+    assert packets(out, "audio") == packets(whole, "audio")
+
+
+def test_a_killed_run_goes_on_and_a_second_one_at_the_same_time_is_refused(given, tmp_path, caplog):
+    file, slow, whole = given
+    out, partial = tmp_path / "out.mkv", tmp_path / "out.mkv.partial"
+    process = start(file, *slow, "-o", out)
+    wait_for_parts(process, partial, 1)
+    with pytest.raises(UserError, match=r"out\.mkv is being written by process \d+ on .*: wait for it"):
+        run(file, *slow, "-o", out)
+    process.kill()
+    process.communicate()
+    assert not out.exists()
+    run(file, *slow, "-o", out)
+    assert_equal(out, whole)
+    assert not partial.exists()
+
+
+def test_ctrl_c_keeps_the_finished_parts_and_says_how_to_go_on(given, tmp_path):
+    file, slow, whole = given
+    out = tmp_path / "out.mkv"
+    process = subprocess.Popen(
+        [*COMMAND, str(file), *slow, "-o", str(out)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    wait_for_parts(process, tmp_path / "out.mkv.partial", 1)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate()
+    assert process.returncode == 130
+    assert re.search(r"stopped; [12]00 of 230 frames are complete in '.*out\.mkv\.partial': the same command", text)
+    assert not out.exists()
+    run(file, *slow, "-o", out)
+    assert_equal(out, whole)
+
+
+def test_other_settings_start_anew_and_say_so(given, tmp_path, capsys):
+    file, slow, _ = given
+    out = tmp_path / "out.mkv"
+    process = start(file, *slow, "-o", out)
+    wait_for_parts(process, tmp_path / "out.mkv.partial", 1)
+    process.kill()
+    process.communicate()
+    run(file, *slow, "-o", out, "--crf", "30")
+    assert (
+        "holds work with other settings (crf: 18 → 30.0), kept until the output is complete: starting anew"
+        in capsys.readouterr().out
+    )
+    assert len(pictures(out)) == LENGTH
+
+
+def test_an_existing_output_is_replaced_only_where_asked_for(given, tmp_path):
+    file, _, whole = given
+    shutil.copy(whole, tmp_path / "out.mkv")
+    before = (tmp_path / "out.mkv").read_bytes()
+    fast = network(tmp_path)
+    with pytest.raises(UserError, match=r"out\.mkv' exists: --overwrite replaces it"):
+        run(file, *fast, "-o", tmp_path / "out.mkv", "--frames", "3")
+    assert (tmp_path / "out.mkv").read_bytes() == before
+    run(file, *fast, "-o", tmp_path / "out.mkv", "--frames", "3", "--overwrite")
+    assert len(pictures(tmp_path / "out.mkv")) == 3
+
+
+@pytest.mark.slow
+def test_twenty_five_random_kills_change_nothing(given, tmp_path):
+    file, slow, whole = given
+    out, seed = tmp_path / "out.mkv", random.Random(0)
+    kills = 0
+    while not out.exists() or (tmp_path / "out.mkv.partial").exists():
+        process = start(file, *slow, "-o", out)
+        try:
+            process.communicate(timeout=seed.uniform(3, 7) if kills < 25 else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+        if kills < 25 and out.exists():  # again, from a random moment
+            assert_equal(out, whole)
+            out.unlink()
+    assert kills == 25
+    assert_equal(out, whole)
+
+
+@pytest.mark.slow
+def test_memory_does_not_depend_on_the_length(tmp_path):
+    tiny, peaks = network(tmp_path), []
+    for length in (200, 2000):
+        frames = np.random.default_rng(0).integers(0, 256, (length, 32, 32, 3), np.uint8)
+        file = film(tmp_path / f"{length}.mkv", frames, "libx264", "yuv420p")
+        done = subprocess.run([*COMMAND, str(file), *tiny], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+        number, unit = re.search(r"frames/s, ([\d.]+) (MB|GB) of memory", done.stdout).groups()
+        peaks.append(float(number) * (1000 if unit == "GB" else 1))
+    assert peaks[1] <= 1.1 * peaks[0]
