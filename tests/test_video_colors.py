@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from upscaling import network, run
 
-from vsr.data.sources.video import decode
+from vsr.data.video.reader import decode
 
 WEIGHTS = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # red and blue, ITU-T H.273
 BARS = np.array([[r, g, b] for r, g, b in product((0.0, 0.75), repeat=3)] + [[1, 1, 1], [0.1, 0.6, 0.3]])

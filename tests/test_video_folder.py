@@ -12,8 +12,8 @@ from vsr.data.sets.video_folder import VideoFolderDataset
 from vsr.data.sources import video_cache
 from vsr.data.sources.base import Crop
 from vsr.data.sources.downscaled import DownscaledStore
-from vsr.data.sources.video import decode
-from vsr.data.sources.video_cache import VideoCache
+from vsr.data.video.cache import VideoCache
+from vsr.data.video.reader import decode
 from vsr.utils.errors import UserError
 
 

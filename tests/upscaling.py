@@ -78,7 +78,7 @@ def film(
 
 def pictures(file: Path) -> list[np.ndarray]:
     """Returns the frames of a video, (h, w, 3) uint8 RGB."""
-    from vsr.data.sources.video import decode
+    from vsr.data.video.reader import decode
 
     return [frame for frame, _ in decode(file)]
 

@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 
 from vsr.engine.precision import Precision
-from vsr.evaluation.calls import OVERLAP, TILE_OVERLAP
+from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import start_log

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vsr.data.sources.video import VideoInfo, damage, decode, probe
+from vsr.data.video.reader import VideoInfo, damage, decode, probe
 
 JPEG_QUALITY = 95
 

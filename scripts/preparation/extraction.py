@@ -16,7 +16,7 @@ from preparation.extract_clip import encode_jpeg, extract_clip, fit
 from vsr.data.lists.clip_lists import LIST_NAMES, ClipEntry, entry_of
 from vsr.data.sources import images
 from vsr.data.sources.frame_files import frame_path, list_frames
-from vsr.data.sources.video import VideoInfo, decode, probe
+from vsr.data.video.reader import VideoInfo, decode, probe
 from vsr.utils.errors import UserError
 from vsr.utils.files import check_space, free_bytes, size_text, write_atomically
 from vsr.utils.log import counted

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vsr.data.sources.colors import BT601, BT601_525, BT709, HD_LINES, UNSPECIFIED, Colors, from_rgb, is_rgb
+from vsr.data.video.colors import BT601, BT601_525, BT709, HD_LINES, UNSPECIFIED, Colors, from_rgb, is_rgb
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically

@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from vsr.contracts import Clip
 from vsr.data.sources import images
-from vsr.data.sources.colors import (
+from vsr.data.video.colors import (
     BT601,
     BT601_525,
     HDR,
@@ -25,7 +25,7 @@ from vsr.data.sources.colors import (
     is_rgb,
     matrix_of,
 )
-from vsr.data.sources.video import damage, frames_of, open_video, picture_stream, pixels_of
+from vsr.data.video.reader import damage, frames_of, open_video, picture_stream, pixels_of
 from vsr.utils.errors import UserError
 from vsr.utils.log import counted
 from vsr.video.sources import Source
@@ -77,25 +77,31 @@ class Film(NamedTuple):
         return time * Fraction(*self.time_base)
 
 
-def scan(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.ndarray]], list[int]] | None) -> Film:
+def scan(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.ndarray]], Iterable[int]]) -> Film:
     """Decodes a film once, at small size.
 
     Args:
         source: the film.
         fps: frames per second of image files.
-        find_cuts: returns the first frame of each shot but the first, of small grey frames; None finds none.
+        find_cuts: yields the first frame of each shot but the first, of small grey frames; it reads all of them.
 
     Raises:
         UserError: it cannot be read, holds no frames, or its frames differ in size.
     """
     first = _scan_frames if source.frames else _scan_video
     try:
-        return first(source, fps, find_cuts or (lambda frames: [0 for _ in frames][:0]))
+        return first(source, fps, find_cuts)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
 
 
-def _scan_video(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.ndarray]], list[int]]) -> Film:
+def no_cuts(frames: Iterable[np.ndarray]) -> Iterator[int]:
+    """Yields nothing, but reads the frames."""
+    for _ in frames:
+        yield from ()
+
+
+def _scan_video(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.ndarray]], Iterable[int]]) -> Film:
     path, reformatter = source.path, VideoReformatter()
     read: list[Fraction | None] = []
     shown: list[av.VideoFrame] = []  # the first frame
@@ -112,7 +118,7 @@ def _scan_video(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.
                 damaged.append(len(read) - 1)
             yield reformatter.reformat(frame, *SMALL, format="gray").to_ndarray()
 
-    cuts = find_cuts(small())
+    cuts = list(find_cuts(small()))
     if not read:
         raise UserError(f"video '{path}' holds no frame that can be decoded; copy it again")
     losses = [f"{counted(len(damaged), 'frame')} damaged in the input, the first is {damaged[0]}"] if damaged else []
@@ -149,7 +155,7 @@ def _scan_video(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.
     )  # fmt: skip
 
 
-def _scan_frames(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.ndarray]], list[int]]) -> Film:
+def _scan_frames(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.ndarray]], Iterable[int]]) -> Film:
     size: tuple[int, int] | None = None
     has_alpha = False
 
@@ -165,7 +171,7 @@ def _scan_frames(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np
                 raise UserError(f"{one}, but '{source.frames[0].name}' is {size[0]} x {size[1]}; one film has one size")
             yield cv2.cvtColor(cv2.resize(pixels, SMALL, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
-    cuts = find_cuts(small())
+    cuts = list(find_cuts(small()))
     assert size is not None, "a source has frames"
     colors, times = (
         Colors(0, 1, 13),

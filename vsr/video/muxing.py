@@ -13,7 +13,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
-from vsr.data.sources.video import open_video, packets_of, picture_stream
+from vsr.data.video.reader import open_video, packets_of, picture_stream
 from vsr.utils.errors import UserError
 from vsr.video.film import Film
 

@@ -23,7 +23,8 @@ from vsr.utils.locks import sole_use
 from vsr.utils.log import counted, logger
 from vsr.utils.signals import StopSignals
 from vsr.video import muxing
-from vsr.video.film import Film, Reader, frame_names, scan, shots
+from vsr.video.cuts import scene_cuts
+from vsr.video.film import Film, Reader, frame_names, no_cuts, scan, shots
 from vsr.video.network import Loaded
 from vsr.video.pictures import halves, preview, resized
 from vsr.video.settings import Settings
@@ -157,7 +158,7 @@ def _finish(
 
 def _scan(source: Source, settings: Settings) -> Film:
     logger.info("first pass over '%s': frames, times, cuts", source.path)
-    return scan(source, settings.fps, None)
+    return scan(source, settings.fps, scene_cuts if settings.scene_cut == "auto" else no_cuts)
 
 
 def _range(film: Film, settings: Settings) -> range:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from vsr.engine.precision import Precision
-from vsr.evaluation.calls import OVERLAP, TILE_OVERLAP
+from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
 
 
 class Settings(NamedTuple):

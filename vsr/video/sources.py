@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsr.data.sources.base import IMAGE_SUFFIXES, natural_order
-from vsr.data.sources.video import is_video_file
+from vsr.data.video.reader import is_video_file
 from vsr.utils.errors import UserError
 from vsr.utils.log import counted
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import av
 
-from vsr.data.sources.colors import BT709, Colors
+from vsr.data.video.colors import BT709, Colors
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from vsr.data.sources import open_store
 from vsr.data.sources.base import FrameStore, IOBackend, root_path
-from vsr.data.sources.video_store import VideoStore, holds_videos
+from vsr.data.video.store import VideoStore, holds_videos
 
 VIMEO_HELP = (
     "Vimeo-90K's septuplets are at http://toflow.csail.mit.edu; `python scripts/generate_lq.py` makes the LQ frames "

@@ -10,7 +10,7 @@ from vsr.contracts import Clip, DataSpec, Padding
 from vsr.data.lists.meta_info import ClipInfo, listed_frames, read_meta_info, read_text
 from vsr.data.sets.roots import VIMEO_HELP, check_has, check_num_frame, check_pair, open_lq_root, open_root
 from vsr.data.sources.base import DEGRADATION_FILE, DISK, FrameStore, IOBackend
-from vsr.data.sources.video_store import VideoStore
+from vsr.data.video.store import VideoStore
 from vsr.registry import Positive, Shared, register
 from vsr.utils.log import counted
 

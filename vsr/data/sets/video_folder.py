@@ -7,8 +7,8 @@ import numpy as np
 from vsr.data.sets.clips import ClipCrops, CropOptions, GtFrames, OnBadFrame, TrainingClip, crop_spec
 from vsr.data.sources.base import root_path
 from vsr.data.sources.downscaled import DownscaledStore
-from vsr.data.sources.video_store import VideoStore
-from vsr.data.sources.video_cache import VideoCache
+from vsr.data.video.cache import VideoCache
+from vsr.data.video.store import VideoStore
 from vsr.registry import Positive, Shared, register
 
 REMEDY = "name a folder of video files, such as films/a.mp4 and films/b.mkv"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vsr.data.sources.base import Crop
 from vsr.data.sources.images import cut
-from vsr.data.sources.video import decode, probe
+from vsr.data.video.reader import decode, probe
 from vsr.utils.files import check_space, remove_unfinished, write_atomically
 from vsr.utils.locks import sole_use
 

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from vsr.data.lists.clip_lists import is_video
 from vsr.data.sources.base import IMAGE_SUFFIXES
-from vsr.data.sources.colors import BT709, UNSPECIFIED, is_rgb, matrix_of, to_rgb
+from vsr.data.video.colors import BT709, UNSPECIFIED, is_rgb, matrix_of, to_rgb
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vsr.data.sources.base import Crop, natural_order
 from vsr.data.sources.images import cut
-from vsr.data.sources.video import damage, decode, frames_of, is_video_file
+from vsr.data.video.reader import damage, decode, frames_of, is_video_file
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Videos: decoding, colours, and videos as frame stores."""
