@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import av
 import cv2
 import numpy as np
+import torch
 from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
 from av.error import FFmpegError
@@ -22,6 +23,8 @@ from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
 
+# With AVX-512, libx264 encodes the same frames differently from run to run (x264 core 165, mbtree).
+REPEATABLE = {"libx264": {"x264-params": "asm=avx2"}} if torch.cpu._is_avx512_supported() else {}
 QUIET = {"libx265": {"x265-params": "log-level=error"}}  # writes its settings to standard error otherwise
 QUALITY = {"prores_ks": None, "prores": None, "ffv1": None, "mpeg4": "qscale", "mjpeg": "qscale"}  # the others: crf
 
@@ -118,7 +121,7 @@ def _add_stream(target: OutputContainer, encoding: Encoding) -> VideoStream:
     if formats and encoding.pixel_format not in formats:
         text = f"--pix-fmt: {name} does not encode {encoding.pixel_format}"
         raise UserError(f"{text}{did_you_mean(encoding.pixel_format, formats)}; it knows {', '.join(formats)}")
-    options = dict(QUIET.get(name, {}))
+    options = {**QUIET.get(name, {}), **REPEATABLE.get(name, {})}
     if QUALITY.get(name, "crf") == "crf":
         options["crf"] = f"{encoding.crf:g}"
     stream = target.add_stream(name, rate=encoding.rate, options=options)
