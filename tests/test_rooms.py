@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "config": {"registry", "utils", "contracts", "archs", "data", "metrics"},
     "engine": {"registry", "utils", "contracts", "ops", "config", "data", "losses"},
     "evaluation": {"registry", "utils", "contracts", "memory", "archs", "config", "data", "metrics", "engine"},
+    "video": {"registry", "utils", "contracts", "archs", "config", "data", "engine", "evaluation"},
 }
 COMPONENTS = [(kind, name) for kind in get_args(registry.Kind) for name in registry.names(kind)]
 

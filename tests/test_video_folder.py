@@ -9,9 +9,9 @@ import pytest
 from vsr.contracts import SampleKey
 from vsr.data.degrade.imresize import imresize
 from vsr.data.sets.video_folder import VideoFolderDataset
-from vsr.data.sources import video_cache
 from vsr.data.sources.base import Crop
 from vsr.data.sources.downscaled import DownscaledStore
+from vsr.data.video import cache as video_cache
 from vsr.data.video.cache import VideoCache
 from vsr.data.video.reader import decode
 from vsr.utils.errors import UserError

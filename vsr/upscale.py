@@ -15,8 +15,8 @@ from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import start_log
 from vsr.video.network import load_network
 from vsr.video.run import upscale
-from vsr.video.settings import Settings
 from vsr.video.sources import find_sources
+from vsr.video.target import Settings
 
 DESCRIPTION = "Upscales videos, or folders of frames. Run again after a crash, the same command resumes."
 

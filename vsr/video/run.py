@@ -27,9 +27,8 @@ from vsr.video.cuts import scene_cuts
 from vsr.video.film import Film, Reader, frame_names, no_cuts, scan, shots
 from vsr.video.network import Loaded
 from vsr.video.pictures import halves, preview, resized
-from vsr.video.settings import Settings
 from vsr.video.sources import Source
-from vsr.video.target import output_of, target_of
+from vsr.video.target import Settings, output_of, target_of
 from vsr.video.work import Work, digest_of, folder_of
 from vsr.video.writing import PartWriter, Queue, Target
 

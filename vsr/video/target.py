@@ -1,11 +1,15 @@
-"""What an output looks like: its name, container, size, pixel format, tags and copied streams."""
+"""The settings of the command line, and the output that follows: name, container, size, pixel format, tags, streams."""
 
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
+import torch
 
 from vsr.data.video.colors import BT709, Colors
+from vsr.engine.precision import Precision
+from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
@@ -14,11 +18,37 @@ from vsr.video.encoding import Encoding, output_colors, trial
 from vsr.video.film import Film, frame_names, hdr_of
 from vsr.video.network import Loaded
 from vsr.video.pictures import output_size
-from vsr.video.settings import Settings
 from vsr.video.sources import Source
 from vsr.video.writing import Target
 
 NO_STREAMS = muxing.Plan((), ())
+
+
+class Settings(NamedTuple):
+    """The command line of ``vsr upscale``; see its help."""
+
+    device: torch.device
+    precision: Precision = "auto"
+    tile: int | None = None
+    tile_overlap: int = TILE_OVERLAP
+    segment: int | None = None
+    overlap: int = OVERLAP
+    scene_cut: str = "auto"
+    height: int | None = None
+    scale: float | None = None
+    codec: str = "libx264"
+    crf: float = 18
+    pix_fmt: str | None = None
+    hdr: str = "keep"
+    start: int = 0
+    frames: int | None = None
+    overwrite: bool = False
+    audio: bool = True
+    png: bool = False
+    preview: int | None = None
+    side_by_side: bool = False
+    dry_run: bool = False
+    fps: Fraction = Fraction(25)
 
 
 def target_of(
