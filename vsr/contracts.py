@@ -37,6 +37,7 @@ class Spec(NamedTuple):
         map_size: of a network with a memory, height and width of the feature maps that it was made for.
         pixels_per_position: of such a network, pixels of ground truth per position of these maps.
         is_fixed_to_map: whether such a network can read maps of no other size.
+        min_frames: frames of the shortest clip that a network of clips reads.
     """
 
     reads: Reads = "window"
@@ -51,6 +52,7 @@ class Spec(NamedTuple):
     map_size: tuple[int, int] | None = None
     pixels_per_position: int = 1
     is_fixed_to_map: bool = False
+    min_frames: int = 1
 
 
 class DataSpec(NamedTuple):
@@ -223,6 +225,8 @@ def mismatches(network: Spec, data: DataSpec, name: str, path: str) -> Iterator[
         yield f"{path}.num_frame", text
     elif None not in (network.num_frames, data.num_frames) and data.num_frames != network.num_frames:
         yield f"{path}.num_frame", f"{data.num_frames}, but network_g.num_frame is {network.num_frames}"
+    if data.num_frames is not None and data.num_frames < network.min_frames:
+        yield f"{path}.num_frame", f"{data.num_frames}, but {name} reads clips of at least {network.min_frames} frames"
     if network.reads == "clip" and data.gt_frames == "center":
         yield f"{path}.gt_frames", f"center, but {name} restores every frame of a clip: set gt_frames: all"
     if None not in (network.test_type, data.test_type) and data.test_type != network.test_type:

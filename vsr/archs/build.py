@@ -61,7 +61,7 @@ def input_shapes(spec: Spec) -> list[tuple[int, ...]]:
         size = (-(-max(spec.min_size, TESTED_SIZE) // spec.multiple) * spec.multiple,) * 2
     if spec.task == "next-frame":
         return [(1, 3, *size), (1, 2, 3, *size)]
-    return [(1, spec.num_frames or 3, 3, *size)]
+    return [(1, spec.num_frames or max(spec.min_frames, 3), 3, *size)]
 
 
 def check_output(network: nn.Module) -> None:

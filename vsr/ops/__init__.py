@@ -3,8 +3,9 @@
 from vsr.ops.backend import choose_all
 from vsr.ops.deform_conv.op import deform_conv2d
 from vsr.ops.deform_conv.pack import ModulatedDeformConvPack
+from vsr.ops.flow_warp.op import flow_warp
 from vsr.ops.local_window.op import local_window_read
 
-__all__ = ["ModulatedDeformConvPack", "deform_conv2d", "local_window_read"]
+__all__ = ["ModulatedDeformConvPack", "deform_conv2d", "flow_warp", "local_window_read"]
 
 choose_all()

@@ -71,7 +71,7 @@ class ModulatedDeformConvPack(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         bound = 1 / math.sqrt(in_channels * taps)
         nn.init.uniform_(self.weight, -bound, bound)
-        self.conv_offset = nn.Conv2d(
+        self.conv_offset: nn.Module = nn.Conv2d(
             in_channels, sum(self.offset_channels), self.kernel_size, self.stride, self.padding, self.dilation
         )
         for parameter in self.conv_offset.parameters():
@@ -84,13 +84,21 @@ class ModulatedDeformConvPack(nn.Module):
 
         Returns (n, out_channels, ho, wo).
         """
-        with torch.autocast(x.device.type, enabled=False):
-            predicted = self.conv_offset(feature.to(self.conv_offset.weight.dtype))
-        # Two views, no copy. The published code chunks into (offset 1, offset 2, mask) and concatenates the first two.
-        offset, mask = predicted.split(self.offset_channels, dim=1)
+        offset, mask = self.predict(feature)
         if self.track_offsets:
             magnitude = offset.detach().abs()
             self.offset_magnitude.copy_(torch.stack([magnitude.mean(), magnitude.amax()]))
-        return deform_conv2d(
-            x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, torch.sigmoid(mask)
-        )
+        return deform_conv2d(x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask)
+
+    def predict(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the offsets and masks that ``deform_conv2d`` reads."""
+        offset, mask = self.raw(feature)
+        return offset, torch.sigmoid(mask)
+
+    def raw(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the offsets and the masks before the sigmoid that ``conv_offset`` computes of a feature."""
+        with torch.autocast(feature.device.type, enabled=False):
+            predicted = self.conv_offset(feature.to(self.weight.dtype))
+        # Two views, no copy. The published code chunks into (offset 1, offset 2, mask) and concatenates the first two.
+        offset, mask = predicted.split(self.offset_channels, dim=1)
+        return offset, mask

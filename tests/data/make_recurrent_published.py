@@ -1,0 +1,18 @@
+"""Writes recurrent_published.json: what BasicSR 1.4.2's recurrent networks compute with torchvision's operator.
+
+python tests/data/make_recurrent_published.py    # needs: pip install --no-deps basicsr==1.4.2
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from edvr_cases import summary
+from published import published
+from recurrent_cases import CASES, clip, filled
+
+values = {
+    case: summary(filled(published(name, **options)), clip(size)) for case, (name, options, size) in CASES.items()
+}
+Path(__file__).with_name("recurrent_published.json").write_text(json.dumps(values, indent=1) + "\n")

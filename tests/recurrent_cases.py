@@ -1,0 +1,33 @@
+"""Recurrent networks and clips made without a random generator, to compare with stored outputs of published ones."""
+
+import torch
+from edvr_cases import fill
+from torch import Tensor, nn
+
+BASIC = {"num_feat": 8, "num_block": 1}
+PLUS_PLUS = {"mid_channels": 8, "num_blocks": 1}
+CASES = {  # class, options, (t, h, w)
+    "BasicVSR": ("BasicVSR", BASIC, (4, 36, 33)),
+    "BasicVSR, two frames of multiples of 32": ("BasicVSR", BASIC, (2, 64, 64)),
+    "IconVSR": ("IconVSR", {**BASIC, "keyframe_stride": 3, "temporal_padding": 2}, (5, 35, 38)),
+    "IconVSR, padding 3": ("IconVSR", {**BASIC, "keyframe_stride": 5, "temporal_padding": 3}, (8, 36, 40)),
+    "BasicVSR++": ("BasicVSRPlusPlus", PLUS_PLUS, (4, 64, 68)),
+    "BasicVSR++, odd length": ("BasicVSRPlusPlus", PLUS_PLUS, (5, 64, 64)),
+    "BasicVSR++, x1": ("BasicVSRPlusPlus", {**PLUS_PLUS, "is_low_res_input": False}, (3, 256, 260)),
+}
+HEAD = ("upconv", "conv_hr", "conv_last")  # stronger, so that the output shows the features
+
+
+def clip(size: tuple[int, int, int], moved: float = 0) -> Tensor:
+    """Returns a clip of moving waves, (1, t, 3, h, w)."""
+    t, h, w = size
+    t, c, y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (t, 3, h, w)), indexing="ij")
+    return (0.5 + 0.25 * torch.sin(0.4 * x + 0.9 * t + moved) + 0.25 * torch.cos(0.3 * y - 0.7 * t + c)).unsqueeze(0)
+
+
+def filled(network: nn.Module) -> nn.Module:
+    """Returns the network with waves as parameters, small enough for flows of a few pixels."""
+    fill(network)
+    for name, parameter in network.named_parameters():
+        parameter.data *= 1.5 if name.startswith(HEAD) else 0.4
+    return network.double()

@@ -1,0 +1,96 @@
+"""SpyNet: optical flow by a pyramid of small networks."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vsr.ops import flow_warp
+
+NUM_LEVELS = 6
+UNIT = 2 ** (NUM_LEVELS - 1)  # sides have to be multiples of it
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+WIDTHS = (8, 32, 64, 32, 16, 2)
+
+
+class SpyNet(nn.Module):
+    """Estimates the flow between two frames from coarse to fine: each level refines the one below it.
+
+    Everything is computed in float32 at least, also where the network's weights or its input have 16 bits.
+
+    Reference: Ranjan and Black, "Optical Flow Estimation using a Spatial Pyramid Network", CVPR 2017,
+        https://arxiv.org/abs/1611.00850; the weights are those of https://github.com/sniklaus/pytorch-spynet.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.basic_module = nn.ModuleList([FlowLevel() for _ in range(NUM_LEVELS)])
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+
+    def forward(self, ref: Tensor, supp: Tensor) -> Tensor:
+        """Returns the flow from ``ref`` to ``supp``, (n, 2, h, w), (x, y) in pixels, float32 or float64.
+
+        ``supp`` at a position plus its flow shows what ``ref`` shows at the position.
+
+        Args:
+            ref: (n, 3, h, w), RGB in [0, 1], of any size; it is resized to multiples of 32.
+            supp: the same of the other frame.
+        """
+        h, w = ref.shape[-2:]
+        size = -(-h // UNIT) * UNIT, -(-w // UNIT) * UNIT
+        with torch.autocast(ref.device.type, enabled=False):
+            flow = self.pyramid(self.prepared(ref, size), self.prepared(supp, size))
+            if size == (h, w):
+                return flow
+            flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
+            return torch.stack([flow[:, 0] * (w / size[1]), flow[:, 1] * (h / size[0])], 1)
+
+    def prepared(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
+        """Returns frames resized and normalised, in float32 at least."""
+        frames = frames.to(torch.promote_types(frames.dtype, torch.float32))
+        if frames.shape[-2:] != size:
+            frames = F.interpolate(frames, size, mode="bilinear", align_corners=False)
+        mean, std = (  # a network of 16 bits has rounded them
+            torch.tensor(values, dtype=frames.dtype, device=frames.device).view(1, 3, 1, 1)
+            if buffer.dtype.itemsize < 4
+            else buffer.to(frames.dtype)
+            for values, buffer in ((MEAN, self.mean), (STD, self.std))
+        )
+        return (frames - mean) / std
+
+    def pyramid(self, ref: Tensor, supp: Tensor) -> Tensor:
+        """Returns the flow between prepared frames whose sides are multiples of 32."""
+        frames = [(ref, supp)]
+        for _ in self.basic_module[1:]:
+            frames.insert(0, (F.avg_pool2d(frames[0][0], 2), F.avg_pool2d(frames[0][1], 2)))
+        flow = ref.new_zeros(len(ref), 2, *frames[0][0].shape[-2:])
+        for level, (ref, supp) in zip(self.basic_module, frames, strict=True):
+            if flow.shape[-2:] != ref.shape[-2:]:
+                flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True) * 2
+            flow = flow + level(torch.cat([ref, flow_warp(supp, flow, padding="border"), flow], 1))
+        return flow
+
+
+class FlowLevel(nn.Module):
+    """Estimates what a level adds to the flow: five 7×7 convolutions, with ReLU in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for given, made in pairwise(WIDTHS):
+            layers += [nn.Conv2d(given, made, 7, padding=3), nn.ReLU(inplace=True)]
+        self.basic_module = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns (n, 2, h, w) of (n, 8, h, w), computed in the input's dtype: frame, warped frame, flow."""
+        for layer in self.basic_module:
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                x = F.conv2d(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype), padding=3)
+            else:
+                x = layer(x)
+        return x

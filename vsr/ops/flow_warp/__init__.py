@@ -1,0 +1,1 @@
+"""Backward warping by a flow: schema and rules (op) and kernels."""
