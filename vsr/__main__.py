@@ -18,6 +18,7 @@ COMMANDS = {  # of vsr/NAME.py, or else of vsr/tools/NAME.py
     "costs": "counts a network's parameters and multiply-accumulates",
     "export": "writes a network as ONNX or torch.export, for other runtimes",
     "schema": "writes a JSON Schema of options files, for editors",
+    "convert": "writes weights in the form of BasicSR, mmagic or safetensors",
     "env": "describes the machine and the installation",
     "completion": "prints a script with which a shell completes this command",
     "bench-data": "measures how fast training samples are read",

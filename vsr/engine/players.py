@@ -52,6 +52,7 @@ class Player:
 
     Attributes:
         model: the network, compiled and distributed; the losses call it. None until the first phase.
+        fixed: names of the parameters that the network's constructor froze; they are never trained.
         buffers: persistent buffers of the network.
         base_rates: the groups' learning rates before warm-up and schedule.
     """
@@ -66,6 +67,7 @@ class Player:
         scales_loss: bool = False,
         ema_decay: float = 0.0,
     ) -> None:
+        self.fixed = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
         layout = torch.channels_last if train.channels_last else torch.preserve_format
         self.network = network.to(place.device, memory_format=layout)  # type: ignore[call-overload]  # not in stubs
         self.ema_decay = ema_decay
@@ -87,7 +89,8 @@ class Player:
         """Freezes and unfreezes parameters for an iteration, counted from 1; returns how many numbers are trained."""
         count = 0
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(training_of(rules, name, iteration).is_trainable)
+            is_trainable = training_of(rules, name, iteration).is_trainable and name not in self.fixed
+            parameter.requires_grad_(is_trainable)
             if parameter.requires_grad:
                 count += parameter.numel()
             else:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from vsr.contracts import HasSpec
 from vsr.utils.buffers import persistent_buffers, remember
 
 
@@ -19,10 +20,10 @@ def recompute_blocks(network: nn.Module) -> None:
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """Returns the blocks: a network's children, and the items of its ``Sequential`` and ``ModuleList`` children."""
+    """Returns the blocks: a network's children; instead of a container of modules, or of a network, its children."""
     parts = []
     for child in network.children():
-        if isinstance(child, nn.Sequential | nn.ModuleList):
+        if isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict | HasSpec):
             parts += blocks(child)
         elif list(child.children()):
             parts.append(child)

@@ -49,7 +49,8 @@ def read_entry(file: Path, key: str | None = None, prefer: str = "params") -> tu
     """Returns an entry's name, None if the file has no entries, and its parameters by name.
 
     Args:
-        file: ``.safetensors``, BasicSR's ``.pth`` (entries ``params``, ``params_ema``), or the parameters alone.
+        file: ``.safetensors``, BasicSR's ``.pth`` (entries ``params``, ``params_ema``), mmagic's (its ``generator`` is
+            read as ``params``, ``generator_ema`` as ``params_ema``), or the parameters alone.
         key: the entry to return; None returns the one that is there.
         prefer: the entry to return if there are several and ``key`` is None.
 
@@ -60,7 +61,10 @@ def read_entry(file: Path, key: str | None = None, prefer: str = "params") -> tu
     if {"settings", "effective_batch"} <= content.keys():
         raise UserError(f"{file} is a training state; its weights are in models/net_g_….pth")
     entries: dict[str, dict[Any, Any]] = {str(k): v for k, v in content.items() if isinstance(v, dict)}
-    entry = next((name for name in ([key] if key else [prefer, "params", "params_ema"]) if name in entries), None)
+    entries |= _of_mmagic(entries.get("state_dict", {}))
+    entry = next(
+        (name for name in ([key] if key else [prefer, "params", "params_ema", "state_dict"]) if name in entries), None
+    )
     values: dict[Any, Any] = content if entry is None else entries[entry]
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -72,6 +76,15 @@ def read_entry(file: Path, key: str | None = None, prefer: str = "params") -> tu
     if others := [name for name in tensors if not isinstance(name, str)]:
         raise UserError(f"{file} holds a tensor named {others[0]!r}; expected the names of parameters")
     return entry, {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def _of_mmagic(weights: dict[Any, Any]) -> dict[str, dict[Any, Any]]:
+    """Returns the entries that a file of mmagic would have in BasicSR's form."""
+    entries: dict[str, dict[Any, Any]] = {}
+    for entry, prefix in (("params", "generator."), ("params_ema", "generator_ema.")):
+        own = {str(k).removeprefix(prefix): v for k, v in weights.items() if str(k).startswith(prefix)}
+        entries |= {entry: own} if own else {}
+    return entries
 
 
 def _reason(file: Path, error: Exception) -> str:

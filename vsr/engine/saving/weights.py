@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 import vsr
+from vsr.archs.recognize import options_of, spelt
+from vsr.archs.weight_names import to_ours
 from vsr.config.options import GeneralOptions, PathOptions
 from vsr.engine.saving.checkpoints import Found
 from vsr.utils.errors import UserError
@@ -70,7 +72,7 @@ def load_weights(
 
     Args:
         network: receives the weights whose names and shapes it has.
-        weights: by name, without the prefix.
+        weights: by name, without the prefix; names of published files are read as ours, see vsr.archs.weight_names.
         file: where they come from, for messages.
         strict: every name and shape of the network has to fit and, without a prefix, every one of the file.
         prefix: the part's name, such as ``spynet``; "" is the whole network.
@@ -84,19 +86,21 @@ def load_weights(
     if not own:
         parts = ", ".join(dict.fromkeys(key.split(".")[0] for key in network.state_dict()))
         raise UserError(f"path.pretrain_network_g: {type(network).__name__} has no part '{prefix}'; it has {parts}")
-    weights = {f"{begin}{key}": value for key, value in weights.items()}
+    weights = {f"{begin}{key}": value for key, value in to_ours(weights).items()}
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
     may_lack = tuple(f"{other}." for other in others)
     # torchvision's published files hold no counters, which BatchNorm does not need
     missing = [k for k in own if k not in fitting and not k.startswith(may_lack) and not k.endswith(COUNTER)]
     match = Match(list(fitting), missing, [key for key in weights if key not in fitting])
     if not fitting:
-        raise UserError(f"{file} matches nothing in {name} ({match}); is it for another network?")
+        raise UserError(
+            f"{file} matches nothing in {name} ({match}); is it for another network? {_held(weights)}".strip()
+        )
     left_out = _left_out(match, weights, own)
     if strict and (missing or (match.unexpected and not prefix)):
         raise UserError(
-            f"{file} does not fit {name}: {match}{left_out}. Check network_g (path.strict_load_g: false starts a "
-            "training with the weights that fit)"
+            f"{file} does not fit {name}: {match}{left_out}. {_held(weights)}Check network_g (path.strict_load_g: "
+            "false starts a training with the weights that fit)"
         )
     network.load_state_dict(fitting, strict=False)
     logger.info("loaded %s into %s: %s%s", file, name, match, left_out)
@@ -115,6 +119,12 @@ def metadata(settings: Mapping[str, Any], iteration: int) -> dict[str, str]:
         degradation = settings["datasets"]["train"].get("degradation")
         about |= {} if degradation is None else {"vsr.degradation": json.dumps(degradation)}
     return about
+
+
+def _held(weights: Mapping[str, Tensor]) -> str:
+    """Returns a sentence that names the network whose weights these are; "" where it is unknown."""
+    options = options_of(weights)
+    return "" if options is None else f"The file holds {spelt(options)}. "
 
 
 def _left_out(match: Match, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
