@@ -80,9 +80,15 @@ def test_parameters_beside_an_entry_are_taken_whatever_the_key(tmp_path):
 
 def test_an_entry_of_another_framework_is_taken_when_named(tmp_path):
     file = tmp_path / "weights.pth"
-    torch.save({"state_dict": {"module.weight": torch.ones(2)}, "meta": {"epoch": 3}}, file)
-    with pytest.raises(UserError, match=r"no parameters.*; it has the entries state_dict, meta: path"):
+    torch.save({"model": {"module.weight": torch.ones(2)}, "meta": {"epoch": 3}}, file)
+    with pytest.raises(UserError, match=r"no parameters.*; it has the entries model, meta: path"):
         read_weights(file)
-    with pytest.raises(UserError, match=r"has no entry 'params' \(path.param_key_g\); it has state_dict, meta"):
+    with pytest.raises(UserError, match=r"has no entry 'params' \(path.param_key_g\); it has model, meta"):
         read_weights(file, "params")
-    assert read_weights(file, "state_dict")["weight"].tolist() == [1, 1]
+    assert read_weights(file, "model")["weight"].tolist() == [1, 1]
+
+
+def test_the_entry_of_mmagic_is_read_without_a_name(tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save({"state_dict": {"module.weight": torch.ones(2)}, "meta": {"epoch": 3}}, file)
+    assert read_weights(file)["weight"].tolist() == [1, 1]
