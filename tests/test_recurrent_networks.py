@@ -55,7 +55,8 @@ def test_flows_equal_the_published_ones():
     frames = clip((2, 33, 40))
     with torch.no_grad():
         flow = filled(SpyNet())(frames[:, 0], frames[:, 1]).flatten()[::7]
-    torch.testing.assert_close(flow, torch.tensor(PUBLISHED["SpyNet"]["flow"], dtype=torch.float64), rtol=1e-9, atol=1e-9)
+    expected = torch.tensor(PUBLISHED["SpyNet"]["flow"], dtype=torch.float64)
+    torch.testing.assert_close(flow, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -123,6 +124,14 @@ def test_a_clip_too_short_for_iconvsr_is_refused():
 def test_a_width_that_the_deformable_groups_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="mid_channels: 12 is not a multiple of 8"):
         BasicVSRPlusPlus(mid_channels=12)
+
+
+def test_a_mirrored_clip_leaves_nothing_behind():
+    """The published network computes the forward flows of all clips after it wrongly."""
+    network, lq = quick(BasicVSRPlusPlus(**SMALL[BasicVSRPlusPlus])), clip((3, 10, 12))
+    before = network(lq)
+    mirrored = network(torch.cat([lq, lq.flip(1)], 1))
+    assert mirrored.shape[1] == 6 and torch.equal(network(lq), before)
 
 
 def test_iconvsrs_windows_are_mirrored_as_edvrs():

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "losses": {"registry", "utils"},
     "metrics": {"registry", "utils"},
     "config": {"registry", "utils", "contracts", "archs", "data", "metrics"},
-    "engine": {"registry", "utils", "contracts", "ops", "config", "data", "losses"},
+    "engine": {"registry", "utils", "contracts", "ops", "archs", "config", "data", "losses"},
     "evaluation": {"registry", "utils", "contracts", "memory", "archs", "config", "data", "metrics", "engine"},
     "video": {"registry", "utils", "contracts", "archs", "config", "data", "engine", "evaluation"},
 }
