@@ -20,7 +20,7 @@ EDVR_OPTIONS = {"num_feat": 8, "num_frame": 3, "deformable_groups": 4, "num_extr
 EDVR_OPTIONS |= {"num_reconstruct_block": 2, "hr_in": False, "with_predeblur": False, "with_tsa": True}
 OPTIONS = [
     {"type": "EDVR", **EDVR_OPTIONS},
-    {"type": "EDVR", **EDVR_OPTIONS, "with_tsa": False},
+    {"type": "EDVR", **EDVR_OPTIONS, "with_tsa": False, "scale": 3},
     {"type": "EDVR", **EDVR_OPTIONS, "hr_in": True, "with_predeblur": True},
     {"type": "BasicVSR", "num_feat": 4, "num_block": 2},
     {"type": "BasicVSR", "num_feat": 4, "num_block": 1, "causal": True},

@@ -232,3 +232,17 @@ def test_results_come_in_order_and_no_more_is_begun_than_needed():
     assert len(begun) <= 25
     results.close()
     assert len(begun) <= 25
+
+
+class NeedsFive(Recurrent):
+    def __init__(self):
+        super().__init__()
+        self.spec = self.spec._replace(min_frames=5)
+
+
+def test_a_call_reads_as_many_frames_as_the_network_needs():
+    network = NeedsFive()
+    frames = restored(network, [clip_of(9)[0]], chunk=4, warm_up=0, look_ahead=0)
+    assert network.lengths == [5, 5, 5] and [frame.index for frame in frames] == list(range(9))
+    with pytest.raises(UserError, match="NeedsFive reads clips of at least 5 frames, but one has 4: leave it out"):
+        restored(network, [clip_of(4)[0]])

@@ -1,5 +1,6 @@
 """Recognises published networks by the names and shapes of their parameters."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -165,6 +166,7 @@ def _edvr(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
         "hr_in": "predeblur.stride_conv_hr1.weight" in weights,
         "with_predeblur": "predeblur.conv_first.weight" in weights,
         "with_tsa": with_tsa,
+        **({} if "upconv2.weight" in weights else {"scale": math.isqrt(weights["upconv1.weight"].shape[0] // 64)}),
     }
 
 

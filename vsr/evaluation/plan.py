@@ -26,7 +26,8 @@ class BothDirections(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.spec = network, spec_of(network)
+        self.network, spec = network, spec_of(network)
+        self.spec = spec._replace(min_frames=-(-spec.min_frames // 2))
 
     def forward(self, lq: Tensor) -> Tensor:
         """Returns (b, t, 3, scale·h, scale·w) of (b, t, 3, h, w)."""

@@ -81,7 +81,8 @@ def steps_of(
         clips: in order.
         chunk: frames that a call of a network of clips restores; None restores a whole clip in one call.
         warm_up: frames before a chunk that the call reads as well.
-        look_ahead: frames after a chunk that the call reads as well.
+        look_ahead: frames after a chunk that the call reads as well. A call reads ``spec.min_frames`` if the clip has
+            them.
     """
     for clip in clips:
         length, targets = len(clip.frames), clip.targets
@@ -94,8 +95,9 @@ def steps_of(
             yield Step(clip, range(length), targets)
         else:
             for part in (targets[start : start + chunk] for start in range(0, len(targets), chunk)):
-                reads = range(max(part.start - warm_up, 0), min(part.stop + look_ahead, length))
-                yield Step(clip, reads, part)
+                stop = min(part.stop + look_ahead, length)
+                start = max(min(part.start - warm_up, stop - spec.min_frames), 0)
+                yield Step(clip, range(start, min(max(stop, start + spec.min_frames), length)), part)
 
 
 def restore(

@@ -25,7 +25,8 @@ class EDVRExtractor(EDVR):
 
     def forward(self, lq: Tensor) -> Tensor:
         """Returns a feature (b, num_feat, h, w) of a window (b, num_frame, 3, h, w)."""
-        return self.fusion(self.pcd_align(self.extract(lq), self.center_frame_idx))
+        pyramid = [level.unflatten(0, lq.shape[:2]) for level in self.extract(lq.flatten(0, 1))]
+        return self.fuse(self.align(pyramid))
 
 
 @register("arch")

@@ -62,6 +62,9 @@ class Calls:
 
         ``frames`` holds the frames that it reads, (3, h, w) in [0, 1] on the device.
         """
+        if self.spec.reads == "clip" and len(part[0]) < self.spec.min_frames:
+            name, least = type(self.network).__name__, self.spec.min_frames
+            raise UserError(f"{name} reads clips of at least {least} frames, but one has {len(part[0])}: leave it out")
         parts = deque([part])
         while parts:
             part = parts.popleft()
