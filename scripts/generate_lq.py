@@ -24,6 +24,7 @@ from tqdm import tqdm
 from preparation.arguments import at_least_one, folder_to_make, open_any
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import read_meta_info, read_text
+from vsr.data.sets.roots import left_out, report_cropping, warn_of_left_out
 from vsr.data.sources.base import DEGRADATION_FILE, FrameStore
 from vsr.data.sources.folder import FolderStore
 from vsr.utils.errors import UserError, exit_cleanly
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Degrades every frame that has no result yet."""
     store = open_any(options.source)
-    clips = [clip.name for clip in read_meta_info(options.meta)] if options.meta else store.clips()
+    clips = list(dict.fromkeys(clip.name for clip in read_meta_info(options.meta))) if options.meta else store.clips()
     keys = [f"{clip}/{frame}" for clip in clips for frame in store.frames(clip)]
     absent = [clip for clip in clips if not store.frames(clip)]
     if absent and options.meta:
@@ -69,8 +70,9 @@ def run(options: argparse.Namespace) -> None:
             f"'{options.source}' has no frames of {len(absent)} of the {len(clips)} clips that '{options.meta}' lists: "
             f"{', '.join(absent[:3])}{' …' if absent[3:] else ''}; is it the list of this set?"
         )
+    warn_of_left_out(left_out(store))
     if not keys:
-        raise ValueError(f"'{options.source}' holds no folders of frames; for a single clip give the one above")
+        raise ValueError(f"'{options.source}' holds no frames, and no folders of frames")
     if not options.dry_run:
         remove_unfinished(options.to)
     there = {key for key in keys if (options.to / f"{key}.png").is_file()}
@@ -83,6 +85,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if not there:
         write_text_atomically(options.to / DEGRADATION_FILE, f"{made_with}\n")
+    report_cropping({clip: store.size(f"{clip}/{store.frames(clip)[0]}") for clip in clips}, options.scale, print)
     degrade = degradation(options.degradation, options.scale)
     bad = []
     with ThreadPoolExecutor(options.threads) as pool, tqdm(total=len(missing), unit="frame") as bar:
@@ -117,7 +120,7 @@ def check_made_before(store: FrameStore, target: Path, key: str | None, made_wit
     if key is None:
         return
     (h, w), (lq_h, lq_w) = store.size(key), FolderStore(target).size(key)
-    if (h, w) != (lq_h * scale, lq_w * scale):
+    if (h // scale, w // scale) != (lq_h, lq_w):
         raise ValueError(
             f"'{target / key}.png' is there already, {lq_h} x {lq_w}, but {made_with} makes "
             f"{h // scale} x {w // scale} of {h} x {w}; remove '{target}', or give another --to"
@@ -136,15 +139,13 @@ def make_one(store: FrameStore, key: str, target: Path, degrade: Callable[[np.nd
 
 
 def degradation(name: str, scale: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function from a GT frame to an LQ frame, both (h, w, 3) uint8."""
+    """Returns the function from a GT frame, cropped to multiples of the scale, to an LQ frame, both (h, w, 3) uint8."""
 
-    def checked(frame: np.ndarray) -> np.ndarray:
-        h, w = frame.shape[:2]
-        if h % scale or w % scale:
-            raise ValueError(f"a GT frame is {h} x {w}, not a multiple of {scale}; crop the GT frames first")
-        return bd(frame) if name == "BD" else imresize(frame, 1 / scale)
+    def cropped(frame: np.ndarray) -> np.ndarray:
+        h, w = (side // scale * scale for side in frame.shape[:2])
+        return bd(frame[:h, :w]) if name == "BD" else imresize(frame[:h, :w], 1 / scale)
 
-    return checked
+    return cropped
 
 
 def bd(frame: np.ndarray) -> np.ndarray:

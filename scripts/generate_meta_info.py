@@ -9,13 +9,15 @@ import argparse
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 from tqdm import tqdm
 
 from preparation.arguments import at_least_one, existing_file, open_any
-from vsr.data.lists.meta_info import ClipInfo, read_text, start_of, write_meta_info
-from vsr.data.sources.base import FrameStore
+from vsr.data.lists.meta_info import ClipInfo, read_text, write_meta_info
+from vsr.data.sets.roots import gap_of, left_out, warn_of_left_out
+from vsr.data.sources.base import FrameStore, with_missing
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import counted
 
@@ -99,20 +101,29 @@ def folder_clips(folder: Path, first: int | None = None, threads: int = 1) -> li
     store = open_any(folder)
     names = store.clips()
     if not names:
-        raise ValueError(f"'{folder}' holds no folders of images")
+        warn_of_left_out(left_out(store))
+        raise ValueError(f"'{folder}' holds no images, and no folders of images")
     with ThreadPoolExecutor(threads) as pool:
-        return list(tqdm(pool.map(lambda name: clip_info(store, name, first), names), total=len(names), unit="clip"))
+        lines = list(tqdm(pool.map(lambda name: clip_info(store, name, first), names), total=len(names), unit="clip"))
+    warn_of_left_out(left_out(store))
+    return lines
 
 
 def clip_info(store: FrameStore, name: str, first: int | None) -> ClipInfo:
-    """Returns the line of one clip."""
+    """Returns the line of one clip; of one whose numbers have gaps, its longest part, since training takes no gaps."""
     if any(character.isspace() for character in name):
         raise ValueError(
             f"clip '{name}' in '{store.root}': a meta file separates its columns by spaces; rename the folder"
         )
     frames = store.frames(name)
-    num_frames = len(frames) if first is None else min(first, len(frames))
-    return ClipInfo(name, num_frames, (*store.size(f"{name}/{frames[0]}"), 3), start_of(frames))
+    present = set(frames).__contains__
+    runs = [list(run) for is_present, run in groupby(with_missing(frames), present) if is_present]
+    run = max(runs, key=len)  # of several, the first
+    if len(runs) > 1:
+        tqdm.write(f"{gap_of(name, frames, store.root)}: its line lists {run[0]} to {run[-1]}, its longest part")
+    is_reds = re.fullmatch(r"[0-9]{8}", run[0])  # whose readers take the first frame for 0
+    start = int(re.search(r"[0-9]*$", run[0])[0]) if is_reds or run is not runs[0] else 0
+    return ClipInfo(name, len(run[:first]), (*store.size(f"{name}/{run[0]}"), 3), start)
 
 
 if __name__ == "__main__":

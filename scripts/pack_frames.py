@@ -20,6 +20,7 @@ from tqdm import tqdm
 from preparation.arguments import at_least_one, open_any
 from preparation.pack_writer import PackPlan, estimate_bytes, partial_path, verify_pack, write_pack
 from vsr.data.lists.meta_info import listed_frames, read_meta_info
+from vsr.data.sets.roots import left_out, warn_of_left_out
 from vsr.data.sources.base import DEGRADATION_FILE, FrameStore
 from vsr.data.sources.packs import TILE_SIZE
 from vsr.utils.errors import UserError, exit_cleanly
@@ -64,8 +65,9 @@ def pack(options: argparse.Namespace) -> None:
     """Packs."""
     store = open_any(options.source)
     plan = PackPlan(str(options.source.resolve()), options.form, options.tile_size, keys_of(store, options.meta))
+    warn_of_left_out(left_out(store))
     if not plan.keys:
-        raise ValueError(f"'{options.source}' holds no folders of frames; for a single clip give the one above")
+        raise ValueError(f"'{options.source}' holds no frames, and no folders of frames")
     size = estimate_bytes(store, plan)
     partial = partial_path(options.to)
     size -= (partial / "data.mdb").stat().st_size if (partial / "data.mdb").is_file() else 0
@@ -118,7 +120,7 @@ def keys_of(store: FrameStore, meta: Path | None) -> list[str]:
     for clip in read_meta_info(meta):
         frames = listed_frames(clip, store.frames(clip.name), store.root)
         keys += [f"{clip.name}/{frame}" for frame in frames]
-    return keys
+    return list(dict.fromkeys(keys))
 
 
 if __name__ == "__main__":

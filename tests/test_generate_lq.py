@@ -89,8 +89,23 @@ def test_what_cannot_be_done_is_named(gt, tmp_path, capsys):
     assert "BD is defined for --scale 4" in fails(
         capsys, "--from", gt, "--to", "x", "--degradation", "BD", "--scale", "2"
     )
-    cv2.imwrite(str(gt / "000" / "00000000.png"), np.zeros((23, 48, 3), np.uint8))
-    assert "is 23 x 48, not a multiple of 4" in fails(capsys, "--from", gt, "--to", tmp_path / "lq")
+
+
+@pytest.mark.parametrize("kind", ["BI", "BD"])
+def test_sides_that_are_no_multiple_of_the_scale_are_cropped_and_said_once(gt, tmp_path, capsys, kind):
+    frames = {file: cv2.imread(str(file)) for file in gt.rglob("*.png")}
+    for file, frame in frames.items():
+        cv2.imwrite(str(file), cv2.copyMakeBorder(frame, 0, 1, 0, 3, cv2.BORDER_CONSTANT, value=(0, 0, 255)))
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq"), "--degradation", kind])
+    h, w = next(iter(frames.values())).shape[:2]
+    said = f"GT of 2 clips is cropped at the bottom and right: '000' from {h + 1} x {w + 3} to {h} x {w}, for scale 4"
+    assert capsys.readouterr().out.count(said) == 1
+    degrade = script.degradation(kind, 4)
+    for file, frame in frames.items():
+        made = cv2.imread(str(tmp_path / "lq" / file.relative_to(gt)))
+        np.testing.assert_array_equal(made, degrade(frame))
+    script.main(["--from", str(gt), "--to", str(tmp_path / "lq"), "--degradation", kind])
+    assert "0 to make" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("other", [["--scale", "3"], ["--degradation", "BD"]])

@@ -43,8 +43,7 @@ def test_frames_that_are_counted_from_1_are_listed_as_training_reads_them(tmp_pa
     made = make_clips(tmp_path / "set", num_clips=1, num_frames=6, gt_size=(64, 64))
     for file in sorted((tmp_path / "set").rglob("*.png"), reverse=True):
         file.rename(file.with_name(f"{int(file.stem) + 1:08d}.png"))
-    with pytest.raises(ValueError, match=r"is 00000001, but .* its line should be '000 6 \(64,64,3\) 1'"):
-        REDSDataset(made.gt, made.lq, made.meta, "none", gt_size=32)
+    assert len(REDSDataset(made.gt, made.lq, made.meta, "none", gt_size=32)) == 6
     script.main(["--from", str(made.gt), "--to", str(tmp_path / "list.txt")])
     assert (tmp_path / "list.txt").read_text() == "000 6 (64,64,3) 1\n"
     assert len(REDSDataset(made.gt, made.lq, tmp_path / "list.txt", "none", gt_size=32)) == 6
@@ -66,7 +65,7 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
     ("make", "message"),
     [
         (lambda folder: None, "does not exist"),
-        (lambda folder: folder.mkdir(), "holds no folders of images"),
+        (lambda folder: folder.mkdir(), "holds no images, and no folders of images"),
         (lambda folder: make_clips(folder, 1, 1, (4, 4), 1).gt.rename(folder / "my clips"), "rename the folder"),
     ],
 )

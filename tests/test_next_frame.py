@@ -275,9 +275,9 @@ def test_options_that_contradict_each_other_are_told(tmp_path, root, change, mes
         config.load(write_options(tmp_path, predictor_options(root, **change)))
 
 
-def test_testing_on_what_is_trained_on_is_noted(tmp_path, root):
+def test_testing_on_what_is_trained_on_is_warned_of(tmp_path, root):
     options = predictor_options(root)
-    assert not any("list_file" in note for note in config.load(write_options(tmp_path, options)).notes)
+    assert config.load(write_options(tmp_path, options)).warnings == []
     options["datasets"]["val"]["list_file"] = options["datasets"]["train"]["list_file"]
-    notes = config.load(write_options(tmp_path, options)).notes
-    assert "datasets.val.list_file is that of datasets.train: the network is measured on its training clips" in notes
+    (warning,) = config.load(write_options(tmp_path, options)).warnings
+    assert warning.startswith("datasets.val shares frames with datasets.train, so that the network is measured on what")

@@ -314,7 +314,7 @@ def test_what_is_no_set_of_frames_is_named(tmp_path, capsys):
     assert "none' does not exist" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run("--from", tmp_path / "empty", "--to", tmp_path / "gt.lmdb") == 2
-    assert "holds no folders of frames" in capsys.readouterr().err
+    assert "holds no frames, and no folders of frames" in capsys.readouterr().err
     assert run("--verify", tmp_path / "empty") == 2
     assert "empty' is not an LMDB (it holds no data.mdb); name what --to has made" in capsys.readouterr().err
 

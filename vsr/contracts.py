@@ -4,7 +4,8 @@ A network has a :class:`Spec` as its attribute ``spec``, a data set a :class:`Da
 options file, restoration, costs and tables read these records and nothing else; :func:`mismatches` compares the two.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -74,6 +75,8 @@ class DataSpec(NamedTuple):
         frame_size: of next-frame data, height and width.
         degradation: how the LQ frames were made, "BD x4", where it is known.
         files: lists of the set's clips; a change of their content is a change of the set.
+        clips: by the folder of a clip, the ranges of frames that are used; sets that share frames are warned of.
+        gap: a clip whose frame numbers have a gap, as a message; training refuses it.
     """
 
     phases: tuple[Literal["train", "test"], ...] = ("train", "test")
@@ -89,6 +92,8 @@ class DataSpec(NamedTuple):
     frame_size: tuple[int, int] | None = None
     degradation: str | None = None
     files: tuple[str, ...] = ()
+    clips: Mapping[str, Sequence[range]] = {}
+    gap: str | None = None
 
 
 class SampleKey(NamedTuple):
@@ -208,6 +213,16 @@ class ClipSet(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Clip: ...
+
+
+def shared_clips(first: DataSpec, second: DataSpec) -> list[str]:
+    """Returns the clips, by their folders, of which two data sets use the same frames."""
+
+    def overlap(clip: str) -> bool:
+        pairs = product(first.clips[clip], second.clips.get(clip, ()))
+        return any(max(a.start, b.start) < min(a.stop, b.stop) for a, b in pairs)
+
+    return [clip for clip in first.clips if overlap(clip)]
 
 
 def mismatches(network: Spec, data: DataSpec, name: str, path: str) -> Iterator[tuple[str, str]]:

@@ -74,6 +74,8 @@ def introduce(options: Options, place: Place) -> None:
     """Logs old spellings, options that differ from the defaults, the device and the effective batch."""
     for note in options.notes:
         logger.info("note: %s", note)
+    for warning in options.warnings:
+        logger.warning("%s", warning)
     for change in options.changes:
         logger.info("option %s", change)
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"

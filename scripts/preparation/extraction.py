@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from preparation.extract_clip import encode_jpeg, extract_clip, fit
 from vsr.data.lists.clip_lists import LIST_NAMES, ClipEntry, entry_of
+from vsr.data.sets.roots import gap_of
 from vsr.data.sources import images
-from vsr.data.sources.frame_files import frame_path, list_frames
+from vsr.data.sources.frame_files import list_frames
 from vsr.data.video.reader import VideoInfo, decode, probe
 from vsr.utils.errors import UserError
 from vsr.utils.files import check_space, free_bytes, size_text, write_atomically
@@ -132,12 +133,14 @@ def _entry(job: Job, root: Path) -> ClipEntry | str:
     if problem:
         return problem
     try:
-        names = list_frames(job.folder)
-        first = frame_path(job.folder, names[0])
+        frames = list_frames(job.folder)
+        if (gap := gap_of(job.folder.name, frames.stems(), job.folder)) is not None:
+            return f"{gap}: remove the folder and prepare the clip again"
+        (first,) = frames.files([0])
         h, w = images.decode(first.read_bytes(), f"frame '{first}'").shape[:2]
     except ValueError as error:
         return str(error)
-    entry = entry_of(job.folder.name)._replace(num_frames=len(names), width=w, height=h)
+    entry = entry_of(job.folder.name)._replace(num_frames=len(frames.names), width=w, height=h)
     if not job.video.is_file():
         return entry
     video = job.video.relative_to(root) if job.video.is_relative_to(root) else job.video

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from vsr.config.options import DatasetOptions, LoaderOptions, folder_name_problem
 from vsr.config.schema import Report, check_component, check_value, describe, options_of, resolved
-from vsr.contracts import DataSpec, HasSpec, data_spec
+from vsr.contracts import DataSpec, HasSpec, data_spec, shared_clips
 from vsr.data.degrade.apply import degradation_problem
 from vsr.data.stream.sampler import TrainSampler
 
@@ -37,11 +37,13 @@ def open_datasets(tree: Mapping[str, Any], need: Need, report: Report) -> dict[s
             names = {other.name for other in datasets.values() if "train" not in (phase, other.phase)}
             if (entry := _entry(phase, section, names, need, report)) is not None:
                 datasets[phase] = entry
-    trained_on = datasets["train"].settings.get("list_file") if "train" in datasets else None
+    trained_on = datasets["train"].spec if "train" in datasets else None
     for phase, entry in datasets.items():
-        if phase != "train" and trained_on is not None and entry.settings.get("list_file") == trained_on:
-            text = "is that of datasets.train: the network is measured on its training clips"
-            report.notes.append(f"datasets.{phase}.list_file {text}")
+        same = shared_clips(trained_on, entry.spec) if phase != "train" and trained_on and entry.spec else []
+        if same:
+            clips = ", ".join(f"'{clip}'" for clip in same[:5]) + (f" and {len(same) - 5} more" if same[5:] else "")
+            text = f"shares frames with datasets.train, so that the network is measured on what it trains on: {clips}"
+            report.warnings.append(f"datasets.{phase} {text}")
     return datasets
 
 
@@ -99,5 +101,7 @@ def _check_training_set(data: Any, spec: DataSpec, loader: LoaderOptions, path: 
         TrainSampler(len(data), loader.dataset_enlarge_ratio)
     except ValueError as error:
         report.refusal(error, path, LOADER_KEYS)
+    if spec.gap is not None:
+        report.mistake(path, f"{spec.gap}; training needs every frame between the first and the last of a clip")
     if (unable := degradation_problem(spec, loader.degradation is not None)) is not None:
         report.mistake(f"{path}.{unable[0]}", unable[1])

@@ -77,14 +77,15 @@ def load(
         train=train,
         resolved=values,
         notes=notes + report.notes + report.absent,
+        warnings=report.warnings,
         changes=report.changes,
     )
 
 
 def report_check(file: str, options: Options) -> int:
     """Prints the notes of ``--check`` and returns the exit code of success."""
-    for note in options.notes:
-        sys.stdout.write(f"note: {note}\n")
+    for line in [*(f"warning: {text}" for text in options.warnings), *(f"note: {note}" for note in options.notes)]:
+        sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"{file}: options OK ({options.name}, {options.resolved.network_g.type})\n")
     return 0
 

@@ -281,6 +281,7 @@ class Options(GeneralOptions):
         resolved: all options, defaults included, ``resolved.network_g.num_feat``. Frozen: keys cannot be added, and a
             misspelt one raises KeyError. A state stores ``resolved.to_dict()``, plain data.
         notes: old spellings that were translated, and data that is not there yet (``--check``).
+        warnings: settings that make results wrong.
         changes: what differs from the defaults, a line each.
     """
 
@@ -289,6 +290,7 @@ class Options(GeneralOptions):
     train: Any
     resolved: Dict
     notes: list[str]
+    warnings: list[str]
     changes: list[str]
 
     @property

@@ -32,6 +32,7 @@ class Report:
         mistakes: all of them, ``key path: reason``.
         absent: files and folders that do not exist, ``key path: reason``.
         notes: settings that are allowed but may not be intended.
+        warnings: settings that are allowed but make results wrong.
         changes: differences from the defaults.
         components: key path, kind and component of every valid ``type:``.
     """
@@ -41,6 +42,7 @@ class Report:
     mistakes: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     components: list[tuple[str, Kind, "partial[Any]"]] = field(default_factory=list)
 

@@ -10,7 +10,7 @@ from vsr.utils.files import write_text_atomically
 
 SHIPPED = Path(__file__).parents[3] / "meta_info"  # lists of REDS's clips
 _LINE = re.compile(
-    r"(?P<name>\S+)\s+(?P<frames>\d+)(\s+\((?P<shape>\s*\d+\s*(,\s*\d+\s*){1,2})\))?(\s+(?P<start>\d+))?"
+    r"(?P<name>\S+)(\s+(?P<frames>\d+)(\s+\((?P<shape>\s*\d+\s*(,\s*\d+\s*){1,2})\))?(\s+(?P<start>\d+))?)?"
 )
 
 
@@ -18,7 +18,7 @@ class ClipInfo(NamedTuple):
     """One line of a meta file."""
 
     name: str
-    num_frames: int  # frames that are used, the clip's first or those from ``start`` on
+    num_frames: int | None = None  # frames that are used, the clip's first or those from ``start`` on; None is all
     shape: tuple[int, ...] | None = None  # (h, w, c) of a GT frame
     start: int = 0  # number in the first frame's name; KAIR's fourth column
 
@@ -29,12 +29,19 @@ class ClipInfo(NamedTuple):
         return f"{self.name} {self.num_frames}{shape}{start}"
 
 
+def without_comment(line: str) -> str:
+    """Returns a line of a list without blanks around it and without a comment, which begins with # after a blank."""
+    return re.sub(r"(^|\s)#.*", "", line.strip()).strip()
+
+
 def read_meta_info(path: str | Path) -> list[ClipInfo]:
-    """Returns the clips of a meta file, in its order. Empty lines are skipped.
+    """Returns the clips of a meta file, in its order. Empty lines and comments are skipped; a name alone is a line.
+
+    A clip may be listed several times: training then draws it as often.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is malformed, a clip is listed twice, or the file lists nothing; the line is named.
+        ValueError: a line is malformed (it is named), or the file lists nothing.
     """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
@@ -42,22 +49,20 @@ def read_meta_info(path: str | Path) -> list[ClipInfo]:
         if (SHIPPED / path.name).is_file():
             remedy = f"the project has it as {SHIPPED / path.name}"
         raise FileNotFoundError(f"meta_info_file '{path}' does not exist; {remedy}")
-    clips: dict[str, ClipInfo] = {}
+    clips = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
-        text = line.strip()
-        if not text:
+        if not (text := without_comment(line)):
             continue
         match = _LINE.fullmatch(text)
-        if match is None or int(match["frames"]) < 1:
-            expected = "'CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)' like '000 100 (720,1280,3)'"
+        if match is None or int(match["frames"] or 1) < 1 or (not match["frames"] and "," in match["name"]):
+            expected = "'CLIP FRAMES (HEIGHT,WIDTH,CHANNELS)' like '000 100 (720,1280,3)', or 'CLIP'"
             raise ValueError(f"{path}, line {number}: expected {expected}, got '{text[:80]}'")
-        if match["name"] in clips:
-            raise ValueError(f"{path}, line {number}: clip '{match['name']}' is listed twice")
         shape = tuple(int(length) for length in match["shape"].split(",")) if match["shape"] else None
-        clips[match["name"]] = ClipInfo(match["name"], int(match["frames"]), shape, int(match["start"] or 0))
+        frames = int(match["frames"]) if match["frames"] else None
+        clips.append(ClipInfo(match["name"], frames, shape, int(match["start"] or 0)))
     if not clips:
         raise ValueError(f"{path} lists no clips")
-    return list(clips.values())
+    return clips
 
 
 def read_text(path: Path) -> str:
@@ -84,24 +89,10 @@ def listed_frames(clip: ClipInfo, frames: list[str], root: Path) -> list[str]:
             remedy = "without a fourth column it takes the first frames"
             raise ValueError(f"clip '{clip.name}' {found}, but the meta file starts there; {remedy}")
         frames, from_start = frames[numbers.index(clip.start) :], f" from number {clip.start} on"
-    if len(frames) < clip.num_frames:
+    if len(frames) < (clip.num_frames or 0):
         found = f"has {len(frames)} frames{from_start} in '{root}'"
         raise ValueError(f"clip '{clip.name}' {found}, but the meta file lists {clip.num_frames}")
     return frames[: clip.num_frames]
-
-
-def start_of(frames: list[str]) -> int:
-    """Returns ``start`` for a clip of these frames; 0 unless their names are numbers of 8 digits, as REDS's."""
-    return int(frames[0]) if frames and re.fullmatch(r"[0-9]{8}", frames[0]) else 0
-
-
-def check_start(clip: ClipInfo, frames: list[str], root: Path) -> None:
-    """Raises ``ValueError`` if a line without ``start`` lists a clip that has enough frames, but counts them from 1."""
-    start = start_of(frames)
-    if clip.start == 0 and start > 0 and len(frames) >= clip.num_frames:
-        found = f"the first frame of clip '{clip.name}' in '{root}' is {frames[0]}, but the meta file begins with"
-        line = f"'{clip._replace(start=start).line()}', as scripts/generate_meta_info.py writes it"
-        raise ValueError(f"{found} {0:08d}; its line should be {line}")
 
 
 def write_meta_info(path: str | Path, clips: Iterable[ClipInfo]) -> None:

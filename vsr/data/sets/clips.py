@@ -11,9 +11,20 @@ import torch
 from torch.utils.data import Dataset
 
 from vsr.contracts import DataSpec, Sample, SampleKey
-from vsr.data.lists.meta_info import ClipInfo, check_start, listed_frames, read_meta_info
-from vsr.data.sets.roots import VIMEO_HELP, check_has, check_num_frame, check_pair, open_lq_root, open_root
-from vsr.data.sources.base import DISK, Crop, FrameStore, IOBackend
+from vsr.data.lists.meta_info import ClipInfo, listed_frames, read_meta_info
+from vsr.data.sets.roots import (
+    VIMEO_HELP,
+    check_has,
+    check_num_frame,
+    check_pair,
+    left_out,
+    open_lq_root,
+    open_root,
+    places_of,
+    report_cropping,
+    warn_of_left_out,
+)
+from vsr.data.sources.base import DISK, Crop, FrameStore, IOBackend, with_missing
 from vsr.data.stream.loader import to_unit_range
 from vsr.data.stream.sampler import key_from_numpy
 from vsr.registry import Positive, Shared, register
@@ -69,22 +80,6 @@ class CropOptions:
             mistakes.append("interval_list is empty; name a distance, [1], or leave it out")
         refuse(mistakes)
 
-    def draw(self, rng: np.random.Generator, frame: int, length: int) -> slice:
-        """Returns the frames of a window in a clip of ``length`` frames; ``frame`` is the item's.
-
-        A window that would leave the clip is drawn anew. BasicSR counts num_frame · interval frames as its length.
-        """
-        interval = self.intervals[rng.integers(len(self.intervals))]
-        span = (self.num_frame - 1) * interval + 1  # from the first frame to the last
-        start, last = frame, length - span
-        if self.starts == "middle":
-            start -= self.num_frame // 2 * interval
-        elif self.starts == "basicsr":
-            last = max(length - self.num_frame * interval, 0)
-        if self.starts == "uniform" or not 0 <= start <= last:
-            start = int(rng.integers(last + 1))
-        return slice(start, start + span, interval)
-
 
 def crop_spec(options: CropOptions, list_file: str, has_lq: bool = True) -> DataSpec:
     """Returns what a set of random crops delivers."""
@@ -106,7 +101,8 @@ class ClipCrops(Dataset[Sample]):
 
     Args:
         lq: None delivers samples without ``lq``, for a degradation to make.
-        items: (n, 2); an item is a clip's index and a frame of it, see ``CropOptions.draw``.
+        items: (n, 2); an item is a clip's index and a frame of it, the middle or the first of a window. A window that
+            would leave the clip is drawn anew.
     """
 
     spec: DataSpec
@@ -120,6 +116,9 @@ class ClipCrops(Dataset[Sample]):
                 raise ValueError(f"gt_size {options.gt_size} is larger than the frames of clip '{name}', {h} x {w}")
         counts = f"{counted(len(self), 'sample')} of {counted(len(clips), 'clip')}"
         _log.info("%s: %s, from '%s'", type(self).__name__, counts, gt.root)
+        report_cropping({name: size for name, _, size in clips}, options.scale)
+        warn_of_left_out(left_out(gt, lq))
+        self.spec = self.spec._replace(clips=places_of((gt, lq), [(clip.name, clip.frames) for clip in clips]))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -148,7 +147,16 @@ class ClipCrops(Dataset[Sample]):
             clip_index, position = self.items[(index + len(passed_over)) % len(self.items)]
             name, frames, (h, w) = self.clips[clip_index]
             rng = np.random.default_rng([key.seed, key.epoch, key.draw + len(passed_over)])  # that of SampleKey
-            names = [f"{name}/{frame}" for frame in frames[options.draw(rng, position, len(frames))]]
+            interval = options.intervals[rng.integers(len(options.intervals))]
+            span = (options.num_frame - 1) * interval + 1  # from the first frame to the last
+            start, last = position, len(frames) - span
+            if options.starts == "middle":
+                start -= options.num_frame // 2 * interval
+            elif options.starts == "basicsr":  # which counts num_frame · interval frames as the length
+                last = max(len(frames) - options.num_frame * interval, 0)
+            if options.starts == "uniform" or not 0 <= start <= last:
+                start = int(rng.integers(last + 1))
+            names = [f"{name}/{frame}" for frame in frames[start : start + span : interval]]
             if options.random_reverse and rng.random() < 0.5:
                 names.reverse()
             scale, lq_size = options.scale, options.gt_size // options.scale
@@ -162,19 +170,16 @@ class ClipCrops(Dataset[Sample]):
             try:
                 if self.lq is not None:
                     crop = Crop(top, left, lq_size, lq_size, (h // scale, w // scale))
-                    lq = self._mirrored(np.stack([self.lq.read(frame, crop) for frame in names]))
-                    sample["lq"] = lq[turned].transpose(axes)  # (t, 3, h, w)
+                    lq = [self.lq.read(frame, crop) for frame in names]
+                    sample["lq"] = np.stack(lq + lq[::-1] if options.flip_sequence else lq)[turned].transpose(axes)
                 crop = Crop(top * scale, left * scale, options.gt_size, options.gt_size, (h, w))
                 gt = [self.gt.read(frame, crop) for frame in (names if options.gt_frames == "all" else [key_name])]
-                return {**sample, "gt": self._mirrored(np.stack(gt))[turned].transpose(axes)}  # (k, 3, H, W)
+                sample["gt"] = np.stack(gt + gt[::-1] if options.flip_sequence else gt)[turned].transpose(axes)
+                return sample  # lq (t, 3, h, w), gt (k, 3, H, W)
             except (ValueError, FileNotFoundError) as error:
                 if options.on_bad_frame == "error" or len(passed_over) == MOST_SKIPPED:
                     raise
                 passed_over.append(str(error))
-
-    def _mirrored(self, frames: np.ndarray) -> np.ndarray:
-        """Returns frames followed by themselves in reverse order, with ``flip_sequence``."""
-        return np.concatenate([frames, frames[::-1]]) if self.options.flip_sequence else frames
 
 
 @register("dataset")
@@ -300,9 +305,10 @@ def find_clips(
     if not listed:
         text = f"every clip of '{meta_info_file}' is in val_partition {val_partition}, none is left to train on"
         raise ValueError(f"{text}; set val_partition: none if they are not REDS's")
-    gt, lq = open_root("dataroot_gt", dataroot_gt, io_backend, REDS_HELP), None
+    names = list(dict.fromkeys(info.name for info in listed))
+    gt, lq = open_root("dataroot_gt", dataroot_gt, io_backend, REDS_HELP, names), None
     if dataroot_lq is not None:
-        lq = open_lq_root(dataroot_lq, io_backend, listed[0].name, options.scale, REDS_HELP)
+        lq = open_lq_root(dataroot_lq, io_backend, names, options.scale, REDS_HELP)
     clips = [_find_clip(info, gt, lq, options) for info in listed]
     _compare_with_list(clips, listed, meta_info_file)
     items = [(number, frame) for number, clip in enumerate(clips) for frame in range(len(clip.frames))]
@@ -317,7 +323,7 @@ def find_septuplets(
         raise ValueError(f"num_frame {options.num_frame} is more than the 7 frames of a septuplet")
     names = [info.name for info in read_meta_info(meta_info_file)]
     gt = open_root("dataroot_gt", dataroot_gt, io_backend, VIMEO_HELP)
-    lq = open_lq_root(dataroot_lq, io_backend, names[0], options.scale, VIMEO_HELP)
+    lq = open_lq_root(dataroot_lq, io_backend, names, options.scale, VIMEO_HELP)
     size = (0, 0)
     for name in (*names[:: max(1, len(names) // 100)], names[-1]):  # all would be 64,612 look-ups on each side
         check_has((gt, lq), f"{name}/im4", meta_info_file)
@@ -329,15 +335,15 @@ def find_septuplets(
 
 def _find_clip(info: ClipInfo, gt: FrameStore, lq: FrameStore | None, options: CropOptions) -> TrainingClip:
     """Returns a listed clip after checking all that can be checked without decoding its frames."""
-    found, frames = gt.frames(info.name), _reds_names(info.start, info.num_frames)
+    found = gt.frames(info.name)
+    if len(found) < (info.num_frames or 1) and not set(map(len, found)) - {8}:
+        frames = _reds_names(info.start, info.num_frames or 1)  # the first or the last may be missing
+    else:
+        frames = listed_frames(info, with_missing(found), gt.root)
     longest = (options.num_frame - 1) * max(options.intervals) + 1
-    if info.num_frames < longest:
+    if len(frames) < longest:
         needs = f"num_frame {options.num_frame} at interval {max(options.intervals)} needs {longest}"
-        raise ValueError(f"clip '{info.name}' has {info.num_frames} frames, but {needs}")
-    if found and not set(frames) & set(found):
-        frames = listed_frames(info, found, gt.root)
-    elif options.on_bad_frame == "error":
-        check_start(info, found, gt.root)
+        raise ValueError(f"clip '{info.name}' has {len(frames)} frames, but {needs}")
     _check_frames(gt, found, info.name, frames, options.on_bad_frame)
     if lq is not None:
         _check_frames(lq, lq.frames(info.name), info.name, frames, options.on_bad_frame)

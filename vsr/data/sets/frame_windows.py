@@ -5,6 +5,7 @@ A window is ``input_size`` past frames (the sentences), the current frame (the q
 """
 
 import logging
+import os
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -16,9 +17,10 @@ from torch.utils.data import Dataset
 from vsr.contracts import DataSpec, Sample, SampleKey, TestType
 from vsr.data.lists.clip_lists import ClipEntry, read_beside
 from vsr.data.sets.flow import MIN_SIDE, FlowCache
+from vsr.data.sets.roots import gap_of, warn_of_left_out
 from vsr.data.sources.base import root_path
-from vsr.data.sources.frame_cache import ClipFrames, FrameCache
-from vsr.data.sources.frame_files import list_frames, read_frames
+from vsr.data.sources.frame_cache import FrameCache
+from vsr.data.sources.frame_files import ClipFrames, image_files, list_frames, read_frames
 from vsr.data.stream.loader import to_planes
 from vsr.data.stream.sampler import key_from_numpy
 from vsr.registry import Positive
@@ -94,9 +96,11 @@ class FrameWindows(Dataset[Sample]):
         found = (data_folder / name for name in self.subfolders if (data_folder / name).is_dir())
         root = next(found, data_folder)
         entries = read_beside(list_file)
-        clips = {entry.clip: self._find_clip(root, entry.clip, list_file) for entry in entries}
+        is_only = len({entry.clip for entry in entries}) == 1
+        clips = {entry.clip: self._find_clip(root, entry.clip, list_file, is_only) for entry in entries}
         segments = [self._segment(entry, clips[entry.clip], list_file) for entry in entries]
         self._report(segments, list_file)
+        self._check_frames(segments)
         self.segments = [segment for segment in segments if segment.num_windows]
         self._first_window = np.cumsum([0, *(segment.num_windows for segment in self.segments)])  # of each segment
         self._num_windows = min(int(self._first_window[-1]), max_windows or int(self._first_window[-1]))
@@ -154,9 +158,10 @@ class FrameWindows(Dataset[Sample]):
             return (planes[-1].float() - planes[-2].float()) / 255
         return torch.from_numpy(self._flows.read(target=frames[-1], source=frames[-2], name=name))
 
-    def _find_clip(self, root: Path, clip: str, list_file: str) -> ClipFrames:
+    def _find_clip(self, root: Path, clip: str, list_file: str, is_only: bool) -> ClipFrames:
         try:
-            return ClipFrames(root / clip, list_frames(root / clip))
+            is_flat = not (root / clip).is_dir() and image_files(root)[0] and is_only
+            return list_frames(root if is_flat else root / clip)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"'{list_file}' names clip '{clip}', but {error}. {self.remedy}") from None
 
@@ -173,6 +178,17 @@ class FrameWindows(Dataset[Sample]):
             interval = min(interval, (length - 1) // (self.input_size + 1))
         num_windows = count_windows(length, self.input_size, interval, self.window_step) if interval else 0
         return Segment(entry, frames, entry.start, length, interval, num_windows)
+
+    def _check_frames(self, segments: list[Segment]) -> None:
+        """Warns of files and frame numbers that are missing from clips, and adds the clips to ``spec``."""
+        parts: dict[str, list[range]] = {}
+        for entry, frames, start, length, *_ in segments:
+            parts.setdefault(os.path.realpath(frames.folder), []).append(range(start, start + length))
+            if (gap := gap_of(entry.clip, frames.stems(start, start + length), frames.folder)) is not None:
+                _log.warning("%s: windows pass over it", gap)
+                self.spec = self.spec._replace(gap=self.spec.gap or gap)
+        self.spec = self.spec._replace(clips=parts)
+        warn_of_left_out({str(path) for segment in segments for path in segment.frames.left_out})
 
     def _report(self, segments: list[Segment], list_file: str) -> None:
         """Logs how many clips are too short; raises if none holds a window."""

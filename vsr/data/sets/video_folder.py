@@ -5,6 +5,7 @@ from typing import Annotated
 import numpy as np
 
 from vsr.data.sets.clips import ClipCrops, CropOptions, GtFrames, OnBadFrame, TrainingClip, crop_spec
+from vsr.data.sets.roots import places_of
 from vsr.data.sources.base import root_path
 from vsr.data.sources.downscaled import DownscaledStore
 from vsr.data.video.cache import VideoCache
@@ -76,3 +77,4 @@ class VideoFolderDataset(ClipCrops):
                 raise ValueError(f"video '{clip.name}' has {len(clip.frames)} frames, but {needs}")
         items = [(number, frame) for number, clip in enumerate(clips) for frame in range(len(clip.frames))]
         super().__init__(gt, DownscaledStore(gt, scale), clips, np.array(items, np.int32), options)
+        self.spec = self.spec._replace(clips=places_of([videos], [(clip.name, clip.frames) for clip in clips]))

@@ -7,8 +7,8 @@ from vsr.data.sources.folder import FolderStore
 from vsr.data.sources.lmdb import LmdbStore
 
 
-def open_store(root: str | Path, io_backend: IOBackend = DISK) -> FrameStore:
-    """Returns the store of a data root.
+def open_store(root: str | Path, io_backend: IOBackend = DISK, clip: str | None = None) -> FrameStore:
+    """Returns the store of a data root; ``clip`` is the name of a root that is a clip itself.
 
     Raises:
         FileNotFoundError: the root does not exist.
@@ -27,4 +27,4 @@ def open_store(root: str | Path, io_backend: IOBackend = DISK) -> FrameStore:
         return LmdbStore(root)
     if is_lmdb:
         raise ValueError(f"'{root}' is an LMDB, not a folder of frames; set io_backend: {{type: lmdb}}")
-    return FolderStore(root)
+    return FolderStore(root, clip)

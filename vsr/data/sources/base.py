@@ -5,7 +5,10 @@ A frame's key is its clip and its name without suffix: "000/00000014".
 
 import os
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import gcd
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -80,6 +83,31 @@ def root_path(option: str, dataroot: str) -> Path:
     if not str(dataroot).strip():
         raise ValueError(f"{option} is empty; name a folder")
     return Path(os.path.expanduser(dataroot))
+
+
+def missing_frames(frames: Sequence[str]) -> Iterator[str]:
+    """Yields the names that a clip's numbering lacks, in order: "00000003" between 00000002 and 00000004.
+
+    None are missing where names do not end in numbers, have several prefixes, or are as far apart as times are; nor
+    where the numbers are equally spaced, as those of every tenth frame.
+    """
+    found = [re.fullmatch(r"(.*?)([0-9]+)", frame, re.DOTALL) for frame in frames]
+    matches = [match for match in found if match is not None]
+    if len(matches) < len(frames) or len({match[1] for match in matches}) != 1:
+        return
+    steps = [int(after[2]) - int(before[2]) for before, after in pairwise(matches)]
+    unit = gcd(*steps)
+    if unit < 1 or min(steps) < 1 or min(steps) >= 10 * unit > 0 or sum(steps) > 100 * unit * len(frames) + 1000:
+        return
+    for match, step in zip(matches, steps, strict=False):
+        for number in range(int(match[2]) + unit, int(match[2]) + step, unit):
+            yield f"{match[1]}{number:0{len(match[2])}d}"
+
+
+def with_missing(frames: Sequence[str]) -> list[str]:
+    """Returns a clip's frames and those that its numbering lacks, in order."""
+    missing = list(missing_frames(frames))
+    return sorted([*frames, *missing], key=natural_order) if missing else list(frames)
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:

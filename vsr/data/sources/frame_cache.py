@@ -7,28 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
-from vsr.data.sources.frame_files import frame_path, read_frames
+from vsr.data.sources.frame_files import ClipFrames, read_frames
 from vsr.utils.errors import UserError
 from vsr.utils.files import check_space, remove_unfinished, write_atomically
 from vsr.utils.locks import sole_use
 
 REMEDY = "name another folder, or set frame_cache: ~"
-
-
-class ClipFrames(NamedTuple):
-    """The frames of a clip on disk."""
-
-    folder: Path
-    names: np.ndarray  # (n,) bytes, in order; see list_frames
-
-    def files(self, positions: Sequence[int] | None = None) -> list[Path]:
-        """Returns the files of some frames, or of all."""
-        return [frame_path(self.folder, name) for name in (self.names if positions is None else self.names[positions])]
 
 
 class FrameCache:

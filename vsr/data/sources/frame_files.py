@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,52 +14,74 @@ import numpy as np
 from vsr.data.sources.base import IMAGE_SUFFIXES
 from vsr.data.sources.images import decode
 
-_NUMBER_AT_THE_END = re.compile(r"(\d+)\.[^.]*$", re.ASCII)
+_NUMBER_AT_THE_END = re.compile(r"(\d+)(\.[^.]*)?$", re.ASCII)
 
 
-def image_files(folder: Path) -> list[str]:
-    """Returns the names of the images in a folder, in any order."""
+class ClipFrames(NamedTuple):
+    """The frames of a clip on disk."""
+
+    folder: Path
+    names: np.ndarray  # (n,) bytes, in order: millions of Python strings would fill the memory of every worker
+    left_out: list[Path]  # files that are no images
+
+    def stems(self, start: int = 0, end: int | None = None) -> list[str]:
+        """Returns the names of frames without their suffixes."""
+        return [os.path.splitext(os.fsdecode(name))[0] for name in self.names[start:end]]
+
+    def files(self, positions: Sequence[int] | None = None) -> list[Path]:
+        """Returns the files of some frames, or of all."""
+        names = self.names if positions is None else self.names[positions]
+        return [self.folder / os.fsdecode(name) for name in names]
+
+
+def image_files(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the names of the images in a folder, and those of its other files, in any order."""
     with os.scandir(folder) as entries:  # tells files from folders without a system call for each
-        return [entry.name for entry in entries if is_image(entry.name) and entry.is_file()]
+        return split(folder, (entry.name for entry in entries if entry.is_file()))
 
 
-def is_image(name: str) -> bool:
-    """Returns whether a file name is that of an image that is not hidden."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+def split(folder: str | Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Returns the names of files that are images, by their suffix or else their first bytes, and the other names.
+
+    Hidden files are neither.
+    """
+    images, others = [], []
+    for name in names:
+        if not name.startswith("."):
+            is_image = name.lower().endswith(IMAGE_SUFFIXES) or _has_reader(os.path.join(folder, name))
+            (images if is_image else others).append(name)
+    return images, others
 
 
-def list_frames(folder: Path) -> np.ndarray:
-    """Returns the file names of a clip's frames, (n,) bytes, ordered by the number at their end.
+def _has_reader(path: str) -> bool:
+    """Returns whether OpenCV knows an image's format. Names that are no UTF-8 are not given to it."""
+    return not re.search(r"[\ud800-\udfff]", path) and cv2.haveImageReader(path)
+
+
+def list_frames(folder: Path) -> ClipFrames:
+    """Returns a clip's frames, ordered by the number at the end of their names.
 
     Any number of digits, any first number and any prefix will do: 000000.jpg, 0000001.png, 0A8CF-000001.jpg.
-    Millions of Python strings would fill the memory of every worker.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds no frames, a frame without a number, one number twice, or not every number in between.
+        ValueError: it holds no frames, a frame without a number, or one number twice.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder '{folder}' with the frames of clip '{folder.name}'")
-    names = image_files(folder)
+    names, left_out = image_files(folder)
     if not names:
         raise ValueError(f"'{folder}' holds no frames; remove the folder and prepare the clip again")
     matches = [_NUMBER_AT_THE_END.search(name) for name in names]
     if None in matches:
         raise ValueError(f"frame '{folder / names[matches.index(None)]}' has no number at the end of its name")
     numbered = sorted((int(match[1]), name) for match, name in zip(matches, names, strict=True) if match)
-    numbers = [number for number, _ in numbered]
-    for before, after in pairwise(numbers):
+    for (before, _), (after, _) in pairwise(numbered):
         if after == before:
             raise ValueError(f"'{folder}' holds frame {after} twice; keep one of the files")
-        if after > before + 1:
-            found = f"lacks frame {before + 1} (it holds {numbers[0]} to {numbers[-1]})"
-            raise ValueError(f"'{folder}' {found}; remove the folder and prepare the clip again")
-    return np.array([os.fsencode(name) for _, name in numbered])
-
-
-def frame_path(folder: Path, name: bytes) -> Path:
-    """Returns the file of a frame that :func:`list_frames` has named."""
-    return folder / os.fsdecode(name)
+    return ClipFrames(
+        folder, np.array([os.fsencode(name) for _, name in numbered]), [folder / name for name in left_out]
+    )
 
 
 def read_frames(

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -56,6 +57,18 @@ def image_size(start: bytes) -> tuple[int, int] | None:
         return None
     w, h = struct.unpack(">II", start[16:24])
     return h, w
+
+
+def size_of(file: BinaryIO) -> tuple[int, int] | None:
+    """Returns height and width from the header of an image or a packed frame; None where it has none that is known."""
+    if (size := image_size(file.read(SIZE_BYTES))) is not None:
+        return size
+    try:
+        file.seek(0)
+        with Image.open(file) as image:
+            return image.height, image.width
+    except (OSError, ValueError, SyntaxError):
+        return None
 
 
 def cut(pixels: np.ndarray, crop: Crop | None, source: str) -> np.ndarray:

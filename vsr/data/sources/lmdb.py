@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import lmdb
@@ -13,7 +14,7 @@ import numpy as np
 
 from vsr.data.lists.meta_info import read_text
 from vsr.data.sources.base import Crop, natural_order
-from vsr.data.sources.images import SIZE_BYTES, decode, image_size, png_crop
+from vsr.data.sources.images import decode, png_crop, size_of
 
 _AFTER_KEY = re.compile(r"\s+(\([\d, ]+\)\s*)?\d*\s*$")  # of a line of an LMDB's meta_info.txt: size and compression
 # Reads the end of every value, whose pages are contiguous.
@@ -52,10 +53,9 @@ class LmdbStore:
         return key in self._keys
 
     def size(self, key: str) -> tuple[int, int]:
-        """Returns a frame's height and width; of a PNG or a packed frame, from its first bytes."""
+        """Returns a frame's height and width, from the header of its image."""
         with database(self._folder).begin(buffers=True) as transaction:
-            start = bytes(self._value(transaction, key)[:SIZE_BYTES])
-        return image_size(start) or self.read(key).shape[:2]
+            return size_of(BytesIO(self._value(transaction, key))) or self.read(key).shape[:2]
 
     def read(self, key: str, crop: Crop | None = None) -> np.ndarray:
         """Returns a frame or a rectangle of it: (h, w, 3) uint8 RGB."""
