@@ -148,6 +148,17 @@ def test_a_crop_of_an_animation_is_of_the_frame_that_is_read_whole(is_apart):
     np.testing.assert_array_equal(read(file.getvalue(), CROPS[1]), whole[10:110, 33:123])
 
 
+@pytest.mark.parametrize("suffix", [".tiff", ".hdr", ".pfm"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
+def test_an_image_of_other_numbers_is_refused_by_their_type(suffix, kind):
+    is_encoded, data = cv2.imencode(suffix, (FRAME / 255).astype(kind))
+    if not is_encoded or (suffix != ".tiff" and kind is not np.float32):
+        pytest.skip("no such file")
+    for crop in (None, CROPS[0]):
+        with pytest.raises(ValueError, match=f"frame cannot be decoded: it is an image of {np.dtype(kind)} values"):
+            read(data.tobytes(), crop)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
 def test_other_kinds_of_png_are_decoded_whole(parts, mode):
     image = Image.fromarray(FRAME)

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from io import BytesIO
 from typing import BinaryIO
 
 import cv2
@@ -38,14 +39,36 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
         # Older versions of OpenCV decode a truncated image and leave the rest of the frame black or grey.
         if data[: len(start)] == start and end not in bytes(data[-64:]) and end not in bytes(data):
             raise ValueError(f"{source} is truncated: the image ends after {len(data)} bytes; {_AGAIN}")
-    try:
-        # Crops and the sizes in headers do not follow a camera's orientation.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # an impossible size
-        pixels = None
-    if pixels is None:
+    if (pixels := _first_of_animation(data)) is not None:
+        return cut(pixels, crop, source)
+    # Crops and the sizes in headers do not follow a camera's orientation. OpenCV would clip the values of HDR and PFM.
+    is_float = bytes(data[:2]) in (b"#?", b"PF", b"Pf")
+    if is_float or (pixels := _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)) is None:
+        if (raw := _imdecode(data, cv2.IMREAD_UNCHANGED)) is not None:
+            remedy = "frames have 8 or 16 bits per value: convert it, to PNG for example"
+            raise ValueError(f"{source} cannot be decoded: it is an image of {raw.dtype} values; {remedy}")
         raise ValueError(f"{source} cannot be decoded: {len(data)} bytes that are not a readable image; {_AGAIN}")
     return cv2.cvtColor(cut(pixels, crop, source), cv2.COLOR_BGR2RGB)
+
+
+def _imdecode(data: bytes | memoryview, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # an impossible size
+        return None
+
+
+def _first_of_animation(data: bytes | memoryview) -> np.ndarray | None:
+    """Returns the first frame of a PNG whose default image is not part of its animation; OpenCV < 4.11 reads that."""
+    head = bytes(data[: 1 << 16]).partition(b"IDAT")[0]
+    if not head.startswith(_PNG_START) or b"acTL" not in head or b"fcTL" in head:
+        return None
+    try:
+        with Image.open(BytesIO(data)) as image:
+            image.seek(1)
+            return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError):  # damaged
+        return None
 
 
 def image_size(start: bytes) -> tuple[int, int] | None:
