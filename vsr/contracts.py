@@ -197,6 +197,7 @@ class Clip(NamedTuple):
         targets: the indices of the frames that are restored and measured.
         padding: which frames stand in for those before the first and after the last, for a network of windows.
         in_order: frames are read one at a time, in ascending order as far as possible; a video decodes fastest so.
+        size: (h, w) of the ground truth, where it is known; the name of a published protocol needs it.
     """
 
     name: str
@@ -206,6 +207,7 @@ class Clip(NamedTuple):
     targets: range
     padding: Padding = "reflection_circle"
     in_order: bool = False
+    size: tuple[int, int] | None = None
 
 
 class ClipSet(Protocol):

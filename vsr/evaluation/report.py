@@ -53,12 +53,13 @@ def describe_protocols(
     ``name`` and ``clips`` are the test set's, ``degradation`` is its DataSpec's; the metrics are partials, by name;
     ``also`` names further settings, see plan.deviations.
     """
-    frames, padding = [len(clip.targets) for clip in clips], {padding_of(clip, spec.num_frames) for clip in clips}
+    measured = {clip.name: (len(clip.targets), clip.size) for clip in clips}
+    padding = "+".join(sorted({padding_of(clip, spec.num_frames) for clip in clips}))
     is_bd = degradation is not None and degradation.startswith("BD")
     described = {}
     for metric, call in metrics.items():
         settings = {key: call.keywords[key] for key in ("crop_border", "test_y_channel") if key in call.keywords}
-        protocol = protocol_for(name, frames, "+".join(sorted(padding)), spec.scale, **settings, is_bd=is_bd, also=also)
+        protocol = protocol_for(name, measured, padding, spec.scale, **settings, is_bd=is_bd, also=also)
         published = protocol.bicubic.get(call.func.__name__.removeprefix("calculate_"))
         described[metric] = protocol._asdict() | {"bicubic": published}
     return described

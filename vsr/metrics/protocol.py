@@ -34,11 +34,29 @@ _PUBLISHED = (
     Protocol("vid4-y", "y", 0, _REFLECTION, clips=4, frames=171, bicubic={"psnr": 23.78, "ssim": 0.6347}),
     Protocol("vid4-rgb", "rgb", 0, _REFLECTION, clips=4, frames=171),
 )
+Size = tuple[int, int]
+
+
+def _reds(*clips: int) -> dict[str, tuple[int, Size]]:
+    return {f"{clip:03d}": (100, (720, 1280)) for clip in clips}
+
+
+_CLIPS = {  # of published sets: measured frames, and (h, w) of the ground truth
+    "reds4": _reds(0, 11, 15, 20),
+    "redsofficial4": _reds(240, 241, 246, 257),
+    "redsofficial": _reds(*range(240, 270)),
+    "vid4": {
+        "calendar": (41, (576, 720)),
+        "city": (34, (576, 704)),
+        "foliage": (49, (480, 720)),
+        "walk": (47, (480, 720)),
+    },
+}
 
 
 def protocol_for(
     dataset: str,
-    frames_per_clip: Sequence[int],
+    clips: Mapping[str, tuple[int, Size | None]],
     padding: str,
     scale: int,
     crop_border: int = 0,
@@ -48,17 +66,25 @@ def protocol_for(
 ) -> Protocol:
     """Returns the protocol of one test: a published one if all settings equal its own, else one that names them.
 
-    ``dataset`` is the test set's ``name`` in the options file, "REDS4"; ``frames_per_clip`` the numbers of measured
-    frames; ``is_bd`` whether the LQ frames are known to be blurred and subsampled (BD), not bicubic (BI); ``also``
-    further settings that no published protocol here has, "flipseq".
+    ``dataset`` is the test set's ``name`` in the options file, "REDS4"; ``clips`` the number of measured frames and the
+    size (h, w) of the ground truth by the name of a clip; ``is_bd`` whether the LQ frames are known to be blurred and
+    subsampled (BD), not bicubic (BI); ``also`` further settings that no published protocol here has, "flipseq".
     """
     channel = "y" if test_y_channel else "rgb"
     name = f"{dataset.lower()}-{channel}"
-    clips, frames = len(frames_per_clip), sum(frames_per_clip)
+    frames = sum(count for count, _ in clips.values())
     published = next((protocol for protocol in _PUBLISHED if protocol.name == name), None)
     differences = ["bd"] if is_bd else []
-    if published and (clips, frames) != (published.clips, published.frames):
-        differences.append(f"{clips}clips{frames}frames")
+    if published:
+        expected = _CLIPS[dataset.lower()]
+        sizes = [size for clip, (_, size) in clips.items() if clip in expected and size != expected[clip][1]]
+        if not clips.keys() <= expected.keys():
+            differences.append("otherclips")
+        elif sizes:
+            differences.append("x".join(map(str, sizes[0])) if sizes[0] else "unknownsize")
+        counts_differ = any(clip in expected and count != expected[clip][0] for clip, (count, _) in clips.items())
+        if counts_differ or (len(clips), frames) != (published.clips, published.frames):
+            differences.append(f"{len(clips)}clips{frames}frames")
     if scale != 4:
         differences.append(f"x{scale}")
     if crop_border:
@@ -68,4 +94,4 @@ def protocol_for(
     differences += also
     if published and not differences:
         return published
-    return Protocol("+".join([name, *differences]), channel, crop_border, padding, clips, frames, scale=scale)
+    return Protocol("+".join([name, *differences]), channel, crop_border, padding, len(clips), frames, scale=scale)

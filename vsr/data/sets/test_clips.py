@@ -83,9 +83,9 @@ class VideoTestDataset:
         if "mean" in names:
             raise ValueError("a clip is called 'mean', as the mean over all is in the results: rename it")
         cache: _Cache | None = {} if cache_data else None
-        opened = [_open_clip(lq, gt, name, listed.get(name), scale, cache) for name in names]
-        self._clips = [clip._replace(padding=padding) for clip, _ in opened]
-        report_cropping({clip.name: size for clip, size in opened if size is not None}, scale)
+        clips = (_open_clip(lq, gt, name, listed.get(name), scale, cache) for name in names)
+        self._clips = [clip._replace(padding=padding) for clip in clips]
+        report_cropping({clip.name: clip.size for clip in self._clips if clip.size is not None}, scale)
         warn_of_left_out(left_out(lq, gt))
         if gt is not None and not listed and (untested := sorted(set(gt.clips()) - set(names))):
             text = "%d clips of dataroot_gt '%s' are not in dataroot_lq '%s', such as '%s': they are not tested"
@@ -158,7 +158,7 @@ class VideoTestVimeo90KDataset:
         name = self._names[index]
         lq = _reader(self._lq, name, _SEPTUPLET, self._cache)
         gt = _reader(self._gt, name, _SEPTUPLET, self._cache, _cropped(self._sizes[name], self.spec.scale or 1))
-        return Clip(name, _SEPTUPLET, lq, gt, targets=range(3, 4))
+        return Clip(name, _SEPTUPLET, lq, gt, targets=range(3, 4), size=self._sizes[name])
 
 
 def generate_frame_indices(
@@ -197,8 +197,8 @@ def generate_frame_indices(
 
 def _open_clip(
     lq: FrameStore, gt: FrameStore | None, name: str, listed: ClipInfo | None, scale: int, cache: _Cache | None
-) -> tuple[Clip, tuple[int, int] | None]:
-    """Returns a clip of the stores, its listed frames or all, and the size of its GT frames.
+) -> Clip:
+    """Returns a clip of the stores, its listed frames or all.
 
     Raises:
         ValueError: LQ and GT do not match, or frames of the clip differ in size.
@@ -208,7 +208,7 @@ def _open_clip(
     clip = Clip(name, lq_frames, _reader(lq, name, lq_frames, cache), None, range(len(lq_frames)), in_order=in_order)
     _check_one_size(lq, name, lq_frames)
     if gt is None:
-        return clip, None
+        return clip
     gt_frames = _frames(gt, name, listed, lq_frames)
     # Two naming schemes pair by order, and so does a video, which numbers its frames itself. One scheme with different
     # frames missing must not; plain numbers are one.
@@ -222,7 +222,7 @@ def _open_clip(
         raise ValueError(f"clip '{name}' has {found} that do not match; only one side has {only}")
     _check_one_size(gt, name, gt_frames)
     size = check_pair(gt, lq, f"{name}/{gt_frames[0]}", f"{name}/{lq_frames[0]}", scale)
-    return clip._replace(gt=_reader(gt, name, gt_frames, cache, _cropped(size, scale))), size
+    return clip._replace(gt=_reader(gt, name, gt_frames, cache, _cropped(size, scale)), size=size)
 
 
 def _each_once(file: str) -> dict[str, ClipInfo]:
