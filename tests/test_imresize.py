@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsr.data import imresize
+from vsr.data.degrade import imresize as module
 
 SCALES = (1 / 4, 1 / 3, 1 / 2, 2, 4)
 
@@ -100,6 +101,30 @@ def test_uint8_is_rounded_half_up_after_each_pass(scale):
     resized = imresize(image, scale)
     assert resized.dtype == np.uint8
     np.testing.assert_array_equal(resized, both)
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_sums_that_miss_a_half_by_rounding_are_rounded_as_matlab_s(kind):
+    """Its first pixel is 56.5 exactly, and just below in MATLAB, whose formulas sum the taps from left to right."""
+    image = np.tile(np.array([69, 249, 84, 230, 52, 77, 135, 243], np.uint8), (8, 1))
+    for upright in (image, np.ascontiguousarray(image.T)):
+        resized = imresize(upright if kind == "array" else torch.from_numpy(upright), 1.5)
+        line = resized[0] if upright is image else resized[:, 0]
+        assert line.tolist() == [56, 169, 238, 97, 158, 217, 74, 50, 84, 122, 193, 250]
+
+
+@pytest.mark.parametrize("scale", [1.5, 2 / 3, 0.75, 1.25, 1 / 3, 3])
+def test_uint8_equals_sums_from_left_to_right(scale):
+    image = np.random.default_rng(0).integers(0, 256, (24, 36), np.uint8)
+
+    def resized_rows(rows):
+        weights, indices = module._weights_and_indices(len(rows), scale, True)
+        total = np.zeros((len(weights), rows.shape[1]))
+        for tap in range(weights.shape[1]):
+            total += weights[:, tap, None] * rows[indices[:, tap]]
+        return np.clip(np.floor(total + 0.5), 0, 255).astype(np.uint8)
+
+    np.testing.assert_array_equal(imresize(image, scale), resized_rows(resized_rows(image).T).T)
 
 
 def test_exact_halves_round_up_and_overshoot_is_clipped():

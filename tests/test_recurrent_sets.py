@@ -9,7 +9,7 @@ import torch
 from samples import sample_of
 from synthetic import make_clips
 
-from vsr.contracts import DataSpec, SampleKey, Spec, mismatches
+from vsr.contracts import SampleKey, Spec, mismatches
 from vsr.data.lists.meta_info import ClipInfo, write_meta_info
 from vsr.data.sets.clips import ClipCrops, CropOptions, TrainingClip
 from vsr.data.sets.recurrent import REDSRecurrentDataset, VideoRecurrentTestDataset, Vimeo90KRecurrentDataset
@@ -50,16 +50,12 @@ class Numbers:
         return np.full((4, 4, 3), int(key.rpartition("/")[2]), np.uint8)
 
 
-class AnyClips(ClipCrops):
-    spec = DataSpec(("train",))
-
-
 def starts_of(starts, interval=1, num_frame=15, length=100):
     """Returns how often a clip's frames are the first one, over 200 epochs of draws."""
     options = CropOptions(4, num_frame, 4, [interval], False, False, False, "error", "all", starts)
     clip = TrainingClip("000", [str(number) for number in range(length)], (4, 4))
     items = np.array([(0, frame) for frame in range(length)])
-    dataset, firsts = AnyClips(Numbers(), None, [clip], items, options), collections.Counter()
+    dataset, firsts = ClipCrops(Numbers(), None, [clip], items, options), collections.Counter()
     for epoch in range(200):
         for frame in range(length):
             numbers = dataset.read(frame, SampleKey(frame, epoch))["gt"][:, 0, 0, 0]

@@ -33,8 +33,9 @@ class _Block(NamedTuple):
 def imresize(image: Image, scale: float, antialiasing: bool = True) -> Image:
     """Returns ``image`` resized by ``scale`` with MATLAB's bicubic filter; sizes become ceil(size * scale).
 
-    A uint8 image gives a uint8 image, rounded half up after the vertical and again after the horizontal pass, as
-    MATLAB does. Floats stay floats, are not clipped, and are differentiable if they are tensors.
+    A uint8 image gives a uint8 image, rounded half up after the vertical and again after the horizontal pass: the
+    pixels of MATLAB, also where its sums miss a half by their rounding. Floats stay floats, are not clipped, and are
+    differentiable if they are tensors.
 
     Args:
         image: numpy (h, w) or (h, w, c), or a tensor (..., h, w); uint8 or float, of any range.
@@ -75,15 +76,25 @@ def bicubic(gt: Tensor, rng: np.random.Generator, /, scale: Annotated[Positive, 
 
 def _resize_rows(x: Tensor, scale: float, antialiasing: bool) -> Tensor:
     """Returns ``x`` (..., h, w) with its rows resized: (..., ceil(h * scale), w); uint8 in, uint8 out."""
-    is_uint8 = x.dtype == torch.uint8
     blocks = _blocks(x.shape[-2], scale, antialiasing)
-    if is_uint8:
-        # Sums that are exact halves in MATLAB must be exact halves here.
-        x = x.float() if all(block.is_exact for block in blocks) else x.double()
-    resized = torch.cat([block.weights.to(x) @ x[..., block.start : block.stop, :] for block in blocks], dim=-2)
-    if is_uint8:
-        resized = resized.add_(0.5).clamp_(0, 255).to(torch.uint8)  # the conversion truncates: rounds half up
-    return resized
+    if x.dtype == torch.uint8 and not all(block.is_exact for block in blocks):
+        return _rounded(_sum_of_taps(x.double(), scale, antialiasing))
+    pixels = x.float() if x.dtype == torch.uint8 else x
+    resized = torch.cat([block.weights.to(pixels) @ pixels[..., block.start : block.stop, :] for block in blocks], -2)
+    return _rounded(resized) if x.dtype == torch.uint8 else resized
+
+
+def _rounded(pixels: Tensor) -> Tensor:
+    return pixels.add_(0.5).clamp_(0, 255).to(torch.uint8)  # the conversion truncates: halves are rounded up
+
+
+def _sum_of_taps(x: Tensor, scale: float, antialiasing: bool) -> Tensor:
+    """Returns the rows resized by sums from left to right, as MATLAB's: their order decides how near halves round."""
+    weights, indices = map(torch.from_numpy, _weights_and_indices(x.shape[-2], scale, antialiasing))
+    total = torch.zeros(())
+    for tap in range(weights.shape[1]):
+        total = total + weights[:, tap, None].to(x) * x[..., indices[:, tap].to(x.device), :]
+    return total
 
 
 @lru_cache(maxsize=64)
@@ -108,13 +119,12 @@ def _weights_and_indices(in_length: int, scale: float, antialiasing: bool) -> tu
     stretch = min(scale, 1.0) if antialiasing else 1.0  # < 1 widens the cubic, which makes it a low-pass filter
     width = 4 / stretch
     out_length = int(np.ceil(in_length * scale))
-    # Pixel centres lie at 0.5, 1.5, …; both images cover the same extent.
-    centre = (np.arange(out_length) + 0.5) / scale - 0.5
-    first = np.floor(centre - width / 2)
-    taps = first[:, None] + np.arange(int(np.ceil(width)) + 2)
-    weights = _cubic((centre[:, None] - taps) * stretch)
+    # Both images cover the same extent. Pixels count from 1, and terms stand as in MATLAB, whose rounding these have.
+    centre = np.arange(1, out_length + 1) / scale + 0.5 * (1 - 1 / scale)
+    taps = np.floor(centre - width / 2)[:, None] + np.arange(int(np.ceil(width)) + 2)
+    weights = stretch * _cubic(stretch * (centre[:, None] - taps))
     weights /= weights.sum(axis=1, keepdims=True)
-    mirrored = taps.astype(np.int64) % (2 * in_length)  # … 1 0 | 0 1 … n-1 | n-1 … 0 | 0 …
+    mirrored = (taps.astype(np.int64) - 1) % (2 * in_length)  # … 1 0 | 0 1 … n-1 | n-1 … 0 | 0 …
     return weights, np.minimum(mirrored, 2 * in_length - 1 - mirrored)
 
 
@@ -124,6 +134,6 @@ def _cubic(x: np.ndarray) -> np.ndarray:
     Reference: Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 1981, equation 15.
     """
     x = np.abs(x)
-    near = (1.5 * x - 2.5) * x**2 + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))

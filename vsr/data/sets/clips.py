@@ -105,7 +105,7 @@ class ClipCrops(Dataset[Sample]):
             would leave the clip is drawn anew.
     """
 
-    spec: DataSpec
+    spec = DataSpec(("train",))
 
     def __init__(
         self, gt: FrameStore, lq: FrameStore | None, clips: list[TrainingClip], items: np.ndarray, options: CropOptions
