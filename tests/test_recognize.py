@@ -15,6 +15,7 @@ from vsr.config.options import PathOptions
 from vsr.engine.saving.weights import from_files, load_weights
 from vsr.utils.errors import UserError
 from vsr.utils.weight_files import read_weights
+from vsr.video.network import load_network
 
 EDVR_OPTIONS = {"num_feat": 8, "num_frame": 3, "deformable_groups": 4, "num_extract_block": 1}
 EDVR_OPTIONS |= {"num_reconstruct_block": 2, "hr_in": False, "with_predeblur": False, "with_tsa": True}
@@ -171,3 +172,16 @@ def test_a_conversion_refuses_other_endings_and_existing_files(tmp_path):
         convert.main([str(tmp_path / "a.pth"), str(tmp_path / "b.pt")])
     with pytest.raises(UserError, match=r"a\.pth exists: remove it"):
         convert.main([str(tmp_path / "a.pth"), str(tmp_path / "a.pth")])
+
+
+def test_upscaling_needs_no_options_of_published_weights(tmp_path):
+    file, network = tmp_path / "basicvsr.pth", BasicVSR(4, 1)
+    torch.save({"state_dict": to_mmagic(network.state_dict())}, file)
+    loaded = load_network(str(file), None, [], torch.device("cpu"))
+    assert loaded.spec.reads == "clip" and torch.equal(loaded.network.fusion.weight, network.fusion.weight)
+    torch.save({"a.weight": torch.zeros(1)}, file)
+    with pytest.raises(UserError, match=r"unknown network, .* -opt FILE$"):
+        load_network(str(file), None, [], torch.device("cpu"))
+    torch.save(SpyNet().state_dict(), file)
+    with pytest.raises(UserError, match="SpyNet"):
+        load_network(str(file), None, [], torch.device("cpu"))

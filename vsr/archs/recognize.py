@@ -23,6 +23,10 @@ PARTS = ("SpyNet", "EDVRExtractor")  # no network_g, but parts of one
 NUM_NAMED = 6
 
 
+class UnknownNetworkError(UserError):
+    """No known network has such weights."""
+
+
 class Recognized(NamedTuple):
     """What a file of weights holds.
 
@@ -53,14 +57,17 @@ def recognize(weights: Mapping[str, Tensor], file: object = "the file") -> Recog
         file: where they come from, for messages.
 
     Raises:
-        UserError: no known network has such names, or some do not fit the network; they are listed.
+        UnknownNetworkError: no known network has such names.
+        UserError: some do not fit the network; they are listed.
     """
     own = to_ours(weights)
     options = options_of(own)
     if options is None:
         some = ", ".join(list(dict.fromkeys(name.split(".")[0] for name in own))[:NUM_NAMED])
         known = ", ".join(BUILDERS)
-        raise UserError(f"{file} holds weights of an unknown network, whose names begin with {some}; known: {known}")
+        raise UnknownNetworkError(
+            f"{file} holds weights of an unknown network, whose names begin with {some}; known: {known}"
+        )
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in _build(options).state_dict().items()}
     wrong = [f"{name} is missing" for name in expected if name not in own]

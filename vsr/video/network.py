@@ -13,6 +13,7 @@ from torch import nn
 
 from vsr import config
 from vsr.archs.build import check_output, spec_of
+from vsr.archs.recognize import UnknownNetworkError, recognize
 from vsr.config.schema import Report, check_value
 from vsr.contracts import Spec
 from vsr.engine.saving import checkpoints
@@ -39,7 +40,8 @@ def load_network(weights: str | None, options: str | None, overrides: Sequence[s
     """Returns the network of a weight file, of an options file, or of the demo, in evaluation mode.
 
     Args:
-        weights: a ``.safetensors`` file that describes its network, or weights of the network of ``options``.
+        weights: a ``.safetensors`` file that describes its network, a published file whose network is recognised, or
+            weights of the network of ``options``.
         options: an options file; without ``weights``, the newest weights of its training are used.
         overrides: ``a.b=value`` for the options file.
         device: where the network runs.
@@ -80,12 +82,15 @@ def _trained(folder: Path, options: str | None) -> Path:
 
 
 def _described(file: Path) -> tuple["partial[Any]", str | None]:
-    """Returns the network that a weight file describes, and the degradation that it names."""
+    """Returns the network that a weight file describes, or is recognised as, and the degradation that it names."""
     about = _metadata(file)
-    if "vsr.network" not in about:
-        remedy = "give the options file of its training with -opt FILE"
-        raise UserError(f"{file} does not describe its network, as the .safetensors files of vsr train do: {remedy}")
-    settings = json.loads(about["vsr.network"])
+    if "vsr.network" in about:
+        settings = json.loads(about["vsr.network"])
+    else:
+        try:
+            settings = recognize(read_weights(file, prefer="params_ema"), file).options
+        except UnknownNetworkError as error:
+            raise UserError(f"{error}; give the options file of its training with -opt FILE") from None
     report = Report({"scale": int(about.get("vsr.scale", 4)), "network_g": settings})
     build = check_value(settings, Annotated[partial[Any], Component("arch")], "network_g", report)
     if build is None or report.mistakes:
