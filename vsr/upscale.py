@@ -1,10 +1,13 @@
 """Upscales videos: ``python -m vsr.upscale IN -o OUT``."""
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from fractions import Fraction
 from pathlib import Path
-from typing import get_args
+from typing import BinaryIO, get_args
 
 import torch
 
@@ -14,6 +17,7 @@ from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import start_log
 from vsr.video.network import load_network
+from vsr.video.pipe import upscale_pipe
 from vsr.video.run import upscale
 from vsr.video.sources import find_sources
 from vsr.video.target import Settings
@@ -24,6 +28,13 @@ DESCRIPTION = "Upscales videos, or folders of frames. Run again after a crash, t
 def main(arguments: Sequence[str] | None = None) -> int:
     """Upscales each input and returns the exit code."""
     args = parser().parse_args(arguments)
+    if args.out != "-":
+        return _run(args, None)
+    with redirect_stdout(sys.stderr):  # the log
+        return _run(args, os.fdopen(os.dup(1), "wb"))
+
+
+def _run(args: argparse.Namespace, stdout: BinaryIO | None) -> int:
     given = [*args.inputs, *args.input]
     if not given:
         raise UserError("no input: vsr upscale IN [-o OUT]; IN is a video, a folder of frames, a pattern, or -")
@@ -36,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     loaded = load_network(args.weights, args.opt, args.set, settings.device)
     for source in sources:
+        if source.is_pipe or stdout is not None:
+            if out is None or (stdout is not None and len(sources) > 1) or source.frames:
+                raise UserError("through a pipe goes one film: vsr upscale - -o OUT.mkv, or vsr upscale IN.mp4 -o -")
+            upscale_pipe(source, out, loaded, settings, stdout)
+            continue
         own = out / source.path.name if out is not None and source.frames and len(sources) > 1 else out
         upscale(source, own, loaded, settings)
     return 0
@@ -68,7 +84,12 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("inputs", nargs="*", metavar="IN", help="video, folder of frames, glob, pattern such as f/%%08d.png, or -")
     add("-i", "--input", action="append", default=[], metavar="IN", help="the same")
-    add("-o", "--out", metavar="OUT", help="video file, or folder; default: IN_x4 beside the input")
+    add(
+        "-o",
+        "--out",
+        metavar="OUT",
+        help="video file, or folder; default: IN_x4 beside the input; - is a pipe",
+    )
     add("--weights", metavar="FILE", help="weights; a .safetensors of vsr train describes its network")
     add("-opt", "--opt", metavar="FILE", help="options file of the weights' training")
     add("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option of that file")

@@ -1,16 +1,16 @@
 """A film: what a first pass over it finds, and its frames in order."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from vsr.contracts import Clip
 from vsr.data.sources import images
@@ -106,7 +106,7 @@ def _scan_video(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.
     read: list[Fraction | None] = []
     shown: list[av.VideoFrame] = []  # the first frame
     damaged: list[int] = []
-    last = 0
+    last = Fraction(0)
 
     def small() -> Iterator[np.ndarray]:
         nonlocal last
@@ -125,34 +125,57 @@ def _scan_video(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.
     if lost := damage(path, len(read)):
         _log.warning("%s; the %d frames that can be read are used", lost, len(read))
         losses.append(f"the end of the input: it breaks off after {counted(len(read), 'frame')}")
-    frame = shown[0]
     with open_video(path) as container:
-        stream = picture_stream(container)
-        context, base = stream.codec_context, stream.time_base or Fraction(1, 90000)
-        primaries, transfer = int(context.color_primaries), int(context.color_trc)
-        rate = stream.average_rate or Fraction(UNTAGGED_RATE)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-    name, turned = frame.format.name, frame.rotation % 180 != 0
-    times = [time for time in read if time is not None]
+        film = film_of(picture_stream(container), shown[0], str(path), read, last)
+    return film._replace(cuts=cuts, losses=[*losses, *film.losses])
+
+
+def film_of(
+    stream: VideoStream, frame: av.VideoFrame, name: str, read: Sequence[Fraction | None], last: Fraction | int
+) -> Film:
+    """Returns what a stream and its first frame say of a film.
+
+    Args:
+        stream: of the pictures.
+        frame: the first.
+        name: the film's, for messages.
+        read: the time of each frame in seconds, None where it has none.
+        last: duration of the last frame in seconds; 0 if unknown.
+
+    Raises:
+        UserError: the matrix of its colours is unknown.
+    """
+    context, base = stream.codec_context, stream.time_base or Fraction(1, 90000)
+    rate = stream.average_rate or Fraction(UNTAGGED_RATE)
+    times, losses = [time for time in read if time is not None], []
     if len(times) < len(read):
         times, base = [index / rate for index in range(len(read))], 1 / rate
         losses.append(f"the frames' times: the input has none, {float(rate):g} frames per second are assumed")
     ticks = _ascending([round(time / base) for time in times])
-    if _has_alpha(name):
+    steps = np.diff(ticks)
+    last_ticks = round(last / base) or round(float(np.median(steps)) if len(steps) else 1 / rate / base)
+    pixel_format, turned = frame.format.name, frame.rotation % 180 != 0
+    if len(av.VideoFormat(pixel_format).components) in (2, 4):
         losses.append("transparency (alpha)")
+    is_full = is_full_range(frame) and not is_rgb(pixel_format)
     try:
-        colors = Colors(_tag(frame), primaries, transfer, is_full_range(frame) and not is_rgb(name))
+        colors = Colors(_tag(frame), int(context.color_primaries), int(context.color_trc), is_full)
     except ValueError as error:
-        raise UserError(f"video '{path}' cannot be read: {error}") from None
-    height, width = (frame.width, frame.height) if turned else (frame.height, frame.width)
-    aspect = 1 / aspect if turned else aspect
-    last_ticks = round(last / base) or (
-        round(float(np.median(np.diff(ticks)))) if len(ticks) > 1 else round(1 / rate / base)
-    )
+        raise UserError(f"video '{name}' cannot be read: {error}") from None
+    aspect = stream.sample_aspect_ratio or Fraction(1)
     return Film(
-        height, width, depth_of(name), colors, (aspect.numerator, aspect.denominator), ticks, max(last_ticks, 1),
-        (base.numerator, base.denominator), cuts, name, losses,
-    )  # fmt: skip
+        height=frame.width if turned else frame.height,
+        width=frame.height if turned else frame.width,
+        depth=depth_of(pixel_format),
+        colors=colors,
+        aspect=(aspect.denominator, aspect.numerator) if turned else (aspect.numerator, aspect.denominator),
+        times=ticks,
+        last=max(last_ticks, 1),
+        time_base=(base.numerator, base.denominator),
+        cuts=[],
+        pixel_format=pixel_format,
+        losses=losses,
+    )
 
 
 def _scan_frames(source: Source, fps: Fraction, find_cuts: Callable[[Iterable[np.ndarray]], Iterable[int]]) -> Film:
@@ -244,10 +267,6 @@ def _ascending(ticks: list[int]) -> list[int]:
     return ticks
 
 
-def _has_alpha(pixel_format: str) -> bool:
-    return len(av.VideoFormat(pixel_format).components) in (2, 4)
-
-
 def to_record(film: Film) -> dict[str, Any]:
     """Returns a film as JSON holds it."""
     return film._asdict()
@@ -264,8 +283,3 @@ def frame_names(source: Source) -> Callable[[int], str]:
     if source.frames:
         return lambda index: source.frames[index].stem
     return lambda index: f"{index:08d}"
-
-
-def path_text(source: Source) -> str:
-    """Returns how messages call a film."""
-    return "standard input" if source.is_pipe else str(Path(source.path))

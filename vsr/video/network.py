@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+import vsr
 from vsr import config
 from vsr.archs.build import check_output, spec_of
 from vsr.archs.recognize import UnknownNetworkError, recognize
@@ -22,6 +23,7 @@ from vsr.registry import Component
 from vsr.utils.errors import UserError
 from vsr.utils.weight_files import read_weights
 
+SHIPPED = Path(vsr.__file__).parent / "pretrained"  # see scripts/ship_network.py
 DEMO = Path("experiments/demo")
 NUM_FRAMES = 5  # of the window, for a network that reads windows of any length
 
@@ -37,7 +39,7 @@ class Loaded(NamedTuple):
 
 
 def load_network(weights: str | None, options: str | None, overrides: Sequence[str], device: torch.device) -> Loaded:
-    """Returns the network of a weight file, of an options file, or of the demo, in evaluation mode.
+    """Returns the network of a weight file, of an options file, the one that ships, or the demo's, for evaluation.
 
     Args:
         weights: a ``.safetensors`` file that describes its network, a published file whose network is recognised, or
@@ -56,7 +58,8 @@ def load_network(weights: str | None, options: str | None, overrides: Sequence[s
         file = Path(weights) if weights else _trained(Path("experiments") / settings.name, options)
         degradation = None
     else:
-        file = Path(weights) if weights else _trained(DEMO, None)
+        shipped = sorted(SHIPPED.glob("*.safetensors"))
+        file = Path(weights) if weights else shipped[0] if shipped else _trained(DEMO, None)
         build, degradation = _described(file)
     network = build()
     load_weights(network, read_weights(file, key, prefer="params_ema"), file)

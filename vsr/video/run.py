@@ -29,8 +29,7 @@ from vsr.video.network import Loaded
 from vsr.video.pictures import halves, preview, resized
 from vsr.video.sources import Source
 from vsr.video.target import Settings, output_of, target_of
-from vsr.video.work import Work, digest_of, folder_of
-from vsr.video.writing import PartWriter, Queue, Target
+from vsr.video.work import PartWriter, Queue, Target, Work, digest_of, folder_of
 
 SEGMENT = 30  # frames that a recurrent network restores at a time
 PART = 100  # frames of a part at least: what a crash may lose
@@ -105,7 +104,7 @@ def _restore(
         pixels = resized(frame.sr, target.size)
         writer.write(number, halves(frame.lq, pixels, scale, target.size) if settings.side_by_side else pixels)
 
-    restored = _restored(steps, loaded, settings)
+    restored = restored_frames(steps, loaded, settings)
     with StopSignals() as stop, full_float32(), closing(writer), Queue(WAITING) as queue, closing(restored):
         for frame in tqdm(restored, target.out.name, total, initial=total - missing, unit="frame"):
             queue.put(write, next(numbers), frame)
@@ -120,7 +119,8 @@ def _restore(
         raise SystemExit(130)
 
 
-def _restored(steps: Iterable[Step], loaded: Loaded, settings: Settings) -> Generator[Frame]:
+def restored_frames(steps: Iterable[Step], loaded: Loaded, settings: Settings) -> Generator[Frame]:
+    """Yields the restored frames of the steps."""
     return restore(
         loaded.network,
         steps,
@@ -251,7 +251,7 @@ def _preview(source: Source, out: Path, loaded: Loaded, settings: Settings) -> N
     film = _scan(source, settings)
     frames = _range(film, settings._replace(start=number, frames=1))
     steps = _steps(source, film, frames, loaded, settings)
-    with full_float32(), closing(_restored(steps, loaded, settings)) as restored:
+    with full_float32(), closing(restored_frames(steps, loaded, settings)) as restored:
         frame: Frame = next(restored)
     file = out.with_name(f"{out.stem}_frame{number}.png")
     write_image(file, preview(frame.lq, frame.sr, loaded.spec.scale))

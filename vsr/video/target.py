@@ -17,9 +17,9 @@ from vsr.video import muxing
 from vsr.video.encoding import Encoding, output_colors, trial
 from vsr.video.film import Film, frame_names, hdr_of
 from vsr.video.network import Loaded
-from vsr.video.pictures import output_size
+from vsr.video.pictures import Size, output_size
 from vsr.video.sources import Source
-from vsr.video.writing import Target
+from vsr.video.work import Target
 
 NO_STREAMS = muxing.Plan((), ())
 
@@ -55,23 +55,32 @@ def target_of(
     source: Source, film: Film, out: Path, is_png: bool, loaded: Loaded, settings: Settings
 ) -> tuple[Target, muxing.Plan]:
     """Returns what is written, and which streams are copied; one black frame is encoded to see that it can be."""
-    hdr = hdr_of(film)
-    if hdr and settings.hdr == "refuse":
-        raise UserError(f"'{source.path}' is HDR ({hdr}), and --hdr is refuse")
-    if hdr:
-        logger.warning("'%s' is HDR: the network sees %s values as if they were SDR; tags are kept", source.path, hdr)
-    scale, name = loaded.spec.scale, pixel_format(settings.pix_fmt or ("yuv420p10le" if film.depth > 8 else "yuv420p"))
-    size = output_size(film.height, film.width, scale, settings.scale, settings.height, None if is_png else name)
-    names = frame_names(source)
     if is_png:
-        return Target(out, "", size, None, names), NO_STREAMS
-    colors, suffix = output_colors(film.colors, name, size.height), out.suffix.lower()
-    aspect = Fraction(*film.aspect)
-    encoding = Encoding(settings.codec, settings.crf, name, size.height, size.width, film.rate, colors, aspect)
+        size = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, None)
+        return Target(out, "", size, None, frame_names(source)), NO_STREAMS
+    size, encoding = encoding_of(film, source.path, loaded, settings)
+    suffix = out.suffix.lower()
     if not muxing.holds(trial(encoding), suffix):
         raise UserError(f"-o {out}: {suffix} does not hold {settings.codec}; choose .mkv")
     plan = NO_STREAMS if source.frames else muxing.plan_streams(source.path, suffix, settings.audio)
-    return Target(out, suffix, size, encoding, names), plan
+    return Target(out, suffix, size, encoding, frame_names(source)), plan
+
+
+def encoding_of(film: Film, name: Path, loaded: Loaded, settings: Settings) -> tuple[Size, Encoding]:
+    """Returns the size of the output and how it is encoded; raises UserError if HDR is refused."""
+    if (hdr := hdr_of(film)) and settings.hdr == "refuse":
+        raise UserError(f"'{name}' is HDR ({hdr}), and --hdr is refuse")
+    if hdr:
+        logger.warning("'%s' is HDR: the network sees %s values as if they were SDR; tags are kept", name, hdr)
+    kind = pixel_format(settings.pix_fmt or ("yuv420p10le" if film.depth > 8 else "yuv420p"))
+    size = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, kind)
+    exact = [round(side * loaded.spec.scale * size.factor) for side in (film.height, film.width)]
+    if exact != [size.height, size.width]:
+        cut = f"{exact[1]} x {exact[0]} become {size.width} x {size.height}"
+        logger.warning("%s needs even sizes: %s; --pix-fmt yuv444p keeps odd ones", kind, cut)
+    colors, aspect = output_colors(film.colors, kind, size.height), Fraction(*film.aspect)
+    encoding = Encoding(settings.codec, settings.crf, kind, size.height, size.width, film.rate, colors, aspect)
+    return size, encoding
 
 
 def output_of(source: Source, out: Path | None, is_png: bool, loaded: Loaded, settings: Settings) -> Path:

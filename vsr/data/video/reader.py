@@ -92,7 +92,7 @@ def frames_of(video: Path, threads: int = 1) -> Iterator[av.VideoFrame]:
     """
     size = None
     with open_video(video) as container:
-        for frame in deinterlaced(_decoded(container, threads), str(video)):
+        for frame in deinterlaced(decoded(container, threads), str(video)):
             size = size or (frame.height, frame.width)
             if size != (frame.height, frame.width):
                 now = (frame.height, frame.width)
@@ -119,7 +119,19 @@ def deinterlaced(frames: Iterator[av.VideoFrame], name: str) -> Iterator[av.Vide
         yield from _pulled(filters)
 
 
-def damage(video: Path, decoded: int) -> str | None:
+def decoded(container: InputContainer, threads: int) -> Iterator[av.VideoFrame]:
+    """Yields the frames of an opened video; undecodable ones are left out. See frames_of."""
+    stream = picture_stream(container)
+    stream.codec_context.thread_count = threads  # see NO_THREADS in colors.py
+    if threads != 1:
+        stream.codec_context.thread_type = "AUTO"
+    for packet in packets_of(container, stream):
+        with suppress(FFmpegError):  # damaged; the frames after it may be intact
+            frames = packet.decode()
+            yield from frames
+
+
+def damage(video: Path, num_decoded: int) -> str | None:
     """Returns how many frames a video lacks, as a message; None if it is sound.
 
     A header's count is no proof: edit lists hide frames, and at a variable rate it is an estimate. A video is damaged
@@ -127,7 +139,7 @@ def damage(video: Path, decoded: int) -> str | None:
     """
     count, fps, *_ = probe(video)
     few = max(2, count / 100)
-    if count - decoded <= few:
+    if count - num_decoded <= few:
         return None
     with open_video(video) as container:
         stream = picture_stream(container)
@@ -136,8 +148,8 @@ def damage(video: Path, decoded: int) -> str | None:
         times = sorted(float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None)
     step = max(np.diff(times), default=0)  # the last frame may last as long
     is_cut = len(packets) < count and bool(times) and times[-1] + step + few / fps < count / fps
-    if shown - decoded > few or is_cut:
-        return f"video '{video}' ends after {decoded} frames, its header says {count}: it is damaged. Copy it again"
+    if shown - num_decoded > few or is_cut:
+        return f"video '{video}' ends after {num_decoded} frames, its header says {count}: it is damaged. Copy it again"
     return None
 
 
@@ -178,17 +190,6 @@ def packets_of(container: InputContainer, *streams: Any) -> Iterator[av.Packet]:
     """Yields the packets of some streams, or of all, up to the file's end or the place where it is cut off."""
     with suppress(FFmpegError):
         yield from container.demux(*streams)
-
-
-def _decoded(container: InputContainer, threads: int) -> Iterator[av.VideoFrame]:
-    stream = picture_stream(container)
-    stream.codec_context.thread_count = threads  # see NO_THREADS in colors.py
-    if threads != 1:
-        stream.codec_context.thread_type = "AUTO"
-    for packet in packets_of(container, stream):
-        with suppress(FFmpegError):  # damaged; the frames after it may be intact
-            frames = packet.decode()
-            yield from frames
 
 
 def _is_cover(stream: VideoStream) -> bool:

@@ -1,0 +1,65 @@
+"""``vsr upscale`` through pipes: y4m in and out, frame by frame, with the shots of the film."""
+
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+from recurrent_network import RecurrentNetwork  # registers itself  # noqa: F401
+from upscaling import film, network, pictures, run
+
+from vsr.contracts import Spec
+from vsr.evaluation.restore import steps_of
+from vsr.video.cuts import scene_cuts
+from vsr.video.film import Reader, frame_names, scan, shots
+from vsr.video.pipe import _steps
+from vsr.video.sources import Source
+from vsr.video.target import Settings
+
+
+@pytest.fixture(scope="module")
+def cut_film(tmp_path_factory):
+    """Three shots of 9, 2 and 12 frames."""
+    rng, frames = np.random.default_rng(0), []
+    for length in (9, 12, 14):
+        shot = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        frames += [np.roll(shot, number // 2, 1) for number in range(length)]
+    return film(tmp_path_factory.mktemp("film") / "a.mkv", np.stack(frames), "ffv1", "yuv444p")
+
+
+@pytest.mark.parametrize("spec", [Spec(num_frames=5), Spec(num_frames=1), Spec(reads="clip")])
+def test_a_pipe_has_the_steps_of_a_file(cut_film, spec):
+    source = Source(cut_film)
+    found = scan(source, 25, scene_cuts)
+    assert found.cuts == [9, 21]
+    clips = shots(found, "a", range(35), frame_names(source), Reader(source).read)
+    expected = steps_of(spec, clips, 4, 3, 3)
+    settings = Settings("cpu", segment=4, overlap=3)
+    with av.open(str(cut_film)) as container:
+        given = _steps(spec, container.decode(video=0), cut_film, range(35), settings)
+        starts = {id(clip): start for clip, start in zip(clips, (0, 9, 21), strict=True)}
+        first = 0
+        for step, wanted in zip(given, expected, strict=True):
+            assert list(step.reads) == list(wanted.reads)
+            assert step.gives == wanted.gives
+            start = starts[id(wanted.clip)]
+            for index in sorted(set(step.reads)):
+                if start + index >= first:
+                    np.testing.assert_array_equal(step.clip.lq(index), wanted.clip.lq(index))
+                    first = start + index + 1
+    assert first == 35
+
+
+def test_y4m_goes_in_and_out(cut_film, tmp_path):
+    four = network(tmp_path, scale=2)
+    command = [sys.executable, "-m", "vsr.upscale", "--device", "cpu", *four, "--pix-fmt", "yuv444p"]
+    out = subprocess.run([*command, str(cut_film), "-o", "-"], capture_output=True, check=True, cwd="tests").stdout
+    (tmp_path / "x.y4m").write_bytes(out)
+    assert len(pictures(tmp_path / "x.y4m")) == 35
+    again = network(tmp_path, name="again")
+    command = [sys.executable, "-m", "vsr.upscale", "-", "-o", str(tmp_path / "b.mkv"), "--device", "cpu", *again]
+    subprocess.run([*command, "--codec", "ffv1", "--pix-fmt", "yuv444p"], input=out, check=True, cwd="tests")
+    run(cut_film, *four, "--codec", "ffv1", "--pix-fmt", "yuv444p", "-o", tmp_path / "direct.mkv")
+    for frame, expected in zip(pictures(tmp_path / "b.mkv"), pictures(tmp_path / "direct.mkv"), strict=True):
+        assert np.abs(frame.astype(int) - expected).max() <= 3
