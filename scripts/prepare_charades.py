@@ -23,7 +23,8 @@ from pathlib import Path
 
 from preparation.arguments import at_least_one, existing_folder
 from preparation.extraction import Job, Settings, extract_all, list_entries, write_lists
-from vsr.data.lists.clip_lists import ClipEntry, is_video
+from vsr.data.lists.clip_lists import ClipEntry
+from vsr.data.video.reader import is_video_file
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.locks import sole_preparation
 from vsr.utils.log import counted
@@ -87,7 +88,7 @@ def find_jobs(root: Path) -> list[Job]:
         UserError: there are neither, or two videos of one name.
     """
     videos: dict[str, Path] = {}
-    for file in sorted(file for file in (root / VIDEOS).glob("*") if is_video(file.name)):
+    for file in sorted(file for file in (root / VIDEOS).glob("*") if is_video_file(file)):
         if file.stem in videos:
             raise UserError(f"'{videos[file.stem]}' and '{file}' are both clip '{file.stem}'; keep one")
         videos[file.stem] = file

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from preparation.arguments import at_least_one
 from preparation.extraction import Job, Settings, extract_all, list_entries, write_lists
-from vsr.data.lists.clip_lists import ClipEntry, clip_of_video, entry_of, is_video
+from vsr.data.lists.clip_lists import ClipEntry, clip_of_video, entry_of
+from vsr.data.video.reader import is_video_file
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.locks import sole_preparation
 from vsr.utils.log import counted
@@ -108,7 +109,7 @@ def find_jobs(root: Path, source: Path | None, dry_run: bool) -> list[Job]:
 
 def find_videos(folder: Path) -> Iterator[Path]:
     """Yields the videos at any depth, sorted."""
-    yield from (file for file in sorted(folder.rglob("*")) if is_video(file.name) and not file.name.startswith("."))
+    yield from (file for file in sorted(folder.rglob("*")) if is_video_file(file))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
 """``vsr upscale``: any video in, any video out."""
 
+from fractions import Fraction
+
+import av
+import cv2
 import numpy as np
 import pytest
 from synthetic import moving_texture
 from upscaling import film, network, packets, pictures, run, times
+
+from vsr.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +45,210 @@ def test_every_frame_keeps_its_own_time(tmp_path, same, texture, suffix):
     assert [data for _, data in copied] == [data for _, data in sound]
     shift = after[0] - before[0]  # MPEG-TS starts anywhere
     assert [time for time, _ in copied] == pytest.approx([time + shift for time, _ in sound], abs=2e-3)
+
+
+def stream_of(file):
+    with av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        tags = context.colorspace, context.color_range, context.color_primaries, context.color_trc
+        return context.width, context.height, stream.sample_aspect_ratio, context.pix_fmt, tags
+
+
+def test_everything_else_is_copied(tmp_path, same, texture):
+    given = film(tmp_path / "a.mkv", texture, "libx264", "yuv420p", sound="flac")
+    with av.open(str(given)) as source, av.open(str(tmp_path / "b.mkv"), "w") as target:
+        copies = [target.add_stream_from_template(stream, opaque=True) for stream in source.streams]
+        copies[1].metadata["language"] = "deu"
+        target.metadata["title"] = "Film"
+        target.add_attachment("font.ttf", "application/x-truetype-font", b"0123")
+        target.set_chapters(
+            [{"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}]
+        )
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                target.mux(packet)
+    run(tmp_path / "b.mkv", *same, "-o", tmp_path / "c.mkv")
+    with av.open(str(tmp_path / "c.mkv")) as out:
+        assert out.metadata["title"] == "Film"
+        assert out.streams.audio[0].metadata["language"] == "deu"
+        assert [(chapter["start"], chapter["end"], chapter["metadata"]["title"]) for chapter in out.chapters()] == [
+            (0, 200_000_000, "one")
+        ]
+        (font,) = [stream for stream in out.streams if stream.type == "attachment"]
+        assert font.data == b"0123"
+    run(tmp_path / "b.mkv", *same, "-o", tmp_path / "silent.mkv", "--no-audio")
+    with av.open(str(tmp_path / "silent.mkv")) as out:
+        assert not out.streams.audio
+
+
+def test_what_a_container_cannot_hold_is_named(tmp_path, same, texture, capsys):
+    given = film(tmp_path / "a.avi", texture, "mpeg4", "yuv420p", sound="libmp3lame")
+    run(given, *same)
+    assert "the output is Matroska: .avi does not hold libx264" in capsys.readouterr().out
+    assert len(pictures(tmp_path / "a_x1.mkv")) == 12
+    film(tmp_path / "b.mkv", texture, "libx264", "yuv420p", sound="flac")
+    run(tmp_path / "b.mkv", *same, "-o", tmp_path / "b.mov")
+    assert "not kept: audio stream 1 (flac)" in capsys.readouterr().out
+
+
+def test_a_part_of_a_film_has_its_sound(tmp_path, same, texture):
+    given = film(tmp_path / "a.mkv", np.repeat(texture, 3, 0), "libx264", "yuv420p", sound="flac")
+    run(given, *same, "--start", "10", "--frames", "15", "-o", tmp_path / "b.mkv")
+    shown, sound = times(tmp_path / "b.mkv"), packets(tmp_path / "b.mkv", "audio")
+    assert shown == pytest.approx([number / 25 for number in range(15)], abs=2e-3)
+    assert 0 <= sound[0][0] <= 0.1
+    assert abs(sound[-1][0] + 0.1 - 0.6) < 0.12  # a packet of FLAC is a tenth of a second
+
+
+def test_rotated_films_come_out_upright(tmp_path, same, texture):
+    given = film(tmp_path / "a.mov", texture, "libx264", "yuv420p", aspect=Fraction(4, 3), rotation=90)
+    run(given, *same)
+    assert stream_of(tmp_path / "a_x1.mov")[:3] == (32, 48, Fraction(3, 4))
+    for frame, out in zip(pictures(given), pictures(tmp_path / "a_x1.mov"), strict=True):
+        assert np.abs(frame.astype(int) - out).mean() < 6
+
+
+def test_interlaced_films_are_deinterlaced(tmp_path, same, texture, capsys):
+    options = {"flags": "+ildct+ilme", "x264-params": "tff=1"}
+    given = film(tmp_path / "a.mp4", texture, "libx264", "yuv420p", options=options)
+    run(given, *same, "-o", tmp_path / "b.mkv")
+    with av.open(str(tmp_path / "b.mkv")) as out:
+        assert not any(frame.interlaced_frame for frame in out.decode(video=0))
+    assert times(tmp_path / "b.mkv") == pytest.approx(times(given), abs=1e-3)
+
+
+def test_hdr_is_kept_with_a_warning_or_refused(tmp_path, same, texture, capsys):
+    tags = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16}
+    given = film(tmp_path / "a.mkv", texture, "libx264", "yuv420p10le", **tags)
+    with pytest.raises(UserError, match=r"a\.mkv' is HDR \(PQ\), and --hdr is refuse"):
+        run(given, *same, "--hdr", "refuse")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mkv"]
+    run(given, *same)
+    assert stream_of(tmp_path / "a_x1.mkv")[3:] == ("yuv420p10le", (9, 1, 9, 16))
+    assert "the network sees PQ values as if they were SDR" in capsys.readouterr().out
+
+
+def test_a_truncated_film_is_used_as_far_as_it_goes(tmp_path, same, texture, capsys):
+    given = film(tmp_path / "a.mkv", np.repeat(texture, 5, 0), "libx264", "yuv420p", sound="aac")
+    given.write_bytes(given.read_bytes()[: given.stat().st_size // 2])
+    run(given, *same)
+    kept = len(pictures(tmp_path / "a_x1.mkv"))
+    assert 10 < kept < 50
+    assert f"not kept: the end of the input: it breaks off after {kept} frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pixel_format", ["gray", "bgra"])
+def test_grey_and_transparent_films(tmp_path, same, texture, pixel_format, capsys):
+    given = film(tmp_path / "a.mkv", texture, "ffv1", pixel_format)
+    run(given, *same, "--codec", "ffv1", "--pix-fmt", "yuv444p", "-o", tmp_path / "b.mkv")
+    for frame, out in zip(pictures(given), pictures(tmp_path / "b.mkv"), strict=True):
+        assert np.abs(frame.astype(int) - out).max() <= 3
+    assert ("not kept: transparency (alpha)" in capsys.readouterr().out) == (pixel_format == "bgra")
+
+
+def test_odd_sizes_lose_a_row_and_say_so(tmp_path, same, capsys):
+    odd = np.stack(moving_texture(3, (33, 49), 1))[..., ::-1]
+    run(film(tmp_path / "a.mkv", odd), *same)
+    assert stream_of(tmp_path / "a_x1.mkv")[:2] == (48, 32)
+    assert "yuv420p needs even sizes: 49 x 33 become 48 x 32; --pix-fmt yuv444p keeps" in capsys.readouterr().out
+
+
+def write_frames(folder, frames, name="f{}.png"):
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        cv2.imwrite(str(folder / name.format(number)), frame[..., ::-1])
+    return folder
+
+
+def test_frames_become_frames_or_a_film(tmp_path, same, texture, capsys):
+    folder = write_frames(tmp_path / "f", texture[:11])
+    (folder / "notes.txt").write_text("")
+    run(folder, *same)
+    assert "1 file that no film consists of, such as 'notes.txt': left out" in capsys.readouterr().out
+    for number in range(11):
+        np.testing.assert_array_equal(cv2.imread(str(tmp_path / "f_x1" / f"f{number}.png"))[..., ::-1], texture[number])
+    for given in (folder, folder / "f*.png", folder / "f%d.png"):
+        run(
+            given, *same, "-o", tmp_path / "a.mkv", "--codec", "ffv1", "--pix-fmt", "bgr0", "--overwrite", "--fps", "10"
+        )
+        np.testing.assert_array_equal(pictures(tmp_path / "a.mkv"), texture[:11])
+        assert times(tmp_path / "a.mkv") == pytest.approx([number / 10 for number in range(11)])
+
+
+def test_several_inputs_have_an_output_each(tmp_path, same, texture):
+    for name in ("a", "b"):
+        film(tmp_path / f"{name}.mkv", texture[:3])
+    run(tmp_path / "a.mkv", tmp_path / "b.mkv", *same, "-o", tmp_path / "out")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a_x1.mkv", "b_x1.mkv"]
+
+
+def test_windows_stay_inside_a_shot(tmp_path, capsys):
+    dark, bright = np.full((8, 32, 48, 3), 20, np.uint8), np.full((8, 32, 48, 3), 220, np.uint8)
+    given = film(tmp_path / "a.mkv", np.concatenate([dark, bright]), "ffv1", "bgr0")
+    mean = network(tmp_path, "WindowMean")
+    run(given, *mean, "--codec", "ffv1", "--pix-fmt", "bgr0", "-o", tmp_path / "b.mkv")
+    assert "1 cut" in capsys.readouterr().out
+    assert [int(frame[0, 0, 0]) for frame in pictures(tmp_path / "b.mkv")] == [20] * 8 + [220] * 8
+    run(given, *mean, "--codec", "ffv1", "--pix-fmt", "bgr0", "-o", tmp_path / "c.mkv", "--scene-cut", "off")
+    assert [int(frame[0, 0, 0]) for frame in pictures(tmp_path / "c.mkv")][7:9] == [87, 153]
+
+
+def test_preview_side_by_side_height_png_and_dry_run(tmp_path, texture):
+    given, four = film(tmp_path / "a.mkv", texture), network(tmp_path, scale=4)
+    run(given, *four, "--dry-run")
+    run(given, *four, "--preview", "3")
+    assert cv2.imread(str(tmp_path / "a_x4_frame3.png")).shape[1] > 3 * 4 * 48
+    run(given, *four, "--png", "--frames", "2")
+    assert cv2.imread(str(tmp_path / "a_x4" / "00000001.png")).shape == (128, 192, 3)
+    run(given, *four, "--height", "64", "--side-by-side", "-o", tmp_path / "b.mkv")
+    assert stream_of(tmp_path / "b.mkv")[:2] == (96, 64)
+
+
+def test_black_output_is_named(tmp_path, texture, capsys):
+    run(film(tmp_path / "a.mkv", texture), *network(tmp_path, gain=0.0))
+    assert "00000000" in capsys.readouterr().out
+
+
+BAD = {
+    ("--codec", "libx266"): "--codec: FFmpeg has no encoder 'libx266'; did you mean 'libx265'?",
+    ("--codec", "aac"): "--codec: 'aac' encodes audio, not video",
+    ("--pix-fmt", "yuv421p"): "--pix-fmt: FFmpeg has no pixel format 'yuv421p'; did you mean",
+    ("--pix-fmt", "gbrp"): "--pix-fmt: libx264 does not encode gbrp; it knows yuv420p",
+    ("--start", "100"): "--start 100: the film has 12 frames, 0 to 11",
+    ("-o", "x.xyz"): "-o x.xyz: the container '.xyz' is not written; expected one of .mp4",
+    ("-o", "x.webm"): "-o x.webm: .webm does not hold libx264; choose .mkv",
+    ("--weights", "none.pth"): "none.pth does not exist",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_mistakes_are_one_message_and_leave_nothing(tmp_path, same, texture, arguments, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    film(tmp_path / "a.mkv", texture)
+    with pytest.raises(UserError) as error:
+        run("a.mkv", *same, *arguments)
+    assert str(error.value).startswith(BAD[arguments])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mkv"]
+
+
+def test_inputs_that_are_none(tmp_path, same):
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    for given, expected in {
+        "none.mp4": "none.mp4' does not exist; give a video, a folder of frames",
+        "x*.png": r"x\*.png' matches no file",
+        "text.mp4": "text.mp4' cannot be opened: 5 bytes that are damaged, truncated, or no video",
+        "empty": "empty' holds neither videos nor frames",
+    }.items():
+        with pytest.raises(UserError, match=expected):
+            run(tmp_path / given, *same)
+    write_frames(tmp_path / "two", [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 16, 3), np.uint8)])
+    with pytest.raises(UserError, match=r"f1\.png' is 8 x 16, but 'f0\.png' is 8 x 8; one film has one size"):
+        run(tmp_path / "two", *same)
+
+
+def test_weights_without_a_description_ask_for_the_options(tmp_path, same, texture):
+    with pytest.raises(UserError, match=r"network\.pth"):
+        run(film(tmp_path / "a.mkv", texture), "--weights", same[3])
