@@ -2,6 +2,7 @@
 
 import re
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -239,3 +240,9 @@ def test_a_network_of_another_scale_than_it_says_is_refused(tmp_path, clips):
     text, _ = process.communicate()
     assert process.returncode == 2, text
     assert "network_g: Twice returns (1, 3, 32, 32) for an input of (1, 3, 3, 16, 16), but its spec" in text
+
+
+def test_the_first_line_explains_the_training(train, clips):
+    train(small_options(clips, train__total_iter=2))
+    first = Path("experiments/small/train.log").read_text().splitlines()[0]
+    assert "training EDVR for 2 iterations; weights, states and this log: experiments/small. Ctrl-C saves" in first

@@ -14,7 +14,19 @@ import vsr
 from vsr.ops import backend
 from vsr.utils.errors import exit_cleanly
 
-PACKAGES = ("torch", "torchvision", "triton", "numpy", "opencv-python", "scikit-image", "scipy", "lmdb", "zlib-ng")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "triton",
+    "numpy",
+    "opencv-python",
+    "av",
+    "safetensors",
+    "scikit-image",
+    "scipy",
+    "lmdb",
+    "zlib-ng",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -71,7 +71,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def introduce(options: Options, place: Place) -> None:
-    """Logs old spellings, options that differ from the defaults, the device and the effective batch."""
+    """Logs the training in a sentence, old spellings, options that differ from the defaults, device and batch."""
+    logger.info(
+        f"training {options.resolved.network_g.type} for {options.train.total_iter:,} iterations; weights, states and "
+        f"this log: experiments/{options.name}. Ctrl-C saves a state, --auto_resume resumes from it"
+    )
     for note in options.notes:
         logger.info("note: %s", note)
     for warning in options.warnings:
