@@ -14,7 +14,7 @@ import vsr
 from vsr.ops import backend
 from vsr.utils.errors import exit_cleanly
 
-PACKAGES = (
+PACKAGES = [
     "torch",
     "torchvision",
     "triton",
@@ -26,7 +26,7 @@ PACKAGES = (
     "scipy",
     "lmdb",
     "zlib-ng",
-)
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
