@@ -1,15 +1,16 @@
 """Tabulates how tiles and segments change restored frames, by their overlap, on a test set of an options file.
 
     python benchmarks/overlap.py -opt options/demo.yml --weights experiments/demo/models/net_g_800.pth
-    python benchmarks/overlap.py -opt FILE --weights FILE --tile 96 --frames 8
+    python benchmarks/overlap.py -opt FILE --weights FILE --size 160 --frames 8
 
-Each row compares with the frames that are restored whole, a clip in one call: the mean and the largest
-difference in levels of 255, the share of pixels that differ by more than 2 levels, and the change of PSNR against the
-ground truth. Segments concern networks of clips only.
+A square of each frame is restored in 2 x 2 tiles, which share exactly the overlap. Each row compares with the frames
+that are restored whole, a clip in one call: the mean and the largest difference in levels of 255, the share of values
+that differ by more than 2 levels, and the change of PSNR against the ground truth. Segments concern networks of clips
+only.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from vsr.engine.saving.weights import load_weights
 from vsr.evaluation.restore import clips_of, restore, spec_for, steps_of
 from vsr.metrics import calculate_psnr
 from vsr.utils.allocator import keep_freed_memory
+from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.weight_files import read_weights
 
 TILE_OVERLAPS = 0, 8, 16, 32, 48, 64
@@ -35,6 +37,24 @@ def restored(network: nn.Module, spec: Spec, clip: Clip, device: torch.device, o
     chunk = {name: options.pop(name) for name in ("chunk", "warm_up", "look_ahead") if name in options}
     with full_float32():
         return [frame.sr for frame in restore(network, steps_of(spec, [clip], **chunk), device, **options)]
+
+
+def square(clip: Clip, side: int, scale: int) -> Clip:
+    """Returns the clip of the squares in the middle of its frames."""
+
+    def middle(read: Callable[[int], np.ndarray], unit: int) -> Callable[[int], np.ndarray]:
+        def part(index: int) -> np.ndarray:
+            frame = read(index)
+            h, w = (length // unit for length in frame.shape[:2])
+            if min(h, w) < side:
+                raise UserError(f"--size {side} is more than the frames of '{clip.name}' have, {h} x {w}")
+            top, left = (h - side) // 2 * unit, (w - side) // 2 * unit
+            return np.ascontiguousarray(frame[top : top + side * unit, left : left + side * unit])
+
+        return part
+
+    lq, gt = clip.lq, clip.gt
+    return clip._replace(lq=middle(lq, 1), gt=gt and middle(gt, scale))
 
 
 def row(name: str, frames: Sequence[np.ndarray], whole: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> str:
@@ -53,7 +73,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--frames", type=int, default=4, help="frames of the first clip, from its middle")
-    parser.add_argument("--tile", type=int, default=96)
+    parser.add_argument("--size", type=int, default=160, help="side of the square of each frame that is restored")
     parser.add_argument("--segment", type=int, default=10)
     args = parser.parse_args(words)
     keep_freed_memory()
@@ -65,15 +85,14 @@ def main(words: list[str] | None = None) -> None:
     spec, clip = spec_for(network, entry.data), clips_of(entry.data, entry.name)[0]
     middle = len(clip.targets) // 2
     targets = clip.targets[max(middle - args.frames // 2, 0) :][: args.frames]
-    clip = clip._replace(targets=targets)
+    clip = square(clip._replace(targets=targets), args.size, spec.scale)
     truths = [clip.gt(index) for index in targets] if clip.gt else []
     whole = restored(network, spec, clip, device, {})
     truths = truths or whole
     head = "| mean | largest | over 2 levels | PSNR, dB |\n|---|---|---|---|---|"
-    h, w = clip.lq(targets[0]).shape[:2]
-    print(f"{len(targets)} frames of {h} x {w}, tiles of {args.tile}\n\n| tile overlap {head}")
-    for overlap in (number for number in TILE_OVERLAPS if number < args.tile):
-        tiled = restored(network, spec, clip, device, {"tile": args.tile, "tile_overlap": overlap})
+    print(f"{len(targets)} frames of {args.size} x {args.size}\n\n| tile overlap {head}")
+    for overlap in TILE_OVERLAPS:
+        tiled = restored(network, spec, clip, device, {"tile": (args.size + overlap) // 2, "tile_overlap": overlap})
         print(row(str(overlap), tiled, whole, truths), flush=True)
     if spec_of(network).reads == "clip":
         print(f"\nsegments of {args.segment} frames\n\n| frames read before and after {head}")
@@ -83,4 +102,4 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

@@ -4,10 +4,18 @@ import json
 import multiprocessing
 import sys
 
+import numpy as np
 import pytest
 import torch
 from load_script import ROOT, load_script
 from synthetic import make_clips
+from training import small_options, write_options
+from videos import write_video
+
+from vsr import config
+from vsr.archs import EDVR
+from vsr.contracts import Clip
+from vsr.evaluation.restore import restore, steps_of
 
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # they import machine.py, as when they are run
@@ -74,6 +82,51 @@ def test_allocator():
     line = load_script("allocator", BENCHMARKS).measure(num_feat=8, height=16, width=20)
     torch.set_num_threads(threads)
     assert line.startswith("user ") and "peak" in line
+
+
+def test_inference(monkeypatch, capsys, tmp_path):
+    benchmark = load_script("inference", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmark, "find_spec", lambda _: None)
+    benchmark.main(["--size", "16", "20", "--frames", "3", "--against", str(ROOT), "--save", "tiny"])
+    rows = json.loads((tmp_path / "inference_tiny.json").read_text())["rows"]
+    assert rows.keys() == {"vsr", f"vsr at {ROOT}"} and all(row["cpu_seconds"] > 0 for row in rows.values())
+    assert all(row["largest_difference"] == 0 for row in rows.values())
+    assert "basicsr is left out" in capsys.readouterr().err
+
+
+def test_inference_times_loops_of_windows_too():
+    benchmark = load_script("inference", BENCHMARKS)
+    clip = benchmark.frames_of(4, 16, 20)
+    network = benchmark.with_weights(EDVR(num_feat=8, num_extract_block=1, num_reconstruct_block=1))
+    by_windows = list(benchmark.restored_by_windows(network, clip, torch.device("cpu")))
+    ours = restore(network, steps_of(network.spec, [whole_clip(clip)]), torch.device("cpu"))
+    assert all(np.abs(a.astype(int) - b.sr).max() <= 1 for a, b in zip(by_windows, ours, strict=True))
+
+
+def whole_clip(frames):
+    return Clip("clip", tuple("0123"), frames.__getitem__, None, range(4), "replicate")
+
+
+def test_cuts(tmp_path, capsys, monkeypatch):
+    benchmark = load_script("cuts", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "find_spec", lambda _: None)
+    dark, bright = (np.full((8, 48, 64, 3), level, np.uint8) for level in (30, 200))
+    write_video(tmp_path / "film.mp4", np.concatenate([dark, bright]))
+    benchmark.main([str(tmp_path / "film.mp4")])
+    assert "film.mp4 | 16 | 1 |" in capsys.readouterr().out
+
+
+def test_overlap(tmp_path, capsys, monkeypatch, clips):
+    benchmark = load_script("overlap", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(benchmark, "TILE_OVERLAPS", (0, 4))
+    options = small_options(clips)
+    file = write_options(tmp_path, options)
+    network = config.load(file, need="test").network_g()
+    torch.save({"params": network.state_dict()}, tmp_path / "net.pth")
+    benchmark.main(["-opt", str(file), "--weights", str(tmp_path / "net.pth"), "--frames", "2", "--size", "8"])
+    assert capsys.readouterr().out.count("\n| ") == 3
 
 
 def test_imresize(monkeypatch, capsys):
