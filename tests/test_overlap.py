@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import pytest
 import torch
 from recurrent_network import RecurrentNetwork
 from torch import nn
@@ -10,8 +11,10 @@ from torch import nn
 from vsr.archs import EDVR
 from vsr.config.options import ValOptions
 from vsr.contracts import Clip, Spec
+from vsr.evaluation.plan import calls_of
 from vsr.evaluation.restore import restore, steps_of
 from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
+from vsr.utils.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -65,6 +68,17 @@ def test_segments_of_a_recurrent_network_change_a_pixel_by_a_level():
     assert default.max() <= 1
     none = errors(network, clip, steps_of(network.spec, [clip], chunk=10, warm_up=0, look_ahead=0))
     assert none[9:11].max() > 1 and none[4:6].max() <= default.max() + 1
+
+
+def test_a_tile_that_is_not_larger_than_the_overlap_is_a_mistake_of_the_options():
+    with pytest.raises(ValueError, match="tile: 32 has to be larger than tile_overlap, 32"):
+        ValOptions(tile=32)
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_training():
+    with pytest.raises(UserError, match="precision fp16 needs a GPU"):
+        calls_of(ValOptions(precision="fp16"), CPU)
+    assert calls_of(ValOptions(tile=64), CPU) == {"precision": "float32", "tile": 64, "tile_overlap": 32}
 
 
 def test_the_defaults_of_the_options_are_those_of_restoration():

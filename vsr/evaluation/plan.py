@@ -74,7 +74,12 @@ def settings(spec: Spec, val: ValOptions) -> dict[str, Any]:
 
 
 def calls_of(val: ValOptions, device: torch.device) -> dict[str, Any]:
-    """Returns the options of ``restore`` that ``val`` sets; logs what ``precision: auto`` is on this device."""
+    """Returns the options of ``restore`` that ``val`` sets; logs what ``precision: auto`` is on this device.
+
+    Raises:
+        UserError: the device cannot compute in this precision.
+    """
+    _, reason = restoration_type(val.precision, device)
     if val.precision == "auto":
-        logger.info("val.precision: auto is %s", restoration_type("auto", device)[1])
+        logger.info("val.precision: auto is %s", reason)
     return {"precision": val.precision, "tile": val.tile, "tile_overlap": val.tile_overlap}

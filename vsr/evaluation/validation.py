@@ -28,7 +28,7 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
             logger.warning("%s has no ground truth: nothing is validated on it", entry.name)
         else:
             opened.append((entry, clips))
-    metrics = options.val.metrics
+    metrics, how = options.val.metrics, calls_of(options.val, place.device)
     errors = [name for name, metric in metrics.items() if getattr(metric.func, "lower_is_better", False)]
     lower_is_better = frozenset(f"{entry.name}/{metric}" for entry, _ in opened for metric in errors)
 
@@ -43,7 +43,7 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
         for entry, clips in opened:
             num_threads = entry.loader.num_worker_per_gpu
             called, steps = planned(network, entry, clips, options.val, place)
-            frames = restore(called, steps, place.device, num_threads, **calls_of(options.val, place.device))
+            frames = restore(called, steps, place.device, num_threads, **how)
             measured = measure_all(frames, steps, metrics, num_threads)
             count = sum(len(step.gives) for step in steps)
             scores = collect(measured, count, _title(entry, options), place, keep, stop)
