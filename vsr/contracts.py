@@ -185,6 +185,17 @@ class Keyed(Protocol):
         ...
 
 
+@runtime_checkable
+class Resizable(Protocol):
+    """A training set whose clips and crops can be resized, for ``datasets.train.stages``; our sets of crops can."""
+
+    spec: DataSpec
+
+    def resized(self, num_frame: int | None, gt_size: int | None) -> "Resizable":
+        """Returns the same set with samples of other sizes, None keeps one; ValueError if one is too large."""
+        ...
+
+
 class Clip(NamedTuple):
     """A clip of a test set: names at once, pixels when they are asked for.
 

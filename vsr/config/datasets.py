@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from vsr.config.options import DatasetOptions, LoaderOptions, folder_name_problem
 from vsr.config.schema import Report, check_component, check_value, describe, options_of, resolved
-from vsr.contracts import DataSpec, HasSpec, data_spec, shared_clips
+from vsr.contracts import DataSpec, HasSpec, Resizable, data_spec, shared_clips
 from vsr.data.degrade.apply import degradation_problem
 from vsr.data.stream.sampler import TrainSampler
 
@@ -61,10 +61,12 @@ def _entry(phase: str, section: dict[str, Any], names: set[str], need: Need, rep
     if build is None or loader is None:
         return None
     data, spec = (None, None) if (phase, need) == ("train", "test") else _opened(build, path, report)
+    stages: list[Any] = []
     if data is not None and spec is not None and phase == "train":
         _check_training_set(data, spec, loader, path, report)
+        stages = _stages(data, loader, path, report)
     is_needed = phase == "train" or phase.startswith("val") or need != "train"
-    return DatasetOptions(phase, str(name), resolved(build), loader, spec, data if is_needed else None)
+    return DatasetOptions(phase, str(name), resolved(build), loader, spec, data if is_needed else None, stages)
 
 
 def _opened(build: "partial[Any]", path: str, report: Report) -> tuple[Any, DataSpec | None]:
@@ -94,6 +96,23 @@ def _opened(build: "partial[Any]", path: str, report: Report) -> tuple[Any, Data
     else:
         return data, spec
     return None, spec
+
+
+def _stages(data: Any, loader: LoaderOptions, path: str, report: Report) -> list[Any]:
+    """Returns the data sets of the later stages of training."""
+    stages = [data]
+    for number, stage in enumerate(loader.stages):
+        if not isinstance(stages[-1], Resizable):
+            report.mistake(
+                f"{path}.stages", f"{type(data).__name__} cannot resize its samples, see contracts.Resizable"
+            )
+            break
+        try:
+            stages.append(stages[-1].resized(stage.num_frame, stage.gt_size))
+        except ValueError as error:
+            report.mistake(f"{path}.stages[{number}]", str(error))
+            break
+    return stages[1:]
 
 
 def _check_training_set(data: Any, spec: DataSpec, loader: LoaderOptions, path: str, report: Report) -> None:

@@ -177,6 +177,9 @@ def _check_network(
             continue
         for key, text in mismatches(spec, data, name, path):
             report.mistake(key, text)
+        for number, stage in enumerate(entry.stages):
+            for key, text in mismatches(spec, stage.spec, name, f"{path}.stages[{number}]"):
+                report.mistake(key, text)
         if data.scale is not None and scale is not None and data.scale != scale:
             report.mistake(f"{path}.scale", f"{data.scale}, but scale is {scale}: leave it out")
         if not spec.is_fixed_to_map and (text := other_maps(spec, data)):

@@ -20,6 +20,23 @@ LONGEST_NAME = 200  # bytes: a file system has 255, and endings are added
 
 
 @dataclass(frozen=True)
+class StageOptions:
+    """A later stage of a progressive training; ~ keeps a number of the stage before.
+
+    Args:
+        from_iter: its first iteration, counted from 1.
+        num_frame: frames of a training clip.
+        gt_size: side of the GT crop in pixels.
+        batch_size_per_gpu: samples in a batch of one process.
+    """
+
+    from_iter: Positive
+    num_frame: Positive | None = None
+    gt_size: Positive | None = None
+    batch_size_per_gpu: Positive | None = None
+
+
+@dataclass(frozen=True)
 class LoaderOptions:
     """How samples become batches; these keys stand beside a data set's own.
 
@@ -37,6 +54,8 @@ class LoaderOptions:
         pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
         degradation: makes the LQ frames of the GT frames, on the network's device, for each sample anew; ~ reads them.
             Needs ``gt_frames: all``.
+        stages: progressive training, ``[{from_iter: 5001, num_frame: 10, gt_size: 128, batch_size_per_gpu: 2}]``:
+            from these iterations on, other training clips and batches. Each iteration still is one optimiser step.
     """
 
     batch_size_per_gpu: Positive = 1
@@ -47,6 +66,12 @@ class LoaderOptions:
     num_prefetch_queue: Positive = 2
     pin_memory: bool = True
     degradation: Annotated[Callable[..., Tensor], Component("degradation")] | None = None
+    stages: list[StageOptions] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        starts = [stage.from_iter for stage in self.stages]
+        if starts != sorted(set(starts)):
+            raise ValueError(f"stages begin in iterations {starts}: give each its own, in ascending order")
 
 
 @dataclass(frozen=True)
@@ -231,6 +256,7 @@ class DatasetOptions:
         loader: how its samples become batches.
         spec: what it delivers; None where it was not opened and does not say.
         data: the data set; None where ``--check`` did not find its files, or the command does not need it.
+        stages: the data sets of ``loader.stages``.
     """
 
     phase: str
@@ -239,6 +265,7 @@ class DatasetOptions:
     loader: LoaderOptions
     spec: DataSpec | None = None
     data: Any = None
+    stages: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 
 from torch import Tensor
 
@@ -66,7 +67,7 @@ def fit(trainer: Trainer) -> None:
             while progress.iteration < total:
                 batches = clock.wait_for(stream)
                 progress.iteration += 1
-                progress.samples += trainer.run.effective_batch
+                progress.samples += trainer.run.stage_of(progress.iteration).effective_batch
                 with trainer.saved_on_mistake(can_save=False):  # it may end within an update
                     trainer.enter_phase(batches[0])
                     trainer.set_learning_rate()
@@ -100,9 +101,15 @@ def fit(trainer: Trainer) -> None:
 
 
 def step_batches(trainer: Trainer) -> Generator[list[Batch]]:
-    """Yields the batches of each step from here on."""
+    """Yields the batches of each step from here on, those of a later stage from its first iteration on."""
+    run, progress = trainer.run, trainer.progress
     with trainer.saved_on_mistake():
-        yield from grouped(trainer.run.batches(trainer.progress.samples), trainer.train.accumulate)
+        while True:
+            stage = run.stage_of(progress.iteration + 1)
+            with closing(grouped(stage.batches(progress.samples), trainer.train.accumulate)) as stream:
+                while run.stage_of(progress.iteration + 1) == stage:
+                    yield next(stream)
+            logger.info("stage from iteration %d on: effective batch %d", *run.stage_of(progress.iteration + 1)[:2])
 
 
 def validate(trainer: Trainer, record: Recorder, stop: StopSignals) -> Validation | None:

@@ -1,6 +1,6 @@
 """What a trainer works with besides its network and its options, and how far it has got."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,14 +34,28 @@ class Validation(NamedTuple):
 Validate = Callable[[nn.Module, StopSignals], Validation | None]
 
 
+class Stage(NamedTuple):
+    """A stretch of training whose samples and batches are alike.
+
+    Args:
+        from_iter: its first iteration, counted from 1.
+        effective_batch: samples of an optimiser step, over all processes.
+        batches: this process's batches, without end, given how many samples all processes have consumed so far.
+    """
+
+    from_iter: int
+    effective_batch: int
+    batches: Callable[[int], Iterable[Batch]]
+
+
 class Run(NamedTuple):
     """What a trainer works with besides the network and its options.
 
     Args:
         folder: the experiment's.
         val_freq: iterations between validations; None validates at the end only.
-        batches: this process's batches, without end, given how many samples all processes have consumed so far.
-        effective_batch: samples of an optimiser step, over all processes.
+        batches: of the first stage, see Stage.
+        effective_batch: of the first stage.
         training_set: identifies the training set in the state.
         validate: measures a network; None after a stop was requested. None where there is nothing to validate on.
         settings: the resolved options, kept in the state.
@@ -49,6 +63,7 @@ class Run(NamedTuple):
         results: where next-frame training keeps its best and last pictures and weights.
         weight_files: file and hash of the weights to start from, by the prefix of their names.
         degradation: makes LQ frames of GT frames; None where the data set delivers them.
+        later_stages: in ascending order.
     """
 
     place: Place
@@ -64,6 +79,12 @@ class Run(NamedTuple):
     results: Path | None = None
     weight_files: dict[str, str] = {}  # noqa: RUF012 (read only)
     degradation: Degradation | None = None
+    later_stages: Sequence[Stage] = ()
+
+    def stage_of(self, iteration: int) -> Stage:
+        """Returns the stage of an iteration, counted from 1."""
+        stages = (Stage(1, self.effective_batch, self.batches), *self.later_stages)
+        return next(stage for stage in reversed(stages) if stage.from_iter <= max(iteration, 1))
 
 
 @dataclass

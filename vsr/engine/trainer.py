@@ -189,8 +189,8 @@ class Trainer:
 
         def go_back() -> None:
             undo()
+            progress.samples -= self.run.stage_of(progress.iteration).effective_batch
             progress.iteration -= 1
-            progress.samples -= self.run.effective_batch
 
         with self.saved_on_mistake(go_back):  # parameters, averages and moments have not changed yet
             losses, output, batch = self.backward(batches)

@@ -1,8 +1,9 @@
 """Training clips: random crops of windows of frames, from REDS, Vimeo-90K or any folders of frames in order."""
 
+import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Literal, NamedTuple
 
@@ -122,6 +123,16 @@ class ClipCrops(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def resized(self, num_frame: int | None, gt_size: int | None) -> "ClipCrops":
+        """Returns the same clips with other training clips and crops: see :class:`vsr.contracts.Resizable`."""
+        former, other = self.options, copy.copy(self)
+        options = replace(former, num_frame=num_frame or former.num_frame, gt_size=gt_size or former.gt_size)
+        for name, frames, _ in self.clips:
+            check_length(name, len(frames), options)
+        other.spec = crop_spec(options, self.spec.files[0], self.lq is not None)
+        ClipCrops.__init__(other, self.gt, self.lq, self.clips, self.items, options)
+        return other
 
     def __getitem__(self, index: int) -> Sample:
         """Returns a sample as float32 tensors in [0, 1]; NumPy's global generator makes its random choices."""
@@ -340,10 +351,7 @@ def _find_clip(info: ClipInfo, gt: FrameStore, lq: FrameStore | None, options: C
         frames = _reds_names(info.start, info.num_frames or 1)  # the first or the last may be missing
     else:
         frames = listed_frames(info, with_missing(found), gt.root)
-    longest = (options.num_frame - 1) * max(options.intervals) + 1
-    if len(frames) < longest:
-        needs = f"num_frame {options.num_frame} at interval {max(options.intervals)} needs {longest}"
-        raise ValueError(f"clip '{info.name}' has {len(frames)} frames, but {needs}")
+    check_length(info.name, len(frames), options)
     _check_frames(gt, found, info.name, frames, options.on_bad_frame)
     if lq is not None:
         _check_frames(lq, lq.frames(info.name), info.name, frames, options.on_bad_frame)
@@ -357,6 +365,14 @@ def _find_clip(info: ClipInfo, gt: FrameStore, lq: FrameStore | None, options: C
             if options.on_bad_frame == "error" or frame == frames[-1]:
                 raise
     return TrainingClip(info.name, frames, size)
+
+
+def check_length(clip: str, num_frames: int, options: CropOptions) -> None:
+    """Raises ValueError if a clip is shorter than a window."""
+    longest = (options.num_frame - 1) * max(options.intervals) + 1
+    if num_frames < longest:
+        needs = f"num_frame {options.num_frame} at interval {max(options.intervals)} needs {longest}"
+        raise ValueError(f"clip '{clip}' has {num_frames} frames, but {needs}")
 
 
 @cache  # most clips have as many frames

@@ -8,7 +8,7 @@ from typing import Any
 from vsr.config.options import Options
 from vsr.data.stream.loader import Batch, batches, prefetched
 from vsr.data.stream.sampler import TrainSampler
-from vsr.engine.run import Run, Validate
+from vsr.engine.run import Run, Stage, Validate
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.resume import differences, training_set_of
 from vsr.engine.saving.weights import from_files, from_state
@@ -117,8 +117,9 @@ def make_trainer(
         folder=folder,
         logger=options.logger,
         val_freq=options.val.val_freq,
-        batches=partial(training_batches, options, place, train.data),
+        batches=partial(training_batches, options, place, train.data, train.loader.batch_size_per_gpu),
         effective_batch=effective_batch(options, place),
+        later_stages=later_stages(options, place),
         training_set=training_set_of(train.settings, train.data),
         validate=validate,
         settings=options.resolved.to_dict(),
@@ -140,7 +141,18 @@ def make_trainer(
     return trainer
 
 
-def training_batches(options: Options, place: Place, dataset: Any, start: int) -> Iterator[Batch]:
+def later_stages(options: Options, place: Place) -> list[Stage]:
+    """Returns the stages of ``datasets.train.stages``."""
+    entry, stages = options.datasets["train"], []
+    batch_size = entry.loader.batch_size_per_gpu
+    for stage, data in zip(entry.loader.stages, entry.stages, strict=True):
+        batch_size = stage.batch_size_per_gpu or batch_size
+        effective = batch_size * place.world_size * options.train.accumulate
+        stages.append(Stage(stage.from_iter, effective, partial(training_batches, options, place, data, batch_size)))
+    return stages
+
+
+def training_batches(options: Options, place: Place, dataset: Any, batch_size: int, start: int) -> Iterator[Batch]:
     """Yields this process's batches, without end, from the sample ``start`` of all processes on."""
     loader, seed = options.datasets["train"].loader, options.manual_seed
     size, ratio = len(dataset), loader.dataset_enlarge_ratio
@@ -148,7 +160,7 @@ def training_batches(options: Options, place: Place, dataset: Any, start: int) -
     stream = batches(
         dataset,
         sampler,
-        batch_size=loader.batch_size_per_gpu,
+        batch_size=batch_size,
         num_workers=loader.num_worker_per_gpu,
         prefetch=loader.num_prefetch_queue,
         pin_memory=loader.pin_memory and place.device.type == "cuda",
