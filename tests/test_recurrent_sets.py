@@ -138,6 +138,10 @@ def test_whole_clips_are_tested_without_windows(clips):
     assert dataset.spec.num_frames is None and dataset.spec.has_gt
     assert [len(clip.targets) for clip in dataset] == [9, 9]
     assert not list(mismatches(Spec(reads="clip", scale=4), dataset.spec, "Network", "datasets.val"))
+    without_files = VideoRecurrentTestDataset.__new__(VideoRecurrentTestDataset)
+    with pytest.raises(FileNotFoundError):
+        without_files.__init__("nowhere")
+    assert without_files.spec.num_frames is None, "--check compares it"
 
 
 @pytest.mark.parametrize(

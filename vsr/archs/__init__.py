@@ -6,6 +6,7 @@ from vsr.archs.frame_predictor import FramePredictor
 from vsr.archs.recurrent.basicvsr import BasicVSR
 from vsr.archs.recurrent.basicvsr_pp import BasicVSRPlusPlus
 from vsr.archs.recurrent.iconvsr import IconVSR
+from vsr.archs.recurrent.memory_basicvsr import MemoryBasicVSR
 from vsr.archs.recurrent.realbasicvsr import RealBasicVSRNet
 from vsr.archs.recurrent.spynet import SpyNet
 from vsr.archs.resnet import ResNetDecoder, ResNetEncoder
@@ -18,6 +19,7 @@ __all__ = [
     "EDVRMemory",
     "FramePredictor",
     "IconVSR",
+    "MemoryBasicVSR",
     "RealBasicVSRNet",
     "ResNetDecoder",
     "ResNetEncoder",

@@ -1,12 +1,12 @@
 """BasicVSR: bidirectional recurrent restoration of clips, with features aligned by optical flow."""
 
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vsr.archs.layers import lrelu
-from vsr.archs.recurrent.parts import ConvResidualBlocks, RecurrentNetwork, kept, propagate
+from vsr.archs.recurrent.parts import ConvResidualBlocks, Keep, RecurrentNetwork, kept, propagate
 from vsr.contracts import Spec
 from vsr.registry import NotNegative, Positive, register
 
@@ -48,14 +48,16 @@ class BasicVSR(RecurrentNetwork):
         to_past, to_future = self.flows(lq)
         start = lq.new_zeros(b, self.num_feat, h, w)
         keep = kept(self.cpu_cache_length is not None and t > self.cpu_cache_length)
-        backward, later = self.backward_trunk, list[Tensor]()
-        if backward is not None:
-            later = propagate(partial(_step, backward, lq), range(t)[::-1], to_future, start, keep)[::-1]
-        earlier = propagate(partial(_step, self.forward_trunk, lq), range(t), to_past, start, keep)
+        later = list[Tensor]()
+        if self.backward_trunk is not None:
+            later = self.branch(self.backward_trunk, lq, range(t)[::-1], to_future, start, keep)[::-1]
+        earlier = self.branch(self.forward_trunk, lq, range(t), to_past, start, keep)
         both = (zip(later, earlier, strict=True)) if later else zip(earlier, strict=True)
         fused = (lrelu(self.fusion(torch.cat(features, 1).to(lq.device))) for features in both)
         return torch.stack([self.enlarge(feature, lq[:, i]) for i, feature in enumerate(fused)], 1)
 
-
-def _step(trunk: nn.Module, lq: Tensor, i: int, feature: Tensor) -> Tensor:
-    return trunk(torch.cat([lq[:, i], feature], 1))
+    def branch(
+        self, trunk: nn.Module, lq: Tensor, order: Sequence[int], flows: Sequence[Tensor], start: Tensor, keep: Keep
+    ) -> list[Tensor]:
+        """Runs a branch over the frames of a clip (b, t, 3, h, w); the other arguments are those of ``propagate``."""
+        return propagate(lambda i, feature: trunk(torch.cat([lq[:, i], feature], 1)), order, flows, start, keep)

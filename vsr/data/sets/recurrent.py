@@ -142,5 +142,7 @@ class VideoRecurrentTestDataset(VideoTestDataset):
         scale: Annotated[Positive, Shared("scale")] = 4,
     ) -> None:
         arguments = {"cache_data": cache_data, "io_backend": io_backend, "scale": scale}
-        super().__init__(dataroot_lq, dataroot_gt, meta_info_file, num_frame=1, **arguments)
-        self.spec = self.spec._replace(num_frames=None)
+        try:
+            super().__init__(dataroot_lq, dataroot_gt, meta_info_file, num_frame=1, **arguments)
+        finally:  # also where folders are missing, since --check reads it
+            self.spec = self.spec._replace(num_frames=None)
