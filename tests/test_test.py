@@ -14,6 +14,7 @@ from synthetic import make_clips
 from training import small_options, start, write_options
 
 from vsr.data.degrade.imresize import imresize
+from vsr.data.video.reader import decode
 from vsr.evaluation import scores
 from vsr.evaluation.restoring import calls
 from vsr.metrics import calculate_psnr
@@ -80,6 +81,18 @@ def test_frames_are_saved_when_asked_for(trained):
     assert cv2.imread(str(saved)).shape == (60, 72, 3)
     picture = cv2.imread(str(folder / "results" / "saved" / "visualization" / "clips_comparison.png"))
     assert picture.shape[1] > 4 * 60
+
+
+def test_clips_are_saved_as_videos_when_asked_for(trained):
+    folder, _, file = trained
+    main(["-opt", str(file), "--set", "val.save_video=true", "--set", "val.save_img=true", "--set", "name=video",
+          "--weights", "experiments/small/models/net_g_1.pth"])  # fmt: skip
+    pictures = folder / "results" / "video" / "visualization" / "clips"
+    for clip in ("000", "001"):
+        images = [cv2.imread(str(image))[..., ::-1] for image in sorted((pictures / clip).glob("*.png"))]
+        frames = [frame for frame, _ in decode(pictures / f"{clip}.mp4")]
+        for frame, image in zip(frames, images, strict=True):
+            assert np.abs(frame.astype(int) - image).mean() < 8  # H.264 and halved chroma
 
 
 def test_frames_of_an_earlier_test_are_reported(trained, capsys):

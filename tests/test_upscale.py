@@ -1,14 +1,18 @@
 """``vsr upscale``: any video in, any video out."""
 
+import json
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from synthetic import moving_texture
 from upscaling import film, network, packets, pictures, run, times
 
+from vsr.archs.edvr import EDVR
+from vsr.engine.saving.checkpoints import save_safetensors
 from vsr.utils.errors import UserError
 
 
@@ -249,6 +253,21 @@ def test_inputs_that_are_none(tmp_path, same):
         run(tmp_path / "two", *same)
 
 
-def test_weights_without_a_description_ask_for_the_options(tmp_path, same, texture):
+def test_weights_that_describe_no_network_ask_for_the_options(tmp_path, same, texture):
     with pytest.raises(UserError, match=r"network\.pth"):
         run(film(tmp_path / "a.mkv", texture), "--weights", same[3])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_say_what_network_they_are_of(tmp_path, texture, suffix):
+    """BasicSR's file by its names and shapes, vsr train's by its description."""
+    settings = {"num_feat": 8, "num_frame": 3, "deformable_groups": 1, "num_extract_block": 1}
+    weights = EDVR(**settings, num_reconstruct_block=1).state_dict()
+    file = tmp_path / f"edvr{suffix}"
+    if suffix == ".pth":
+        torch.save({"params": weights}, file)
+    else:
+        options = json.dumps({"type": "EDVR", **settings, "num_reconstruct_block": 1})
+        save_safetensors(file, weights, {"vsr.network": options, "vsr.scale": "4"})
+    run(film(tmp_path / "a.mkv", texture[:2, :16, :16]), "--weights", file)
+    assert stream_of(tmp_path / "a_x4.mkv")[:2] == (64, 64)

@@ -129,6 +129,7 @@ class ValOptions:
     Args:
         val_freq: iterations between two validations; ``null`` validates only at the end.
         save_img: when testing, writes every restored frame as PNG, and of next frames pictures as JPEG.
+        save_video: when testing, writes every restored clip as a video, ``CLIP.mp4`` at 25 frames per second.
         suffix: appended to the names of restored frames, ``00000014_SUFFIX.png``.
         pbar: shows a progress bar.
         metrics: what is measured; each entry has a ``type:`` and that metric's options.
@@ -146,6 +147,7 @@ class ValOptions:
 
     val_freq: Positive | None = None
     save_img: bool = False
+    save_video: bool = False
     suffix: str | None = None
     pbar: bool = True
     metrics: dict[str, Metric] = field(default_factory=METRICS.copy)

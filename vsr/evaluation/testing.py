@@ -1,6 +1,7 @@
 """Tests a network on one test set: scores, pictures, and the means that ``metrics.json`` reports."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vsr.evaluation.draw.images import write_image
 from vsr.evaluation.draw.memory import with_weight_pictures
 from vsr.evaluation.draw.next_frame import comparison as prediction_comparison
 from vsr.evaluation.draw.next_frame import write_pictures
+from vsr.evaluation.draw.videos import clip_videos
 from vsr.evaluation.next_frame import PROTOCOL, Predicted, beats_memory, predict_all, standing
 from vsr.evaluation.plan import calls_of, deviations, measured_clips, planned, settings
 from vsr.evaluation.restore import middle_target, restore, spec_for
@@ -37,7 +39,13 @@ def restoration(
     called, steps = planned(network, entry, clips, options.val, place)
     saved: list[Path] = []
 
+    video = clip_videos(pictures) if options.val.save_video and place.world_size == 1 else nullcontext()
+    if options.val.save_video and place.world_size > 1:
+        logger.warning("val.save_video: no videos are written where several processes share a clip")
+
     def keep(restored: Restored) -> None:
+        if write_video is not None:
+            write_video(restored.clip, restored.by_method["network"])
         if options.val.save_img or restored.gt is None:
             suffix = f"_{options.val.suffix}" if options.val.suffix else ""
             saved.append(pictures / restored.clip / f"{restored.frame}{suffix}.png")
@@ -50,7 +58,8 @@ def restoration(
         frames = with_weight_pictures(frames, network, folder / "weights" / entry.name)
     measured = measure_all(frames, steps, options.val.metrics, num_threads, spec.scale)
     count = sum(len(step.gives) for step in steps)
-    scores = collect(measured, count, entry.name if options.val.pbar else None, place, keep) or []
+    with video as write_video:
+        scores = collect(measured, count, entry.name if options.val.pbar else None, place, keep) or []
     saved = from_all_ranks(saved, place)
     seconds, total = time.perf_counter() - started, sum(len(clip.targets) for clip in clips)
     logger.info("%s: %s in %.0f s (%.2f s per frame)", entry.name, counted(total, "frame"), seconds, seconds / total)

@@ -8,13 +8,13 @@ import av
 import torch
 
 from vsr.data.video.colors import BT709, Colors
+from vsr.data.video.encoding import Encoding, output_colors, trial
 from vsr.engine.precision import Precision
 from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 from vsr.video import muxing
-from vsr.video.encoding import Encoding, output_colors, trial
 from vsr.video.film import Film, frame_names, hdr_of
 from vsr.video.network import Loaded
 from vsr.video.pictures import Size, output_size

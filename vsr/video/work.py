@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
+from vsr.data.video.encoding import Encoder, Encoding, encoder, write_png
 from vsr.utils.errors import UserError
 from vsr.utils.files import remove_unfinished, sync, write_text_atomically
 from vsr.utils.log import logger
-from vsr.video.encoding import Encoder, Encoding, encoder, write_png
 from vsr.video.film import Film, from_record, to_record
 from vsr.video.pictures import Size
 from vsr.video.sources import Source
