@@ -78,7 +78,7 @@ def translate(tree: dict[str, Any], written: dict[str, str]) -> list[str]:
         for _, optimizer in sections_at(train, "optim_g"):
             optimizer |= {"type": "Adam", **({"betas": betas} if betas else {})}
         for _, loss in sections_at(train, "pixel_opt"):  # they were sums
-            loss |= {"cb": {"reduction": "sum", "eps": 1e-6}}.get(loss.get("type"), {"reduction": "sum"})
+            loss |= {"reduction": "sum", **({"eps": 1e-6} if loss.get("type") == "cb" else {})}
     rename_values(tree, RENAMED_VALUES)
     for _, schedule in sections_at(tree, "train.scheduler"):
         _set_restarts(schedule)
