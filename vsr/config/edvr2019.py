@@ -89,13 +89,13 @@ def translate(tree: dict[str, Any], written: dict[str, str]) -> list[str]:
 
 def _set_restarts(schedule: dict[str, Any]) -> None:
     """Completes a schedule: ``restarts`` and their weights did not name the start, whose weight is 1."""
-    restarts, weights = schedule.pop("restarts", None), schedule.get("restart_weights")
+    restarts, weights, periods = schedule.pop("restarts", None), schedule.get("restart_weights"), schedule.get("periods")
     if isinstance(weights, list):
         schedule["restart_weights"] = [1, *weights]
     if schedule.get("type") == "MultiStepRestartLR":
         schedule["restarts"] = [0, *restarts] if isinstance(restarts, list) else [0]
-    elif isinstance(restarts, list) and isinstance(schedule.get("periods"), list):
-        ends = list(accumulate(schedule["periods"]))[:-1]
+    elif isinstance(restarts, list) and isinstance(periods, list) and all(isinstance(one, int) for one in periods):
+        ends = list(accumulate(periods))[:-1]
         if restarts != ends:
             raise UserError(f"train.restarts: {restarts}, but the periods of train.T_period end at {ends}")
 

@@ -125,13 +125,13 @@ class Recorder:
     def _leave_out(self, place: str, error: Exception) -> None:
         """Continues without a place that failed; raises a UserError if it is required."""
         self.places.pop(place, None)
-        lines = str(error).split("\n")
-        text = f"{place}: {lines[0] if isinstance(error, UserError) else f'{type(error).__name__}: {lines[0]}'}"
+        line = str(error).split("\n")[0].rstrip(".")
+        text = f"{place}: {line}" if isinstance(error, UserError) else f"{place}: {type(error).__name__}: {line}"
         visdom, wandb = self.options.visdom, self.options.wandb  # W&B mirrors TensorBoard's curves
         needed = visdom is not None and visdom.required if place == VISDOM else wandb.project and wandb.required
         if needed:
             raise UserError(f"{text}; {VISDOM if place == VISDOM else WANDB}.required is true") from error
-        logger.warning("%s. Continuing without it.", text.rstrip("."))
+        logger.warning("%s. Continuing without it.", text)
 
     def __enter__(self) -> "Recorder":
         return self
