@@ -89,8 +89,8 @@ def translate(tree: dict[str, Any], written: dict[str, str]) -> list[str]:
 
 def _set_restarts(schedule: dict[str, Any]) -> None:
     """Completes a schedule: ``restarts`` and their weights did not name the start, whose weight is 1."""
-    restarts, weights, periods = schedule.pop("restarts", None), schedule.get("restart_weights"), schedule.get("periods")
-    if isinstance(weights, list):
+    restarts, periods = schedule.pop("restarts", None), schedule.get("periods")
+    if isinstance(weights := schedule.get("restart_weights"), list):
         schedule["restart_weights"] = [1, *weights]
     if schedule.get("type") == "MultiStepRestartLR":
         schedule["restarts"] = [0, *restarts] if isinstance(restarts, list) else [0]
