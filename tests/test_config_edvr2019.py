@@ -131,7 +131,7 @@ def test_steps_and_other_losses_are_read(tmp_path, first_code):
         ("train.pixel_criterion", "ssim", "train.pixel_criterion: unknown loss 'ssim'"),
         ("train.lr_scheme", "Cyclic", "train.lr_scheme: unknown scheduler 'Cyclic'"),
         ("train.niter", 0, "train.niter: expected a whole number of at least 1, got 0"),
-        ("train.T_period", [100, "a"], "train.T_period[1]: expected a whole number of at least 1, got 'a' (text)"),
+        ("train.T_period", [100, "a"], "train.T_period[1]: expected a whole number, got 'a' (text)"),
         ("train.restarts", [100], "train.restarts: [100], but the periods of train.T_period end at [100, 300]"),
         (
             "datasets.train.GT_size",
