@@ -82,7 +82,7 @@ def test_a_rule_without_a_parameter_is_refused_by_check(tmp_path, clips):
     [
         ({"match": "("}, "train.parameters[0].match: '(' is not a regular expression"),
         ({"match": "a", "lr_mul": -1}, "train.parameters[0].lr_mul: expected a number of at least 0, got -1"),
-        ({"match": "a"}, "the rule for 'a' says nothing: give lr_mul, from_iter or frozen"),
+        ({"match": "a"}, "the rule for 'a' has no effect: give lr_mul, from_iter or frozen"),
         ({"lr_mul": 1}, "train.parameters[0].match: missing"),
         ({"match": "a", "freeze": True}, "train.parameters[0].freeze: unknown key; did you mean 'frozen'?"),
     ],

@@ -20,7 +20,7 @@ TestType = Literal["nextframe", "subtract", "opticalflow"]
 
 
 class Spec(NamedTuple):
-    """What a network reads and returns; every registered network sets it as ``self.spec`` in its constructor.
+    """The input and output of a network; every registered network sets it as ``self.spec`` in its constructor.
 
     Args:
         reads: ``window``: (b, num_frames, 3, h, w), and returns the middle frame restored, (b, 3, scale·h, scale·w).
@@ -33,7 +33,7 @@ class Spec(NamedTuple):
         center: of a window, the index of the frame that is restored; None is the middle, the frame with ground truth in
             all our data sets.
         task: super-resolution or next-frame prediction.
-        test_type: of a next-frame network, what it predicts.
+        test_type: of a next-frame network, its output.
         frame_size: of a next-frame network, height and width of the training frames.
         map_size: of a network with a memory, height and width of the feature maps that it was made for.
         pixels_per_position: of such a network, pixels of ground truth per position of these maps.
@@ -57,7 +57,7 @@ class Spec(NamedTuple):
 
 
 class DataSpec(NamedTuple):
-    """What a data set delivers; ours set it as ``self.spec`` in their constructors. None is unknown.
+    """The samples or clips of a data set; ours set it as ``self.spec`` in their constructors. None is unknown.
 
     Set before folders are opened, it lets ``--check`` compare it where they do not exist.
 
@@ -111,7 +111,7 @@ class SampleKey(NamedTuple):
         return np.random.default_rng([self.seed, self.epoch, self.draw])
 
 
-# What a training set's `dataset[index]` returns; any map-style data set of PyTorch's is a training set. For
+# The value of a training set's `dataset[index]`; any map-style data set of PyTorch's is a training set. For
 # super-resolution: `lq` (t, 3, h, w) and `gt` (k, 3, scale·h, scale·w), uint8 in [0, 255] or floats in [0, 1], RGB,
 # k = 1 (the middle frame) or t (all), and `key`, a text that names the sample. Random choices come from the global
 # generators of Python, NumPy or PyTorch, which the loader seeds, or from the sample's key, see Keyed.
@@ -120,7 +120,7 @@ Sample = dict[str, Any]
 
 @runtime_checkable
 class HasSpec(Protocol):
-    """A network (its ``spec`` is a Spec) or a data set (a DataSpec) that says what it is."""
+    """A network, whose ``spec`` is a Spec, or a data set, whose ``spec`` is a DataSpec."""
 
     spec: Any
 
@@ -145,7 +145,7 @@ class HasFrameFeatures(Protocol):
 
 @runtime_checkable
 class HasTask(Protocol):
-    """A trainer, which says what it is for."""
+    """A trainer, with the task of its networks."""
 
     task: Task
 
@@ -164,7 +164,7 @@ class TrainSection(Protocol):
 
 
 def data_spec(dataset: object) -> DataSpec:
-    """Returns what a data set says of itself; of a ConcatDataset or Subset, what its first part says."""
+    """Returns the spec of a data set; of a ConcatDataset or Subset, that of its first part."""
     if isinstance(dataset, HasSpec):
         return dataset.spec
     if isinstance(dataset, ConcatDataset):

@@ -132,7 +132,7 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
     if not isinstance(trainer, HasTask):
         report.mistake("trainer", f"{title} has no task: derive it from vsr.engine.trainer.Trainer")
     elif not (isinstance(schema, type) and issubclass(schema, TrainSection)):
-        text = f"{title} does not say its options: annotate its parameter `train`, train: TrainOptions"
+        text = f"{title} does not declare its options: annotate its parameter `train`, train: TrainOptions"
         report.mistake("trainer", text + reason)
     else:
         train = check_value(tree["train"], schema, "train", report)

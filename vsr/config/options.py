@@ -132,7 +132,7 @@ class ValOptions:
         save_video: when testing, writes every restored clip as a video, ``CLIP.mp4`` at 25 frames per second.
         suffix: appended to the names of restored frames, ``00000014_SUFFIX.png``.
         pbar: shows a progress bar.
-        metrics: what is measured; each entry has a ``type:`` and that metric's options.
+        metrics: the measures by name; each has a ``type:`` and that metric's options.
         segment: of a network of clips, frames that a call restores; ``null`` restores each clip in one call.
         warm_up: frames before a segment that the call reads as well.
         look_ahead: frames after a segment that the call reads as well.
@@ -204,7 +204,7 @@ class VisdomOptions:
 
 @dataclass(frozen=True)
 class LoggerOptions:
-    """What is written while training.
+    """The log, curves and saved files of a training.
 
     Args:
         print_freq: iterations between two lines of the log.
@@ -256,7 +256,7 @@ class DatasetOptions:
         name: of its results.
         settings: of the data set as plain data, ``type`` and defaults included.
         loader: how its samples become batches.
-        spec: what it delivers; None where it was not opened and does not say.
+        spec: its DataSpec; None where the data set was not opened, or has none.
         data: the data set; None where ``--check`` did not find its files, or the command does not need it.
         stages: the data sets of ``loader.stages``.
     """
@@ -281,7 +281,7 @@ class GeneralOptions:
         manual_seed: the seed of everything random.
         num_gpu: ``auto`` takes a GPU if there is one; 0 runs on the CPU; a number asks for that many.
         imports: modules of your own, ``[my_networks]`` for a my_networks.py in the folder where the command is run or
-            on PYTHONPATH: what they register can be named in the file.
+            on PYTHONPATH: the components that they register can be named in the file.
     """
 
     name: str
@@ -311,7 +311,7 @@ class Options(GeneralOptions):
             misspelt one raises KeyError. A state stores ``resolved.to_dict()``, plain data.
         notes: old spellings that were translated, and data that is not there yet (``--check``).
         warnings: settings that make results wrong.
-        changes: what differs from the defaults, a line each.
+        changes: the options that differ from their defaults, a line each.
     """
 
     datasets: dict[str, DatasetOptions]
@@ -324,7 +324,7 @@ class Options(GeneralOptions):
 
     @property
     def test_sets(self) -> dict[str, DatasetOptions]:
-        """The data sets that are not for training, by phase; the last one is what the tables report."""
+        """The data sets that are not for training, by phase; the tables report the last one."""
         return {phase: entry for phase, entry in self.datasets.items() if phase != "train"}
 
 

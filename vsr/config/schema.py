@@ -1,4 +1,4 @@
-"""Checks a mapping from an options file against the signature of what it configures.
+"""Checks a mapping from an options file against the signature of the function, class or dataclass it configures.
 
 The signature is the schema: parameter names are the keys; those before ``/`` are the program's.
 """
@@ -19,7 +19,7 @@ from vsr.registry import Component, Kind, Limit, Shared, did_you_mean, find, nam
 Function = Callable[..., Any]
 Mark = TypeVar("Mark")
 MISSING = inspect.Parameter.empty
-LARGEST = {int: 2.0**62, float: 3.4e38}  # what PyTorch can count, and what 32 bits hold
+LARGEST = {int: 2.0**62, float: 3.4e38}  # the limits of PyTorch's sizes and of float32
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Report:
 
     Args:
         tree: the file, where Shared parameters find their values.
-        features: what is missing here, by the key that asks for it.
+        features: missing features, by the key that asks for them.
         mistakes: all of them, ``key path: reason``.
         absent: files and folders that do not exist, ``key path: reason``.
         notes: settings that are allowed but may not be intended.
@@ -76,7 +76,7 @@ class Report:
 def options_of(function: Function, supplied: int = 0) -> dict[str, inspect.Parameter]:
     """Returns the keys of a function, class or dataclass; ``*args`` and ``**kwargs`` are none.
 
-    Where no ``/`` says which parameters are the program's, the first ``supplied`` positional ones are.
+    Without a ``/``, the first ``supplied`` positional parameters are the program's.
     """
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     signature = inspect.signature(function).parameters.values()
@@ -153,7 +153,7 @@ def check_value(value: object, annotation: Any, path: str, report: Report) -> An
     if dataclasses.is_dataclass(annotation):
         return _check_dataclass(value, annotation, path, report)
     if origin in (list, tuple, dict) and not arguments:
-        return _check_scalar(value, origin, path, report)  # typing.List says no more than list
+        return _check_scalar(value, origin, path, report)  # typing.List is list
     if origin in (list, tuple):
         return _check_sequence(value, annotation, path, report)
     if origin is dict:

@@ -74,7 +74,7 @@ def modernise(tree: dict[str, Any], written: dict[str, str]) -> list[str]:
 
 
 def rename(tree: dict[str, Any], table: list[tuple[str, str, str]], written: dict[str, str]) -> list[tuple[str, str]]:
-    """Renames keys as a table like RENAMED says; returns old and new path of each, and adds them to ``written``."""
+    """Renames keys by a table like RENAMED; returns old and new path of each, and adds them to ``written``."""
     renamed = []
     for section, old, new in table:
         for path, mapping in sections_at(tree, section):
@@ -91,7 +91,7 @@ def rename(tree: dict[str, Any], table: list[tuple[str, str, str]], written: dic
 
 
 def rename_values(tree: dict[str, Any], table: list[tuple[str, str, str, str]]) -> list[str]:
-    """Renames values as a table like RENAMED_VALUES says; returns a note for each."""
+    """Renames values by a table like RENAMED_VALUES; returns a note for each."""
     notes = []
     for section, key, old, new in table:
         for path, mapping in sections_at(tree, section):

@@ -18,7 +18,7 @@ _PREFIX = "tag:yaml.org,2002:"
 def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Returns a file's mapping, merged into those of the files that its ``_base_`` names.
 
-    Mappings merge key by key; any other value replaces; ``null`` removes what the base says.
+    Mappings merge key by key; any other value replaces; ``null`` removes the base's.
     """
     path = Path(file).resolve()
     if path in parents:

@@ -46,7 +46,7 @@ class TrainOptions:
         max_bad_steps: a step whose loss or gradient is not finite is skipped; this many in a row end the training.
         offset_freq: iterations between two checks of the deformable convolutions' offsets; 0 never checks.
         offset_limit: mean absolute offset, in pixels, above which alignment is lost.
-        offset_guard: what to do then: ``warn``; ``skip`` this step; ``rollback`` to the last good state, continue
+        offset_guard: the answer: ``warn``; ``skip`` this step; ``rollback`` to the last good state, continue
             with other data and half the rate of the deformable convolutions; ``off``.
     """
 
@@ -71,7 +71,7 @@ class TrainOptions:
     offset_guard: Literal["warn", "skip", "rollback", "off"] = "warn"
 
     def __post_init__(self) -> None:
-        """Builds each part once with stand-ins for what a training supplies, so that it can refuse its options."""
+        """Builds each part once with stand-in arguments, so that it can refuse its options."""
         mistakes = [] if self.losses else ["losses: empty; name one, such as pixel: {type: CharbonnierLoss}"]
         if "lr" not in settings_of(self.optim_g):
             mistakes.append("optim_g: it has no option `lr`, which the scheduler sets")

@@ -26,7 +26,7 @@ class Recorder:
     """Records a run from iteration ``start`` to ``total``, and drops later rows and curves of an interrupted run.
 
     Only the main process is ``active``; the others record nothing. Training goes on without a place for curves that
-    fails, at the start or later, unless its options say ``required``: then a UserError ends it.
+    fails, at the start or later, unless it is ``required``: then a UserError ends the training.
     """
 
     def __init__(self, folder: Path, start: int, total: int, options: LoggerOptions, active: bool = True) -> None:
@@ -38,7 +38,7 @@ class Recorder:
         if not active:
             return
         _drop_rows_after(self.table, start)
-        if options.wandb.project:  # first: it then mirrors what TensorBoard's writer writes
+        if options.wandb.project:  # before TensorBoard, whose curves it mirrors
             self._open(WANDB, lambda: _start_wandb(folder, options.wandb))
         if options.use_tb_logger:
             self._open(TENSORBOARD, lambda: _new_board(folder, start))

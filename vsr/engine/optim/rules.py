@@ -33,7 +33,7 @@ class ParameterRule:
         except re.error as error:
             raise ValueError(f"match '{self.match}' is not a regular expression: {error}") from None
         if self.lr_mul is None and self.from_iter is None and self.frozen is None:
-            raise ValueError(f"the rule for '{self.match}' says nothing: give lr_mul, from_iter or frozen")
+            raise ValueError(f"the rule for '{self.match}' has no effect: give lr_mul, from_iter or frozen")
 
 
 class Training(NamedTuple):
