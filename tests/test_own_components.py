@@ -106,7 +106,7 @@ def test_a_trainer_without_annotated_options_is_refused(tmp_path, monkeypatch, c
     code = TRAINER.format(train=train).replace('"OwnTrainer"', f'"OwnTrainer{len(train)}"')
     options["trainer"] += str(len(train))
     message = refusal(tmp_path, monkeypatch, options, f"own_trainer_{len(train)}", code)
-    assert message.startswith("trainer: OwnTrainer does not declare its options: annotate its parameter `train`, train: Tr")
+    assert message.startswith("trainer: OwnTrainer does not declare its options: annotate its parameter `train`, train")
 
 
 @pytest.mark.parametrize(
