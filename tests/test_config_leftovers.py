@@ -4,7 +4,7 @@ import pytest
 from options_files import change, mistakes, write
 from synthetic import SyntheticSet
 
-from vsr import config
+from vsr import config, registry
 
 LEFT_OVER = {
     "network_d": None,
@@ -165,3 +165,24 @@ def test_a_network_of_ones_own_keeps_its_options(tmp_path, tree, monkeypatch):
     tree |= {"imports": ["own_reader"], "network_g": {"type": "Reader", "spynet_path": "a.pth"}}
     options = config.load(write(tmp_path, tree), need="test")
     assert options.resolved.network_g.spynet_path == "a.pth" and options.path.pretrain_network_g is None
+
+
+OWN_TRAINER = """
+from vsr.engine.trainer import Trainer
+from vsr.registry import register
+
+
+@register("trainer")
+class Untold(Trainer):
+    def __init__(self, network, run, /, train: "Nowhere") -> None:
+        super().__init__(network, run, train)
+"""
+
+
+def test_a_left_over_key_beside_a_broken_trainer_is_no_traceback(tmp_path, tree, monkeypatch):
+    (tmp_path / "untold.py").write_text(OWN_TRAINER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_components", {kind: {**known} for kind, known in registry._components.items()})
+    tree |= {"imports": ["untold"], "trainer": "Untold"}
+    tree["train"]["gan_opt"] = None
+    assert "trainer: Untold does not declare its options" in mistakes(tmp_path, tree)

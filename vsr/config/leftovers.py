@@ -5,6 +5,7 @@ value, the message names the missing feature.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
 from vsr.config.options import GeneralOptions, LoaderOptions, PathOptions, ValOptions
@@ -85,6 +86,6 @@ def _options_at(path: str, tree: Mapping[str, Any]) -> Collection[str]:
         return {*options_of(LoaderOptions), *known_options("dataset", tree["datasets"][phase].get("type"))}
     if section == "train":
         train = known_options("trainer", tree.get("trainer") or "ScratchTrainer").get("train")
-        return () if train is None else options_of(train.annotation)
+        return options_of(train.annotation) if train is not None and is_dataclass(train.annotation) else ()
     sections = {"": GeneralOptions, "path": PathOptions, "val": ValOptions}
     return options_of(sections[path]) if path in sections else ()

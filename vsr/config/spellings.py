@@ -133,8 +133,11 @@ def sections_at(tree: dict[str, Any], section: str) -> list[tuple[str, dict[str,
 
 
 def known_options(kind: Kind, name: Any) -> Mapping[str, Any]:
-    """Returns the options of a component; none for an unknown name, which is reported later."""
-    return options_of(find(kind, name)) if name in names(kind) else {}
+    """Returns the options of a component; none for an unknown name or signature, which is reported later."""
+    try:
+        return options_of(find(kind, name)) if name in names(kind) else {}
+    except (NameError, TypeError, ValueError):
+        return {}
 
 
 def _parameter_rules(tree: dict[str, Any], written: dict[str, str]) -> list[str]:
