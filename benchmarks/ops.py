@@ -1,6 +1,6 @@
-"""Times the deformable convolution against torchvision's, side by side in one run.
+"""Times the deformable convolution against torchvision's, and the warp against grid_sample, side by side in one run.
 
-    python benchmarks/ops.py                         CPU, the shapes of EDVR's training patches and frames
+    python benchmarks/ops.py                         CPU, the shapes of EDVR's and BasicVSR++'s patches and frames
     python benchmarks/ops.py --device cuda           GPU: fp32 and bf16, with and without TF32
     python benchmarks/ops.py --save NAME             keeps benchmarks/results/ops_NAME.json
     python benchmarks/ops.py --clock cpu --threads 1 on a machine that others use: time on the core, not on the wall
@@ -17,34 +17,49 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from machine import machine
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsr.ops import backend, deform_conv2d
+from vsr.ops import backend, deform_conv2d, flow_warp
 from vsr.ops.deform_conv import reference as deform_conv_reference
+from vsr.ops.flow_warp import reference as flow_warp_reference
 
 RESULTS = Path(__file__).parent / "results"
 ONE = (1, 1)
 
 
 class Shape(NamedTuple):
-    """A 3×3 layer: n images of c channels, h × w, g deformable groups."""
+    """A 3×3 layer: n images of c channels, h × w, g deformable groups, co output channels; c if that is None."""
 
     n: int
     c: int
     h: int
     w: int
     g: int
+    co: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.n}x{self.c}x{self.h}x{self.w} g{self.g}"
+        return f"{self.n}x{self.c}x{self.h}x{self.w} g{self.g}" + (f" to {self.co}" if self.co else "")
 
 
-SHAPES = {
+class Warp(NamedTuple):
+    """A warp of n images of c channels, h × w."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    padding: Literal["zeros", "border"]
+
+    def __str__(self) -> str:
+        return f"warp {self.n}x{self.c}x{self.h}x{self.w} {self.padding}"
+
+
+SHAPES: dict[str, list[Shape | Warp]] = {
     "cpu": [
         Shape(5, 64, 64, 64, 8),
         Shape(1, 64, 64, 64, 8),
@@ -52,8 +67,18 @@ SHAPES = {
         Shape(5, 128, 64, 64, 8),
         Shape(1, 64, 180, 320, 8),
         Shape(5, 64, 180, 320, 8),
+        Shape(1, 128, 64, 64, 16, 64),  # BasicVSR++'s
+        Warp(1, 64, 180, 320, "zeros"),
+        Warp(1, 64, 64, 64, "zeros"),
+        Warp(1, 3, 180, 320, "border"),  # SpyNet's
     ],
-    "cuda": [Shape(n, c, h, w, 8) for c in (64, 128) for n, h, w in ((20, 64, 64), (40, 64, 64), (5, 180, 320))],
+    "cuda": [
+        *(Shape(n, c, h, w, 8) for c in (64, 128) for n, h, w in ((20, 64, 64), (40, 64, 64), (5, 180, 320))),
+        Shape(8, 128, 64, 64, 16, 64),
+        Shape(1, 128, 180, 320, 16, 64),
+        Warp(8, 64, 64, 64, "zeros"),
+        Warp(1, 64, 180, 320, "zeros"),
+    ],
 }
 
 
@@ -75,18 +100,47 @@ class Row(NamedTuple):
 def make(shape: Shape, device: str, dtype: torch.dtype, std: float) -> tuple[Tensor, ...]:
     """Returns input, offset, weight, bias, mask and the output's gradient; offsets and mask stay in float32."""
     generator = torch.Generator().manual_seed(0)
-    n, c, h, w, g = shape
+    n, c, h, w, g, co = *shape[:5], shape.co or shape.c
 
     def normal(*size: int) -> Tensor:
         return torch.randn(*size, generator=generator)
 
-    features = [normal(n, c, h, w), normal(c, c, 3, 3) * 0.05, normal(c), normal(n, c, h, w)]
+    features = [normal(n, c, h, w), normal(co, c, 3, 3) * 0.05, normal(co), normal(n, co, h, w)]
     input, weight, bias, grad_output = (x.to(device, dtype) for x in features)
     offset, mask = (
         (normal(n, 18 * g, h, w) * std).to(device),
         torch.rand(n, 9 * g, h, w, generator=generator).to(device),
     )
     return input, offset, weight, bias, mask, grad_output
+
+
+def make_warp(warp: Warp, device: str, dtype: torch.dtype, std: float) -> tuple[Tensor, ...]:
+    """Returns features, a flow in float32, and the output's gradient."""
+    generator = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(*warp[:4], generator=generator).to(device, dtype) for _ in range(2))
+    flow = torch.randn(warp.n, 2, warp.h, warp.w, generator=generator) * std
+    return x, flow.to(device), grad
+
+
+def warps(device: str, padding: Literal["zeros", "border"]) -> dict[str, Callable[..., Tensor]]:
+    """Returns what is compared: each takes (x, flow)."""
+
+    def of_grid_sample(x: Tensor, flow: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        along = {"dtype": flow.dtype, "device": flow.device}
+        column, row = torch.arange(w, **along) + flow[:, 0], torch.arange(h, **along).view(-1, 1) + flow[:, 1]
+        grid = torch.stack([2 * column / max(w - 1, 1) - 1, 2 * row / max(h - 1, 1) - 1], -1)
+        return F.grid_sample(x, grid.to(x.dtype), "bilinear", padding, align_corners=True)
+
+    chosen = backend.require("flow_warp", device)
+    found = {
+        f"vsr {chosen}": lambda x, flow: flow_warp(x, flow, padding),
+        "grid_sample": of_grid_sample,
+        "vsr reference": lambda x, flow: flow_warp_reference.flow_warp(x, flow, padding == "border"),
+    }
+    if chosen == "reference":
+        del found["vsr reference"]
+    return found
 
 
 def implementations(device: str, dtype: torch.dtype) -> dict[str, Callable[..., Tensor]]:
@@ -176,15 +230,16 @@ def peak_mib(run: Callable[[], object], device: str) -> float:
     return (max(sizes) - sizes[0]) / 2**20
 
 
-def measure(shape: Shape, device: str, dtype: torch.dtype, setting: str, options: argparse.Namespace) -> list[Row]:
+def measure(
+    shape: Shape | Warp, device: str, dtype: torch.dtype, setting: str, options: argparse.Namespace
+) -> list[Row]:
     """Returns the rows of one shape. Rounds go on for ``--seconds``, at least three, after one to warm up."""
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
-    tensors = make(shape, device, dtype, options.std)
-    runs = {
-        (name, step): run
-        for name, op in implementations(device, dtype).items()
-        for step, run in steps(op, tensors).items()
-    }
+    if isinstance(shape, Warp):
+        tensors, compared = make_warp(shape, device, dtype, options.std), warps(device, shape.padding)
+    else:
+        tensors, compared = make(shape, device, dtype, options.std), implementations(device, dtype)
+    runs = {(name, step): run for name, op in compared.items() for step, run in steps(op, tensors).items()}
     memory = {key: peak_mib(run, device) for key, run in runs.items()}
     times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     end = time.perf_counter() + options.seconds
@@ -200,11 +255,11 @@ def measure(shape: Shape, device: str, dtype: torch.dtype, setting: str, options
 
 
 def print_rows(rows: list[Row]) -> None:
-    """Prints the rows of one shape, with how many times faster than torchvision each is."""
-    base = {row.step: row.median for row in rows if row.name == "torchvision"}
+    """Prints the rows of one shape, with how many times faster than PyTorch's operator or torchvision's each is."""
+    base = {row.step: row.median for row in rows if row.name in ("torchvision", "grid_sample")}
     for row in rows:
         quartiles, times = f"{row.quartile_1:.2f} – {row.quartile_3:.2f}", base[row.step] / row.median
-        line = f"| {row.shape:16} | {row.setting:11} | {row.name:13} | {row.step:16} | {row.fastest:8.2f} "
+        line = f"| {row.shape:25} | {row.setting:11} | {row.name:13} | {row.step:16} | {row.fastest:8.2f} "
         print(line + f"| {row.median:8.2f} | {quartiles:19} | {times:6.1f}x | {row.peak_mib:5.0f} |", flush=True)
 
 
@@ -220,6 +275,7 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--shapes", type=int, help="only the first so many shapes")
+    parser.add_argument("--only", default="", help="only the shapes whose description contains this: warp, 'g16'")
     parser.add_argument("--std", type=float, default=1.0, help="spread of the offsets, in pixels (1)")
     parser.add_argument("--seconds", type=float, default=20.0, help="time for each shape (20)")
     parser.add_argument(
@@ -233,10 +289,11 @@ def main(words: list[str] | None = None) -> None:
         torch.set_num_threads(arguments.threads)
     facts = {**machine(arguments.device), "offset std": arguments.std, "clock": arguments.clock, "note": arguments.note}
     print("\n".join(f"{key}: {value}" for key, value in facts.items()))
-    print("| shape | setting | by | step | fastest ms | median ms | quartiles | vs torchvision | peak MiB |")
+    print("| shape | setting | by | step | fastest ms | median ms | quartiles | times as fast | peak MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows: list[Row] = []
-    for shape in SHAPES[arguments.device][: arguments.shapes]:
+    shapes = [shape for shape in SHAPES[arguments.device] if arguments.only in str(shape)]
+    for shape in shapes[: arguments.shapes]:
         for setting, dtype, tf32 in settings(arguments.device):
             for operator in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
                 operator.fp32_precision = "tf32" if tf32 else "ieee"

@@ -14,4 +14,6 @@ STABLE_TORCH_LIBRARY(vsr, m) {
   m.def(
       "local_window_read_backward(Tensor grad_read, Tensor query, Tensor keys, Tensor? values, Tensor? valid, "
       "Tensor log_sum, Tensor delta, int window, bool[3] needed) -> (Tensor, Tensor, Tensor)");
+  m.def("flow_warp(Tensor x, Tensor flow, bool border) -> Tensor");
+  m.def("flow_warp_backward(Tensor grad, Tensor x, Tensor flow, bool border, bool[2] needed) -> (Tensor, Tensor)");
 }

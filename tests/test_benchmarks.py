@@ -24,12 +24,14 @@ sys.path.append(str(BENCHMARKS))  # they import machine.py, as when they are run
 def test_ops(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
     ops = load_script("ops", BENCHMARKS)
-    monkeypatch.setattr(ops, "SHAPES", {"cpu": [ops.Shape(1, 16, 4, 5, 2)]})
+    monkeypatch.setattr(ops, "SHAPES", {"cpu": [ops.Shape(1, 16, 4, 5, 2, 8), ops.Warp(1, 3, 4, 5, "border")]})
     monkeypatch.setattr(ops, "RESULTS", tmp_path)
     ops.main(["--seconds", "0", "--save", "tiny"])
     rows = json.loads((tmp_path / "ops_tiny.json").read_text())["rows"]
     assert {row["step"] for row in rows} == {"forward", "forward+backward"}
-    assert {row["name"] for row in rows} >= {"torchvision", "plain conv2d"} and all(row["median"] > 0 for row in rows)
+    assert {row["name"] for row in rows} >= {"torchvision", "plain conv2d", "grid_sample"} and all(
+        row["median"] > 0 for row in rows
+    )
     assert f"| {rows[0]['shape']}" in capsys.readouterr().out
 
 

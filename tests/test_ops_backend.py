@@ -148,7 +148,7 @@ def test_what_is_best_is_announced_quietly(monkeypatch, caplog):
     monkeypatch.setattr(backend, "is_stale", lambda record: True)  # of a library that is not used
     backend.announce("cuda")
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert caplog.messages == ["kernels on cuda: deform_conv2d triton, local_window_read triton"]
+    assert caplog.messages == ["kernels on cuda: deform_conv2d triton, flow_warp triton, local_window_read triton"]
 
 
 def test_plain_pytorch_is_announced_once(library_file, caplog):
@@ -161,11 +161,11 @@ def test_plain_pytorch_is_announced_once(library_file, caplog):
 
 def test_what_takes_the_place_of_triton_is_a_warning(monkeypatch, caplog):
     """The library's CUDA kernels, which store columns; the local window has none."""
-    possible = {("compiled", "deform_conv2d"), ("reference", "deform_conv2d"), ("reference", "local_window_read")}
+    possible = {("compiled", "deform_conv2d"), *(("reference", operator) for operator in get_args(backend.Operator))}
     monkeypatch.setattr(backend, "unavailable", lambda name, operator, _: None if (name, operator) in possible else "x")
     backend.announce("cuda")
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "kernels on cuda: deform_conv2d compiled, local_window_read reference (" in caplog.messages[0]
+    assert "kernels on cuda: deform_conv2d compiled, flow_warp reference, local_window_read reference (" in caplog.messages[0]
     assert "no triton kernels: x" in caplog.messages[0]
 
 
@@ -199,12 +199,14 @@ def test_the_report_names_everything():
         "threads",
         "deform_conv2d on cpu: ",
         "deform_conv2d on cuda: ",
+        "flow_warp on cpu: ",
+        "flow_warp on cuda: ",
         "local_window_read on cpu: ",
         "local_window_read on cuda: ",
     ):
         assert fact in report
     for name in ("compiled", "triton", "reference"):
-        assert report.count(f"  {name}: ") == 4
+        assert report.count(f"  {name}: ") == 6
 
 
 def test_a_truncated_library_costs_one_line(tmp_path):

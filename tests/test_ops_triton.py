@@ -1,4 +1,4 @@
-"""The numbers of the Triton kernels, from Triton's interpreter: one process for both operators."""
+"""The numbers of the Triton kernels, from Triton's interpreter: one process for all operators."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("triton", reason="the package triton is not installed")
 HERE = Path(__file__).parent
-FILES = [HERE / "test_ops_triton_deform_conv.py", HERE / "test_ops_triton_local_window.py"]
+FILES = [HERE / f"test_ops_triton_{operator}.py" for operator in ("deform_conv", "flow_warp", "local_window")]
 
 
 def test_the_interpreter_agrees():

@@ -25,10 +25,14 @@ from torch import Tensor
 from vsr.utils.errors import UserError
 
 Backend = Literal["triton", "compiled", "reference"]  # in the order of preference
-Operator = Literal["deform_conv2d", "local_window_read"]
+Operator = Literal["deform_conv2d", "flow_warp", "local_window_read"]
 
 # Devices for which csrc contains kernels of the operator.
-COMPILED: dict[Operator, tuple[str, ...]] = {"deform_conv2d": ("cpu", "cuda"), "local_window_read": ("cpu",)}
+COMPILED: dict[Operator, tuple[str, ...]] = {
+    "deform_conv2d": ("cpu", "cuda"),
+    "flow_warp": ("cpu",),
+    "local_window_read": ("cpu",),
+}
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SOURCES = PACKAGE.parent / "csrc"

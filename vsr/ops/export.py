@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from vsr.ops.deform_conv import reference
+from vsr.ops.flow_warp.reference import corners
 from vsr.ops.local_window.shifts import allowed_candidates, masked_softmax, scores_by_slices, sum_by_slices
+from vsr.ops.tensors import accumulator
 
 DEFORM_CONV_OPSET = 19  # the first with DeformConv
 
@@ -18,7 +20,10 @@ def decompositions(with_deform_conv: bool) -> dict[Any, Callable[..., Any]]:
     Args:
         with_deform_conv: whether the deformable convolution is decomposed too, into gathers.
     """
-    table: dict[Any, Callable[..., Any]] = {torch.ops.vsr.local_window_read.default: _local_window_read}
+    table: dict[Any, Callable[..., Any]] = {
+        torch.ops.vsr.local_window_read.default: _local_window_read,
+        torch.ops.vsr.flow_warp.default: _flow_warp,
+    }
     if with_deform_conv:
         table[torch.ops.vsr.deform_conv2d.default] = _deform_conv2d
     return table
@@ -52,6 +57,15 @@ def _deform_conv2d(
 ) -> Tensor:
     pairs = [(numbers[0], numbers[1]) for numbers in geometry]
     return reference.deform_conv2d(input, offset, weight, bias, mask, *pairs)
+
+
+def _flow_warp(x: Tensor, flow: Tensor, border: bool) -> Tensor:
+    n, c, h, w = x.shape
+    rows, weights = corners(flow.to(accumulator(x.dtype)), border)  # each (n, h, w, 4)
+    features, total = x.to(weights.dtype).flatten(2), torch.zeros((), dtype=weights.dtype, device=x.device)
+    for index, weight in zip(rows.flatten(1, 2).unbind(2), weights.flatten(1, 2).unbind(2), strict=True):
+        total = total + features.gather(2, index.unsqueeze(1).expand(n, c, h * w)) * weight.unsqueeze(1)
+    return total.view(n, c, h, w).to(x.dtype)
 
 
 def _local_window_read(
