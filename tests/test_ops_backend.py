@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -165,7 +166,10 @@ def test_what_takes_the_place_of_triton_is_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(backend, "unavailable", lambda name, operator, _: None if (name, operator) in possible else "x")
     backend.announce("cuda")
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "kernels on cuda: deform_conv2d compiled, flow_warp reference, local_window_read reference (" in caplog.messages[0]
+    assert (
+        "kernels on cuda: deform_conv2d compiled, flow_warp reference, local_window_read reference ("
+        in caplog.messages[0]
+    )
     assert "no triton kernels: x" in caplog.messages[0]
 
 
