@@ -11,7 +11,7 @@ from vsr.archs.build import spec_of
 from vsr.archs.recognize import PARTS, recognize, spelt
 from vsr.archs.weight_names import to_mmagic
 from vsr.engine.saving.checkpoints import save, save_safetensors
-from vsr.utils.errors import UserError
+from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.weight_files import read_weights
 
 
@@ -39,3 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         save(args.output, content)
     sys.stdout.write(f"{args.output}: {spelt(found.options)}\n")
     return 0
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
