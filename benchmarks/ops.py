@@ -295,7 +295,7 @@ def main(words: list[str] | None = None) -> None:
     shapes = [shape for shape in SHAPES[arguments.device] if arguments.only in str(shape)]
     for shape in shapes[: arguments.shapes]:
         for setting, dtype, tf32 in settings(arguments.device):
-            for operator in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+            for operator in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
                 operator.fp32_precision = "tf32" if tf32 else "ieee"
             found = measure(shape, arguments.device, dtype, setting, arguments)
             print_rows(found)
