@@ -26,9 +26,11 @@ def test_ops(tmp_path, monkeypatch, capsys):
     ops = load_script("ops", BENCHMARKS)
     monkeypatch.setattr(ops, "SHAPES", {"cpu": [ops.Shape(1, 16, 4, 5, 2, 8), ops.Warp(1, 3, 4, 5, "border")]})
     monkeypatch.setattr(ops, "RESULTS", tmp_path)
-    for operator in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # put back, or exports fail
-        monkeypatch.setattr(operator, "fp32_precision", operator.fp32_precision)
+    operators = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    changed = [(operator, operator.fp32_precision) for operator in operators]
     ops.main(["--seconds", "0", "--save", "tiny"])
+    for operator, precision in changed:  # put back, or exports fail
+        operator.fp32_precision = precision
     rows = json.loads((tmp_path / "ops_tiny.json").read_text())["rows"]
     assert {row["step"] for row in rows} == {"forward", "forward+backward"}
     assert {row["name"] for row in rows} >= {"torchvision", "plain conv2d", "grid_sample"} and all(
