@@ -67,6 +67,7 @@ def test_segments_both_directions_and_centre_frames_are_options_and_named_in_the
         "clips-rgb+segment3w1a2": {"segment": 3, "warm_up": 1, "look_ahead": 2},
         "clips-rgb+flipseq": {"flip_seq": True},
         "clips-rgb+center": {"center_frame_only": True},
+        "clips-rgb+segment1w1a1+center": {"center_frame_only": True, "segment": 1, "warm_up": 1, "look_ahead": 1},
         "clips-rgb+tile8o4": {"tile": 8, "tile_overlap": 4},
         "clips-rgb+bf16": {"precision": "bf16"},
     }
@@ -78,7 +79,7 @@ def test_segments_both_directions_and_centre_frames_are_options_and_named_in_the
         assert entry["protocols"]["psnr"]["name"] == name
         assert {key: entry["calls"][key] for key in changes} == changes
         psnr[name] = entry["scores"]["network"]["mean"]["psnr"]
-    assert len(set(psnr.values())) == 6
+    assert len(set(psnr.values())) == 7
     assert "(EMA)" in (tmp_path / "results/whole/test.log").read_text()
     lines = [line for line in (tmp_path / "experiments/whole/train.log").read_text().splitlines() if "(best" in line]
     assert lines and all(line.endswith("of the average (EMA 0.9)") for line in lines)

@@ -52,14 +52,16 @@ def planned(
     return BothDirections(network).eval() if val.flip_seq else network, place.part(steps)
 
 
-def deviations(spec: Spec, clips: Sequence[Clip], val: ValOptions) -> list[str]:
+def deviations(spec: Spec, entry: DatasetOptions, val: ValOptions) -> list[str]:
     """Returns the settings that make results differ from others, for a protocol's name."""
     found = ["flipseq"] if val.flip_seq else []
     found += [f"tile{val.tile}o{val.tile_overlap}"] if val.tile is not None else []
     found += [val.precision] if val.precision != "float32" else []
-    if spec.reads == "clip" and val.segment is not None and val.segment < max(len(clip.targets) for clip in clips):
+    steps = steps_of(spec, measured_clips(entry, val), val.segment, val.warm_up, val.look_ahead)
+    if spec.reads == "clip" and any(len(step.reads) < len(step.clip.frames) for step in steps):
         found.append(f"segment{val.segment}w{val.warm_up}a{val.look_ahead}")
-    return found + (["center"] if val.center_frame_only else [])
+    has_more = any(len(clip.targets) > 1 for clip in clips_of(entry.data, entry.name))
+    return found + (["center"] if val.center_frame_only and has_more else [])
 
 
 def settings(spec: Spec, val: ValOptions) -> dict[str, Any]:

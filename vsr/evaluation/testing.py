@@ -70,7 +70,7 @@ def restoration(
     if not scores:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, pictures)
         return scores, {"protocols": {}, "calls": settings(spec, options.val), "scores": {}}
-    degradation, also = data_spec(entry.data).degradation, deviations(spec, clips, options.val)
+    degradation, also = data_spec(entry.data).degradation, deviations(spec, entry, options.val)
     protocols = report.describe_protocols(entry.name, clips, spec, options.val.metrics, degradation, also)
     means = average(scores)
     if place.is_main:
