@@ -86,6 +86,7 @@ def _options_at(path: str, tree: Mapping[str, Any]) -> Collection[str]:
         return {*options_of(LoaderOptions), *known_options("dataset", tree["datasets"][phase].get("type"))}
     if section == "train":
         train = known_options("trainer", tree.get("trainer") or "ScratchTrainer").get("train")
-        return options_of(train.annotation) if train is not None and is_dataclass(train.annotation) else ()
+        schema = None if train is None else train.annotation
+        return options_of(schema) if isinstance(schema, type) and is_dataclass(schema) else ()
     sections = {"": GeneralOptions, "path": PathOptions, "val": ValOptions}
     return options_of(sections[path]) if path in sections else ()
