@@ -151,8 +151,11 @@ def test_the_file_is_right(tmp_path, name):
     options = config.load(file, need=need, missing_data="note")
     parts = options.path.pretrained()
     if need == "test":
-        assert set(parts) == {""} and options.val.flip_seq is ("Vimeo90K" in name)
+        assert set(parts) == {""}
+        assert options.val.flip_seq is options.val.center_frame_only is ("Vimeo90K" in name)
         return
+    num_frames = options.datasets["train"].spec.num_frames
+    assert num_frames == (14 if "Vimeo90K" in name else 30 if "PP" in name else 15)  # septuplets are mirrored
     has_edvr = "IconVSR" in name
     assert {part: weights.file for part, weights in parts.items()} == {
         "spynet": SPYNET,
