@@ -86,7 +86,7 @@ def test_a_clip_is_named_after_its_video(video, clip):
         ("clip,start\n,5\n", "line 2: '' cannot be the name"),
         ("clip\n../../etc\n", "line 2: '../../etc' cannot be the name"),
         ("clip\n/etc\n", "line 2: '/etc' cannot be the name"),
-        ("a\nb\na\n", "clip 'a' is twice in '.*list.csv', with frames in common from 0 on"),
+        ("clip,end\na,\nb,\na,9\n", "clip 'a' is twice in '.*list.csv', with frames in common from 0 on"),
         ("clip,start,end\na,0,10\na,9,20\n", "with frames in common from 9 on"),
         ("a\nb,c\n", "line 2: more cells than the 1 columns; put a name with a comma in quotes"),
         (
@@ -104,6 +104,22 @@ def test_a_clip_is_named_after_its_video(video, clip):
 def test_mistakes_are_told_with_their_line(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path, text)
+
+
+def test_comments_and_repeated_entries_are_read(tmp_path):
+    assert [entry.clip for entry in read(tmp_path, "# mine\n\na  # good\n  # bad: c\nb#1\na\n")] == ["a", "b#1", "a"]
+    text = "# a comment, with a comma\nclip,action\n# another\na,walk #2\n"
+    assert [(entry.clip, entry.action) for entry in read(tmp_path, text)] == [("a", "walk #2")]
+    with pytest.raises(ValueError, match="line 4: start 'x' is not a whole number"):
+        read(tmp_path, "# one\nclip,start\n# three\na,x\n")
+    with pytest.raises(ValueError, match="line 2: unknown column 'clp'"):
+        read(tmp_path, "# one\nclp,start\n")
+
+
+@pytest.mark.parametrize("suffix", ["ts", "wmv", "flv", "mts", "3gp", "y4m"])
+def test_a_video_of_any_common_format_names_its_clip(tmp_path, suffix):
+    (entry,) = read(tmp_path, f"video/S1/Box_1_(C1).{suffix}\n")
+    assert entry.clip == "S1_Box_1_(C1)"
 
 
 def test_a_missing_list_says_who_writes_it(tmp_path):
@@ -179,6 +195,7 @@ def test_frames_in_common_are_found_whatever_the_order(parts):
     lists, frames = {"train": [], "val": []}, []
     for clip, name, (start, end) in parts:
         lists[name].append(ClipEntry(clip, start=start, end=end))
+    for clip, _, (start, end) in dict.fromkeys(parts):  # repeating an entry is allowed
         frames += [(clip, number) for number in range(start, 60 if end is None else end)]
     if len(frames) == len(set(frames)):
         check_disjoint(lists)

@@ -385,3 +385,26 @@ def test_a_pack_and_the_folder_it_was_made_of_are_the_same_clips(clips, tmp_path
 def test_a_link_in_a_root_that_leads_back_ends_the_search(clips):
     (clips.gt / "000" / "back").symlink_to(clips.gt)
     assert open_store(clips.gt).clips() == ["000", "001"]
+
+
+# LQ frames and what the options say of them
+
+
+@pytest.mark.parametrize("said", [None, "BI", "BD"])
+@pytest.mark.parametrize("is_bicubic", [True, False])
+def test_whether_lq_is_bicubic_is_noted_and_warned_of_where_the_options_say_otherwise(
+    clips, tmp_path, said, is_bicubic
+):
+    if not is_bicubic:
+        for file in clips.lq.rglob("*.png"):
+            frame = cv2.imread(str(clips.gt / file.relative_to(clips.lq)))
+            cv2.imwrite(str(file), frame[1::4, 1::4])
+    options = small_options(clips)
+    options["datasets"]["train"]["degradation"] = said
+    del options["datasets"]["val"]
+    loaded = config.load(write(tmp_path, options))
+    lines = loaded.warnings if said and is_bicubic != (said == "BI") else loaded.notes
+    text = f"LQ frame '001/00000004' is {'' if is_bicubic else 'not '}MATLAB's bicubic of its GT frame"
+    assert len([line for line in loaded.warnings + loaded.notes if text in line]) == 1
+    assert any(text in line for line in lines)
+    assert loaded.datasets["train"].loader.degradation is None

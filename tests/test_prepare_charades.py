@@ -212,3 +212,12 @@ def test_lists_that_few_videos_leave_empty_are_told(tmp_path, capsys):
     (filled,) = lists(tmp_path)
     empty = ", ".join(f"{name}_list.csv" for name in ("train", "val", "test") if name != filled)
     assert f"note: so few videos leave nothing for {empty}: add videos or the official CSVs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["y4m", "film"])
+def test_videos_are_found_whatever_their_suffix(tmp_path, suffix):
+    folder = tmp_path / "Charades_v1_480"
+    video = make_video(folder / "0A8CF.avi", 3)
+    video.rename(folder / f"0A8CF.{suffix}")
+    (folder / "notes.txt").write_text("no video")
+    assert [job.video.name for job in script.find_jobs(tmp_path)] == [f"0A8CF.{suffix}"]

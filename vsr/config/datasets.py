@@ -10,6 +10,7 @@ from vsr.config.options import DatasetOptions, LoaderOptions, folder_name_proble
 from vsr.config.schema import Report, check_component, check_value, describe, options_of, resolved
 from vsr.contracts import DataSpec, HasSpec, Resizable, data_spec, shared_clips
 from vsr.data.degrade.apply import degradation_problem
+from vsr.data.degrade.compare import SAME, bicubic_psnr
 from vsr.data.stream.sampler import TrainSampler
 
 Need = Literal["train", "test", "both", "network"]
@@ -57,7 +58,9 @@ def _entry(phase: str, section: dict[str, Any], names: set[str], need: Need, rep
         report.mistake(f"{path}.name", f"another test set is called '{name}'; results need different names")
     own = {k: v for k, v in section.items() if k not in (*LOADER_KEYS, "name")}
     build = check_component(own, "dataset", path, report, beside=LOADER_KEYS, given=section)
-    loader = check_value({k: v for k, v in section.items() if k in LOADER_KEYS}, LoaderOptions, path, report)
+    said = section.get("degradation") if section.get("degradation") in ("BI", "BD") else None
+    given = {k: v for k, v in section.items() if k in LOADER_KEYS and not (k == "degradation" and said)}
+    loader = check_value(given, LoaderOptions, path, report)
     if build is None or loader is None:
         return None
     data, spec = (None, None) if (phase, need) == ("train", "test") else _opened(build, path, report)
@@ -65,6 +68,7 @@ def _entry(phase: str, section: dict[str, Any], names: set[str], need: Need, rep
     if data is not None and spec is not None and phase == "train":
         _check_training_set(data, spec, loader, path, report)
         stages = _stages(data, loader, path, report)
+        _compare_with_bicubic(data, said, path, report)
     is_needed = phase == "train" or phase.startswith("val") or need != "train"
     return DatasetOptions(phase, str(name), resolved(build), loader, spec, data if is_needed else None, stages)
 
@@ -113,6 +117,20 @@ def _stages(data: Any, loader: LoaderOptions, path: str, report: Report) -> list
             report.mistake(f"{path}.stages[{number}]", str(error))
             break
     return stages[1:]
+
+
+def _compare_with_bicubic(data: Any, said: str | None, path: str, report: Report) -> None:
+    """Notes whether an LQ frame is bicubic of its GT frame; warns if the options say otherwise (``BI`` or ``BD``)."""
+    if (found := bicubic_psnr(data)) is None:
+        return
+    key, psnr = found
+    result = f"LQ frame '{key}' is {'' if psnr >= SAME else 'not '}MATLAB's bicubic of its GT frame ({psnr:.1f} dB)"
+    if said is not None and (psnr >= SAME) != (said == "BI"):
+        report.warnings.append(
+            f"{path}.degradation is {said}, but {result}: check dataroot_lq, or make the frames anew"
+        )
+    else:
+        report.notes.append(f"{path}: {result}")
 
 
 def _check_training_set(data: Any, spec: DataSpec, loader: LoaderOptions, path: str, report: Report) -> None:

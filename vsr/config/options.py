@@ -52,7 +52,8 @@ class LoaderOptions:
             cpu leave it to the workers, which always prepare batches ahead. The batches are the same.
         num_prefetch_queue: batches that each worker prepares ahead.
         pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
-        degradation: makes the LQ frames of the GT frames, on the network's device, for each sample anew; ~ reads them.
+        degradation: makes the LQ frames of the GT frames, on the network's device, for each sample anew; ~ reads them,
+            and so do BI and BD, which say how they were made: training warns where a frame shows otherwise.
             Needs ``gt_frames: all``.
         stages: progressive training, ``[{from_iter: 5001, num_frame: 10, gt_size: 128, batch_size_per_gpu: 2}]``:
             from these iterations on, other training clips and batches. Each iteration still is one optimiser step.

@@ -16,10 +16,11 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from vsr.data.lists.meta_info import without_comment
 from vsr.registry import did_you_mean
 
 LIST_NAMES = ("train_list.csv", "val_list.csv", "test_list.csv")
-VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".mkv", ".mpg", ".mpeg", ".m4v", ".webm")
+_VIDEO = re.compile(r".+\.(avi|mp4|mov|mkv|mpe?g|m4v|webm|ts|m2?ts|wmv|flv|3gp|y4m|vob|ogv|mxf|asf)", re.IGNORECASE)
 _VIDEO_FOLDERS = ("video", "Charades_v1_480")  # a clip is named after its video's path below these
 _HUMANEVA_NAME = re.compile(r"(S\d+)_([^_]+)_(\d+)_\((\w+)\)")  # subject, action, trial, camera
 
@@ -45,11 +46,13 @@ _NUMBERS = {"start": int, "end": int, "num_frames": int, "fps": float, "width": 
 
 
 def read_clip_list(path: str | Path) -> list[ClipEntry]:
-    """Returns the entries of a list, in its order. Empty lines are skipped.
+    """Returns the entries of a list, in its order. Empty lines and comments, which begin with #, are skipped.
+
+    An entry that is listed several times counts as often.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is malformed (it is named), two entries share frames of a clip, or there are none.
+        ValueError: a line is malformed (it is named), two different entries share frames of a clip, or there are none.
     """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
@@ -58,15 +61,19 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
     entries: list[ClipEntry] = []
     line = 1
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        whole = re.sub(r"(?m)^[ \t]*#.*$", "", path.read_text(encoding="utf-8-sig"))  # comments leave empty lines
+        text = whole.lstrip()
+        skipped = whole[: len(whole) - len(text)].count("\n")
         first = next(csv.reader([text.partition("\n")[0]], strict=True, skipinitialspace=True), [])
         has_header = len(first) > 1 or [cell.strip().lower() for cell in first] == ["clip"]
         columns, table = None if has_header else ["clip"], io.StringIO(text, newline="")
         rows = csv.DictReader(table, columns, "", strict=True, skipinitialspace=True)
         if has_header:
-            rows.fieldnames = _checked_header(rows.fieldnames or [], f"{path}, line 1")
+            rows.fieldnames = _checked_header(rows.fieldnames or [], f"{path}, line {1 + skipped}")
         for row in rows:
-            line = rows.line_num
+            line = rows.line_num + skipped
+            if not has_header:
+                row["clip"] = without_comment(row["clip"])
             if any(cell and str(cell).strip() for cell in row.values()):
                 entries.append(_entry(row, f"{path}, line {line}"))
     except UnicodeDecodeError as error:
@@ -96,7 +103,7 @@ def check_disjoint(lists: Mapping[str, list[ClipEntry]]) -> None:
     """
     ranges: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
     for name, entries in lists.items():
-        for entry in entries:
+        for entry in dict.fromkeys(entries):
             ranges[entry.clip].append((entry.start, float("inf") if entry.end is None else entry.end, name))
     for clip, parts in ranges.items():
         parts.sort()
@@ -121,7 +128,7 @@ def clip_of_video(video: str) -> str:
 
 def is_video(name: str) -> bool:
     """Returns whether a file name ends like a video's."""
-    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
+    return _VIDEO.fullmatch(PurePosixPath(name).name) is not None
 
 
 def entry_of(clip: str, video: str = "") -> ClipEntry:
