@@ -29,7 +29,7 @@ def test_a_mistake_names_the_key_as_the_file_has_it(tmp_path, tree):
 def test_a_list_of_gpus_beside_their_number_has_no_effect(tmp_path, tree):
     options = config.load(write(tmp_path, tree | {"gpu_ids": [0, 1]}), ["num_gpu=0"])
     assert options.num_gpu == 0
-    assert options.notes == ["gpu_ids has no effect: num_gpu is given"]
+    assert options.notes[0] == "gpu_ids has no effect: num_gpu is given"
 
 
 def test_an_old_and_a_new_spelling_that_disagree_are_a_mistake(tmp_path, tree):
