@@ -24,7 +24,7 @@ from tqdm import tqdm
 from preparation.arguments import at_least_one, folder_to_make, open_any
 from vsr.data.degrade.imresize import imresize
 from vsr.data.lists.meta_info import read_meta_info, read_text
-from vsr.data.sets.roots import left_out, report_cropping, warn_of_left_out
+from vsr.data.sets.roots import cropping, left_out, warn_of_left_out
 from vsr.data.sources.base import DEGRADATION_FILE, FrameStore
 from vsr.data.sources.folder import FolderStore
 from vsr.utils.errors import UserError, exit_cleanly
@@ -85,7 +85,8 @@ def run(options: argparse.Namespace) -> None:
         return
     if not there:
         write_text_atomically(options.to / DEGRADATION_FILE, f"{made_with}\n")
-    report_cropping({clip: store.size(f"{clip}/{store.frames(clip)[0]}") for clip in clips}, options.scale, print)
+    for text in cropping({clip: store.size(f"{clip}/{store.frames(clip)[0]}") for clip in clips}, options.scale):
+        print(text)
     degrade = degradation(options.degradation, options.scale)
     bad = []
     with ThreadPoolExecutor(options.threads) as pool, tqdm(total=len(missing), unit="frame") as bar:

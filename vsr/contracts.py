@@ -76,6 +76,7 @@ class DataSpec(NamedTuple):
         degradation: how the LQ frames were made, "BD x4", where it is known.
         files: lists of the set's clips; a change of their content is a change of the set.
         clips: by the folder of a clip, the ranges of frames that are used; sets that share frames are warned of.
+        notes: remarks for the log.
         gap: a clip whose frame numbers have a gap, as a message; training refuses it.
     """
 
@@ -93,6 +94,7 @@ class DataSpec(NamedTuple):
     degradation: str | None = None
     files: tuple[str, ...] = ()
     clips: Mapping[str, Sequence[range]] = {}
+    notes: tuple[str, ...] = ()
     gap: str | None = None
 
 

@@ -69,6 +69,7 @@ def _entry(phase: str, section: dict[str, Any], names: set[str], need: Need, rep
         _check_training_set(data, spec, loader, path, report)
         stages = _stages(data, loader, path, report)
         _compare_with_bicubic(data, said, path, report)
+    report.notes += [f"{path}: {note}" for note in (spec.notes if spec else ())]
     is_needed = phase == "train" or phase.startswith("val") or need != "train"
     return DatasetOptions(phase, str(name), resolved(build), loader, spec, data if is_needed else None, stages)
 

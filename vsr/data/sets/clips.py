@@ -18,11 +18,11 @@ from vsr.data.sets.roots import (
     check_has,
     check_num_frame,
     check_pair,
+    cropping,
     left_out,
     open_lq_root,
     open_root,
     places_of,
-    report_cropping,
     warn_of_left_out,
 )
 from vsr.data.sources.base import DISK, Crop, FrameStore, IOBackend, with_missing
@@ -117,9 +117,10 @@ class ClipCrops(Dataset[Sample]):
                 raise ValueError(f"gt_size {options.gt_size} is larger than the frames of clip '{name}', {h} x {w}")
         counts = f"{counted(len(self), 'sample')} of {counted(len(clips), 'clip')}"
         _log.info("%s: %s, from '%s'", type(self).__name__, counts, gt.root)
-        report_cropping({name: size for name, _, size in clips}, options.scale)
+        notes = cropping({name: size for name, _, size in clips}, options.scale)
         warn_of_left_out(left_out(gt, lq))
-        self.spec = self.spec._replace(clips=places_of((gt, lq), [(clip.name, clip.frames) for clip in clips]))
+        places = places_of((gt, lq), [(clip.name, clip.frames) for clip in clips])
+        self.spec = self.spec._replace(clips=places, notes=notes)
 
     def __len__(self) -> int:
         return len(self.items)

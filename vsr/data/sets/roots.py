@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vsr.data.sources import open_store
@@ -121,17 +121,13 @@ def warn_of_left_out(files: Collection[str]) -> None:
         _log.warning(text, counted(len(files), "file"), min(files))
 
 
-def report_cropping(
-    sizes: Mapping[str, tuple[int, int]], scale: int, report: Callable[[str], object] = _log.info
-) -> None:
-    """Reports, once, that the GT frames of clips, (h, w) by clip, are cropped to multiples of the scale."""
+def cropping(sizes: Mapping[str, tuple[int, int]], scale: int) -> tuple[str, ...]:
+    """Returns a text that GT frames, (h, w) by clip, are cropped to multiples of the scale; none where they are not."""
     cropped = {clip: (h, w) for clip, (h, w) in sizes.items() if h % scale or w % scale}
-    if cropped:
-        clip, (h, w) = next(iter(cropped.items()))
-        count, size = counted(len(cropped), "clip"), f"{h // scale * scale} x {w // scale * scale}"
-        report(
-            f"GT of {count} is cropped at the bottom and right: '{clip}' from {h} x {w} to {size}, for scale {scale}"
-        )
+    for clip, (h, w) in cropped.items():
+        size = f"'{clip}' from {h} x {w} to {h // scale * scale} x {w // scale * scale}, for scale {scale}"
+        return (f"GT of {counted(len(cropped), 'clip')} is cropped at the bottom and right: {size}",)
+    return ()
 
 
 def check_num_frame(num_frame: int) -> None:

@@ -13,12 +13,12 @@ from vsr.data.sets.roots import (
     check_has,
     check_num_frame,
     check_pair,
+    cropping,
     gap_of,
     left_out,
     open_lq_root,
     open_root,
     places_of,
-    report_cropping,
     warn_of_left_out,
 )
 from vsr.data.sources.base import DEGRADATION_FILE, DISK, Crop, FrameStore, IOBackend
@@ -85,13 +85,13 @@ class VideoTestDataset:
         cache: _Cache | None = {} if cache_data else None
         clips = (_open_clip(lq, gt, name, listed.get(name), scale, cache) for name in names)
         self._clips = [clip._replace(padding=padding) for clip in clips]
-        report_cropping({clip.name: clip.size for clip in self._clips if clip.size is not None}, scale)
+        notes = cropping({clip.name: clip.size for clip in self._clips if clip.size is not None}, scale)
         warn_of_left_out(left_out(lq, gt))
         if gt is not None and not listed and (untested := sorted(set(gt.clips()) - set(names))):
             text = "%d clips of dataroot_gt '%s' are not in dataroot_lq '%s', such as '%s': they are not tested"
             _log.warning(text, len(untested), gt.root, lq.root, untested[0])
         places = places_of((lq, gt), ((clip.name, clip.frames) for clip in self._clips))
-        self.spec = self.spec._replace(degradation=_degradation(lq), clips=places)
+        self.spec = self.spec._replace(degradation=_degradation(lq), clips=places, notes=notes)
         frames = sum(len(clip.targets) for clip in self._clips)
         _log.info("VideoTestDataset: %s, %s, from '%s'", counted(len(self), "clip"), counted(frames, "frame"), lq.root)
 
@@ -146,10 +146,10 @@ class VideoTestVimeo90KDataset:
             check_has((self._gt, self._lq), f"{name}/im4", meta_info_file)
             self._sizes[name] = check_pair(self._gt, self._lq, f"{name}/im4", f"{name}/im4", scale)
             _check_one_size(self._lq, name, _SEPTUPLET[3 - num_frame // 2 : 4 + num_frame // 2])
-        report_cropping(self._sizes, scale)
         self._cache: _Cache | None = {} if cache_data else None
         places = places_of((self._gt,), ((name, _SEPTUPLET) for name in self._names))
-        self.spec = self.spec._replace(degradation=_degradation(self._lq), clips=places)
+        notes = cropping(self._sizes, scale)
+        self.spec = self.spec._replace(degradation=_degradation(self._lq), clips=places, notes=notes)
 
     def __len__(self) -> int:
         return len(self._names)
