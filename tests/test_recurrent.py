@@ -26,8 +26,8 @@ def options(clips, monkeypatch):
         network = {"network_g": {"type": "RecurrentNetwork"}, "imports": ["recurrent_network"]}
         common = {"datasets__train__gt_frames": "all", "datasets__train__num_frame": 5, "val__val_freq": 2}
         common["train__total_iter"] = 4
-        options = small_options(clips, name=name, **network, **{**common, **changes})
-        del options["datasets"]["val"]["num_frame"]
+        options = small_options(clips, name=name, **{**network, **common, **changes})
+        (options["datasets"].get("val") or {}).pop("num_frame", None)
         return options
 
     return made
@@ -126,3 +126,21 @@ def test_frozen_parameters_thaw_in_their_iteration_also_after_resuming(tmp_path,
     frozen = [weights(tmp_path, "whole", iteration)["params"]["conv.weight"] for iteration in (1, 2, 3)]
     assert all(torch.equal(frozen[0], other) for other in frozen)
     assert not torch.equal(frozen[0], weights(tmp_path, "whole", 4)["params"]["conv.weight"])
+
+
+def test_what_a_constructor_froze_is_never_trained(tmp_path, options, train):
+    """RealBasicVSR's flow network, under a rule that would train everything."""
+    network = {"type": "RealBasicVSRNet", "mid_channels": 4, "num_propagation_blocks": 1, "num_cleaning_blocks": 1}
+    rules = [{"match": "", "from_iter": 0, "lr_mul": 2.0}]
+    changes = {"datasets__val": None, "train__total_iter": 2, "logger__save_checkpoint_freq": 1}
+    train(options(network_g=network, train__parameters=rules, **changes))
+    first, second = (weights(tmp_path, "small", iteration)["params"] for iteration in (1, 2))
+    changed = {name for name, value in second.items() if not value.equal(first[name])}
+    assert changed == {name for name in first if not name.startswith("basicvsr.spynet.")}
+
+
+def test_a_clip_too_short_for_the_network_is_refused_before_training(options, train):
+    changes = {"datasets__train__num_frame": 3, "network_g": {"type": "IconVSR", "num_feat": 8, "num_block": 1}}
+    message = r"datasets\.train\.num_frame: 3, but IconVSR reads clips of at least 5 frames"
+    with pytest.raises(UserError, match=message):
+        train(options(**changes))

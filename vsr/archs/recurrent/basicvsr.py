@@ -48,13 +48,15 @@ class BasicVSR(RecurrentNetwork):
         to_past, to_future = self.flows(lq)
         start = lq.new_zeros(b, self.num_feat, h, w)
         keep = kept(self.cpu_cache_length is not None and t > self.cpu_cache_length)
-        later = list[Tensor]()
+        branches = [self.branch(self.forward_trunk, lq, range(t), to_past, start, keep)]
         if self.backward_trunk is not None:
-            later = self.branch(self.backward_trunk, lq, range(t)[::-1], to_future, start, keep)[::-1]
-        earlier = self.branch(self.forward_trunk, lq, range(t), to_past, start, keep)
-        both = (zip(later, earlier, strict=True)) if later else zip(earlier, strict=True)
-        fused = (lrelu(self.fusion(torch.cat(features, 1).to(lq.device))) for features in both)
-        return torch.stack([self.enlarge(feature, lq[:, i]) for i, feature in enumerate(fused)], 1)
+            later = self.branch(self.backward_trunk, lq, range(t)[::-1], to_future, start, keep)
+            branches.insert(0, later[::-1])
+        frames = []
+        for i in range(t):
+            features = torch.cat([branch[i] for branch in branches], 1).to(lq.device)
+            frames.append(self.enlarge(lrelu(self.fusion(features)), lq[:, i]))
+        return torch.stack(frames, 1)
 
     def branch(
         self, trunk: nn.Module, lq: Tensor, order: Sequence[int], flows: Sequence[Tensor], start: Tensor, keep: Keep

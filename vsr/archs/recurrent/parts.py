@@ -79,7 +79,8 @@ def propagate(
         start: what the first step receives.
         keep: see kept.
     """
-    feature, features = start, list[Tensor]()
+    feature = start
+    features: list[Tensor] = []
     for k, i in enumerate(order):
         feature = step(i, flow_warp(feature, flows[k - 1]) if k else feature)
         features.append(keep(feature))
