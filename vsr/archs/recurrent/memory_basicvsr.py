@@ -67,7 +67,8 @@ class MemoryBasicVSR(BasicVSR):
         """Runs a branch, see BasicVSR; each step but the first reads the memory."""
         fusion = self.forward_memory if trunk is self.forward_trunk else self.backward_memory
         assert fusion is not None, "a branch has a memory"
-        feature, features = start, list[Tensor]()
+        feature = start
+        features: list[Tensor] = []
         states: list[tuple[Tensor, Tensor]] = []  # oldest first, with the flows from the current frame to theirs
         for k, i in enumerate(order):
             if k:
