@@ -28,14 +28,14 @@ def texture():
 
 
 def test_a_film_comes_out_four_times_as_large(tmp_path, texture):
-    given = film(tmp_path / "a.mkv", texture, sound="aac")
+    given = film(tmp_path / "caf\u00e9 \u2606.mkv", texture, sound="aac")
     run(given, *network(tmp_path, scale=4), "--codec", "ffv1", "--pix-fmt", "yuv444p")
-    out = tmp_path / "a_x4.mkv"
+    out = tmp_path / "caf\u00e9 \u2606_x4.mkv"
     for frame, sr in zip(pictures(given), pictures(out), strict=True):
         assert np.abs(sr.astype(int) - frame.repeat(4, 0).repeat(4, 1)).max() <= 1
     assert times(out) == times(given)
     assert packets(out, "audio") == packets(given, "audio")
-    assert not (tmp_path / "a_x4.mkv.partial").exists()
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".mkv", ".mkv", ".pth", ".yml"]
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
@@ -59,6 +59,7 @@ def stream_of(file):
         return context.width, context.height, stream.sample_aspect_ratio, context.pix_fmt, tags
 
 
+@pytest.mark.skipif(int(av.__version__.split(".")[0]) < 17, reason="this PyAV cannot write such a film")
 def test_everything_else_is_copied(tmp_path, same, texture):
     given = film(tmp_path / "a.mkv", texture, "libx264", "yuv420p", sound="flac")
     with av.open(str(given)) as source, av.open(str(tmp_path / "b.mkv"), "w") as target:
@@ -106,6 +107,7 @@ def test_a_part_of_a_film_has_its_sound(tmp_path, same, texture):
     assert abs(sound[-1][0] + 0.1 - 0.6) < 0.12  # a packet of FLAC is a tenth of a second
 
 
+@pytest.mark.skipif(int(av.__version__.split(".")[0]) < 17, reason="this PyAV cannot write such a film")
 def test_rotated_films_come_out_upright(tmp_path, same, texture):
     given = film(tmp_path / "a.mov", texture, "libx264", "yuv420p", aspect=Fraction(4, 3), rotation=90)
     run(given, *same)

@@ -15,6 +15,7 @@ import pytest
 from upscaling import film, network, packets, pictures, run, times
 
 from vsr.utils.errors import UserError
+from vsr.video import muxing
 
 LENGTH = 230  # frames: three parts
 COMMAND = [sys.executable, "-m", "vsr.upscale", "--device", "cpu"]
@@ -41,7 +42,7 @@ def given(tmp_path_factory):
     folder = tmp_path_factory.mktemp("film")
     small = np.random.default_rng(0).integers(0, 256, (LENGTH, 4, 6, 3), np.uint8)
     file = film(folder / "a.mkv", small.repeat(8, 1).repeat(8, 2), "libx264", "yuv420p", sound="aac")
-    slow = network(folder, name="slow", seconds=0.01)
+    slow = network(folder, name="slow", seconds=0.004)
     run(file, *slow, "-o", folder / "whole.mkv")
     return file, slow, folder / "whole.mkv"
 
@@ -88,19 +89,20 @@ def test_ctrl_c_keeps_the_finished_parts_and_says_how_to_go_on(given, tmp_path):
     assert_equal(out, whole)
 
 
-def test_other_settings_start_anew_and_say_so(given, tmp_path, capsys):
-    file, slow, _ = given
-    out = tmp_path / "out.mkv"
-    process = start(file, *slow, "-o", out)
-    wait_for_parts(process, tmp_path / "out.mkv.partial", 1)
-    process.kill()
-    process.communicate()
-    run(file, *slow, "-o", out, "--crf", "30")
-    assert (
-        "holds work with other settings (crf: 18 → 30.0), kept until the output is complete: starting anew"
-        in capsys.readouterr().out
-    )
+def test_other_settings_start_anew_and_say_so(given, tmp_path, capsys, monkeypatch):
+    file, out, fast = given[0], tmp_path / "out.mkv", network(tmp_path)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(muxing, "assemble", interrupted)
+        run(file, *fast, "-o", out)
+    run(file, *fast, "-o", out, "--crf", "30")
+    text = "holds work with other settings (crf: 18 → 30.0), kept until the output is complete: starting anew"
+    assert text in capsys.readouterr().out
     assert len(pictures(out)) == LENGTH
+    assert not (tmp_path / "out.mkv.partial").exists()
 
 
 def test_an_existing_output_is_replaced_only_where_asked_for(given, tmp_path):
@@ -133,6 +135,21 @@ def test_twenty_five_random_kills_change_nothing(given, tmp_path):
             out.unlink()
     assert kills == 25
     assert_equal(out, whole)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_message_and_nothing_is_lost(given, tmp_path):
+    """The largest size of a file stands for the disk's."""
+    out = tmp_path / "out.mkv"
+    command = [*COMMAND, str(given[0]), *network(tmp_path), "-o", str(out), "--codec", "ffv1"]
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *command]
+    done = subprocess.run(limited, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "larger than this file system, or `ulimit -f`, lets a file be" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+    subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True)
+    assert len(pictures(out)) == LENGTH
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Upscales one film: a first pass, parts, one output."""
 
+import os
 import resource
 import shutil
 import sys
@@ -52,7 +53,7 @@ def upscale(source: Source, out: Path | None, loaded: Loaded, settings: Settings
         frames = _range(film, settings)
         target, _ = target_of(source, film, named, is_png, loaded, settings)
         parts = [part for part, _ in _parts(source, film, frames, loaded, settings)]
-        _announce(film, frames, target, loaded, len(parts), 0)
+        _announce(film, frames, target, loaded, settings, len(parts), 0)
     else:
         with _sole_use(named):
             _upscale(source, named, is_png, loaded, settings)
@@ -75,7 +76,7 @@ def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: 
         work.begin(film)
     parts = [part for part, _ in _parts(source, film, frames, loaded, settings)]
     missing = [part for part in parts if not work.part(part).is_file()]
-    _announce(film, frames, target, loaded, len(parts), len(parts) - len(missing))
+    _announce(film, frames, target, loaded, settings, len(parts), len(parts) - len(missing))
     if missing:
         steps = (
             step for part, own in _parts(source, film, frames, loaded, settings) if part in missing for step in own
@@ -214,7 +215,9 @@ def _sole_use(out: Path) -> Iterator[None]:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _announce(film: Film, frames: range, target: Target, loaded: Loaded, num_parts: int, num_done: int) -> None:
+def _announce(
+    film: Film, frames: range, target: Target, loaded: Loaded, settings: Settings, num_parts: int, num_done: int
+) -> None:
     size = f"{film.width}x{film.height} → {target.size.width}x{target.size.height}"
     cuts = counted(sum(cut in frames for cut in film.cuts), "cut")
     parts = counted(num_parts, "segment") + (f" ({num_done} done before)" if num_done else "")
@@ -222,8 +225,9 @@ def _announce(film: Film, frames: range, target: Target, loaded: Loaded, num_par
     kind = "PNG" if encoding is None else f"{encoding.codec}, {encoding.pixel_format}, crf {encoding.crf:g}"
     network = f"{type(loaded.network).__name__} ×{loaded.spec.scale}"
     trained = f" ({loaded.degradation})" if loaded.degradation else ""
-    text = "%s, %s, %s, %s, by %s%s → '%s' (%s)"
-    logger.info(text, counted(len(frames), "frame"), size, cuts, parts, network, trained, target.out, kind)
+    text = "%s, %s, %s, %s, %s of memory free, by %s%s → '%s' (%s)"
+    free = size_text(free_memory(settings.device))
+    logger.info(text, counted(len(frames), "frame"), size, cuts, parts, free, network, trained, target.out, kind)
 
 
 def _report(film: Film, target: Target, lost: list[str], count: int, seconds: float) -> None:
@@ -237,6 +241,16 @@ def _report(film: Film, target: Target, lost: list[str], count: int, seconds: fl
     size = size_text(sum(file.stat().st_size for file in files))
     speed = f"{count / seconds:.2f} frames/s, " if count else ""
     logger.info("'%s' is complete: %s%s at most, %s", target.out, speed, memory, size)
+
+
+def free_memory(device: torch.device) -> int:
+    """Returns the bytes that can be allocated on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.is_file() else []
+    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(available[0]) if available else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_memory() -> int:
