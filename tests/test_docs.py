@@ -30,7 +30,8 @@ def test_the_home_page_is_the_readme(site):
 def test_every_component_has_a_table(site, kind):
     page = (site / "options" / "index.html").read_text()
     headings = re.findall(r"<h3 id=[^>]*>([^<]+)<", page)
-    assert set(registry.names(kind)) <= set(headings)
+    own = {name for name in registry.names(kind) if registry.find(kind, name).__module__.startswith("vsr.")}
+    assert own <= set(headings)  # other tests register components of their own
 
 
 def test_a_row_has_kind_default_and_description(site):

@@ -128,8 +128,9 @@ def test_interlaced_films_are_deinterlaced(tmp_path, same, texture, capsys):
 def test_hdr_is_kept_with_a_warning_or_refused(tmp_path, same, texture, capsys):
     tags = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16}
     given = film(tmp_path / "a.mkv", texture, "libx264", "yuv420p10le", **tags)
-    with pytest.raises(UserError, match=r"a\.mkv' is HDR \(PQ\), and --hdr is refuse"):
-        run(given, *same, "--hdr", "refuse")
+    for also in ([], ["--png"]):
+        with pytest.raises(UserError, match=r"a\.mkv' is HDR \(PQ\), and --hdr is refuse"):
+            run(given, *same, "--hdr", "refuse", *also)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mkv"]
     run(given, *same)
     assert stream_of(tmp_path / "a_x1.mkv")[3:] == ("yuv420p10le", (9, 1, 9, 16))
@@ -226,6 +227,7 @@ BAD = {
     ("-o", "x.xyz"): "-o x.xyz: the container '.xyz' is not written; expected one of .mp4",
     ("-o", "x.webm"): "-o x.webm: .webm does not hold libx264; choose .mkv",
     ("--weights", "none.pth"): "none.pth does not exist",
+    ("--precision", "fp16"): "precision fp16 needs a GPU",
 }
 
 

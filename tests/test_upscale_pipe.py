@@ -6,7 +6,6 @@ import sys
 import av
 import numpy as np
 import pytest
-from recurrent_network import RecurrentNetwork  # registers itself  # noqa: F401
 from upscaling import film, network, pictures, run
 
 from vsr.contracts import Spec

@@ -11,11 +11,11 @@ from typing import BinaryIO, get_args
 
 import torch
 
-from vsr.engine.precision import Precision
+from vsr.engine.precision import Precision, restoration_type
 from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.log import start_log
+from vsr.utils.log import logger, start_log
 from vsr.video.network import load_network
 from vsr.video.pipe import upscale_pipe
 from vsr.video.run import upscale
@@ -44,6 +44,7 @@ def _run(args: argparse.Namespace, stdout: BinaryIO | None) -> int:
     if len(sources) > 1 and out is not None and out.suffix and not out.is_dir():
         raise UserError(f"-o {out}: there are {len(sources)} inputs; give a folder")
     settings = settings_of(args)
+    logger.info("precision: %s", restoration_type(settings.precision, settings.device)[1])
     keep_freed_memory()
     loaded = load_network(args.weights, args.opt, args.set, settings.device)
     for source in sources:

@@ -56,6 +56,7 @@ def target_of(
 ) -> tuple[Target, muxing.Plan]:
     """Returns what is written, and which streams are copied; one black frame is encoded to see that it can be."""
     if is_png:
+        check_hdr(film, source.path, settings)
         size = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, None)
         return Target(out, "", size, None, frame_names(source)), NO_STREAMS
     size, encoding = encoding_of(film, source.path, loaded, settings)
@@ -68,10 +69,7 @@ def target_of(
 
 def encoding_of(film: Film, name: Path, loaded: Loaded, settings: Settings) -> tuple[Size, Encoding]:
     """Returns the size of the output and how it is encoded; raises UserError if HDR is refused."""
-    if (hdr := hdr_of(film)) and settings.hdr == "refuse":
-        raise UserError(f"'{name}' is HDR ({hdr}), and --hdr is refuse")
-    if hdr:
-        logger.warning("'%s' is HDR: the network sees %s values as if they were SDR; tags are kept", name, hdr)
+    check_hdr(film, name, settings)
     kind = pixel_format(settings.pix_fmt or ("yuv420p10le" if film.depth > 8 else "yuv420p"))
     size = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, kind)
     exact = [round(side * loaded.spec.scale * size.factor) for side in (film.height, film.width)]
@@ -81,6 +79,14 @@ def encoding_of(film: Film, name: Path, loaded: Loaded, settings: Settings) -> t
     colors, aspect = output_colors(film.colors, kind, size.height), Fraction(*film.aspect)
     encoding = Encoding(settings.codec, settings.crf, kind, size.height, size.width, film.rate, colors, aspect)
     return size, encoding
+
+
+def check_hdr(film: Film, name: Path, settings: Settings) -> None:
+    """Warns of an HDR film; raises UserError if HDR is refused."""
+    if (hdr := hdr_of(film)) and settings.hdr == "refuse":
+        raise UserError(f"'{name}' is HDR ({hdr}), and --hdr is refuse")
+    if hdr:
+        logger.warning("'%s' is HDR: the network sees %s values as if they were SDR; tags are kept", name, hdr)
 
 
 def output_of(source: Source, out: Path | None, is_png: bool, loaded: Loaded, settings: Settings) -> Path:
