@@ -104,7 +104,7 @@ TRAIN += [
     10468,
 ]
 TRAIN += [10678, 10878, 10999, 11349]
-TEST = [1145, 3045, 4069, 5844, 7769, 9148, 11060]  # shots of which nothing is trained on: 20 frames each
+TEST = [1145, 3045, 4069, 5844, 7769, 9148, 11160]  # shots of which nothing is trained on: 20 frames each
 SHOTS = [Shot("film", first + 2, 40, "train") for first in TRAIN] + [
     Shot("film", first + 20, 20, "test") for first in TEST
 ]
