@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vsr.video.cuts import scene_cuts
+from vsr.data.video.cuts import scene_cuts
 
 SMALL = 80, 45  # width and height of the frames that are compared
 

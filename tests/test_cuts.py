@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from vsr.video.cuts import scene_cuts
+from vsr.data.video.cuts import scene_cuts
 
 
 def shot(seed, length, motion=1, size=(45, 80)):

@@ -9,8 +9,8 @@ import pytest
 from upscaling import film, network, pictures, run
 
 from vsr.contracts import Spec
+from vsr.data.video.cuts import scene_cuts
 from vsr.evaluation.restore import steps_of
-from vsr.video.cuts import scene_cuts
 from vsr.video.film import Reader, frame_names, scan, shots
 from vsr.video.pipe import _steps
 from vsr.video.sources import Source

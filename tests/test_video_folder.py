@@ -94,6 +94,31 @@ def test_samples_are_aligned_repeatable_and_of_all_videos(films):
         assert np.abs(difference).max() <= 1  # of a transposed crop, the passes round in the other order
 
 
+def cut_film(file):
+    """Three shots of 8, 5 and 6 frames, each of one grey level with a little noise."""
+    rng = np.random.default_rng(5)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "bgr0"
+        for level, count in ((40, 8), (200, 5), (110, 6)):
+            for _ in range(count):
+                pixels = (level + rng.integers(-3, 4, (48, 64, 3))).astype(np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_a_window_lies_within_a_shot(tmp_path):
+    root = tmp_path / "cut"
+    root.mkdir()
+    cut_film(root / "a.mkv")
+    dataset = data(root, gt_frames="all")
+    assert [len(clip.frames) for clip in dataset.clips] == [8, 5, 6]
+    for index in range(len(dataset)):
+        sample = dataset.read(index, SampleKey(index))
+        levels = sample["gt"].mean((1, 2, 3))
+        assert np.ptp(levels) < 5
+
+
 def test_a_training_runs_from_films(films, tmp_path, train, monkeypatch, clips):
     from training import small_options
 
@@ -115,7 +140,9 @@ def test_a_folder_without_videos_is_refused(tmp_path):
 
 def test_a_video_that_is_too_short_or_too_small_is_refused(films):
     film(films / "c.mkv", num_frames=2)
-    with pytest.raises(ValueError, match="video 'c' has 2 frames, but num_frame 3 at interval 1 needs 3"):
+    with pytest.raises(
+        ValueError, match=r"video 'c' has no shot of 3 frames \(2 in all\), but num_frame 3 at interval 1 needs 3"
+    ):
         data(films)
     film(films / "c.mkv", num_frames=3, size=(16, 64))
     with pytest.raises(ValueError, match="gt_size 32 is larger than the frames of clip 'c', 16 x 64"):

@@ -18,13 +18,13 @@ from tqdm import tqdm
 from vsr.contracts import Clip, Spec
 from vsr.data.sets.test_clips import generate_frame_indices
 from vsr.data.video.colors import from_rgb
+from vsr.data.video.cuts import AROUND, scene_cuts
 from vsr.data.video.encoding import Encoding, encoder
 from vsr.data.video.reader import decoded, deinterlaced, picture_stream, pixels_of
 from vsr.engine.precision import full_float32
 from vsr.evaluation.restore import Step
 from vsr.utils.errors import UserError
 from vsr.utils.log import counted, logger
-from vsr.video.cuts import AROUND, scene_cuts
 from vsr.video.film import SMALL, film_of, no_cuts
 from vsr.video.network import Loaded
 from vsr.video.pictures import halves, resized

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 import vsr
+from vsr.data.video.cuts import scene_cuts
 from vsr.engine.precision import full_float32
 from vsr.evaluation.draw.images import write_image
 from vsr.evaluation.restore import Frame, Step, restore, steps_of
@@ -24,7 +25,6 @@ from vsr.utils.locks import sole_use
 from vsr.utils.log import counted, logger
 from vsr.utils.signals import StopSignals
 from vsr.video import muxing
-from vsr.video.cuts import scene_cuts
 from vsr.video.film import Film, Reader, frame_names, no_cuts, scan, shots
 from vsr.video.network import Loaded
 from vsr.video.pictures import halves, preview, resized

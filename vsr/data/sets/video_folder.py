@@ -1,5 +1,6 @@
 """Training clips straight from video files."""
 
+import logging
 from typing import Annotated
 
 import numpy as np
@@ -12,6 +13,7 @@ from vsr.data.video.cache import VideoCache
 from vsr.data.video.store import VideoStore
 from vsr.registry import Positive, Shared, register
 
+_log = logging.getLogger(__name__)
 REMEDY = "name a folder of video files, such as films/a.mp4 and films/b.mkv"
 
 
@@ -19,10 +21,10 @@ REMEDY = "name a folder of video files, such as films/a.mp4 and films/b.mkv"
 class VideoFolderDataset(ClipCrops):
     """Training samples from a folder of video files; the films are the ground truth, and LQ is made of them.
 
-    A sample is that of ``REDSDataset``; ``key`` is the video's name and the frame's number, "film/00000014". When the
-    set is first opened, every video is decoded into ``frame_cache``, with a progress bar: 3 bytes per pixel, 4 GB per
-    minute of 720p at 24 frames per second. Crops are then read without decoding. LQ frames are bicubic (MATLAB's
-    ``imresize``), or those of a ``degradation``, which needs ``gt_frames: all``.
+    A sample is that of ``REDSDataset``; ``key`` is the video's name and the frame's number, "film/00000014". A window
+    lies within a shot. When the set is first opened, every video is decoded into ``frame_cache``, with a progress bar:
+    3 bytes per pixel, 4 GB per minute of 720p at 24 frames per second. Crops are then read without decoding. LQ frames
+    are bicubic (MATLAB's ``imresize``), or those of a ``degradation``, which needs ``gt_frames: all``.
 
     Args:
         dataroot: folder of the videos, or one video.
@@ -69,12 +71,18 @@ class VideoFolderDataset(ClipCrops):
         folder = root if root.is_dir() else root.parent
         cache = root_path("frame_cache", frame_cache) if frame_cache is not None else folder / "frame_cache"
         gt = VideoCache(cache, videos.files)
-        clips = [TrainingClip(name, gt.frames(name), gt.size(f"{name}/00000000")) for name in gt.clips()]
         longest = (num_frame - 1) * max(intervals) + 1
-        for clip in clips:
-            if len(clip.frames) < longest:
+        clips, num_left_out = [], 0
+        for name in gt.clips():
+            frames, size = gt.frames(name), gt.size(f"{name}/00000000")
+            shots = [shot for shot in gt.shots(name) if len(shot) >= longest]
+            num_left_out += len(gt.shots(name)) - len(shots)
+            if not shots:
                 needs = f"num_frame {num_frame} at interval {max(intervals)} needs {longest}"
-                raise ValueError(f"video '{clip.name}' has {len(clip.frames)} frames, but {needs}")
+                raise ValueError(f"video '{name}' has no shot of {longest} frames ({len(frames)} in all), but {needs}")
+            clips += [TrainingClip(name, frames[shot.start : shot.stop], size) for shot in shots]
+        if num_left_out:
+            _log.info("VideoFolderDataset: %d shots of fewer than %d frames are left out", num_left_out, longest)
         items = [(number, frame) for number, clip in enumerate(clips) for frame in range(len(clip.frames))]
         super().__init__(gt, DownscaledStore(gt, scale), clips, np.array(items, np.int32), options)
         self.spec = self.spec._replace(clips=places_of([videos], [(clip.name, clip.frames) for clip in clips]))

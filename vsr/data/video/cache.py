@@ -4,22 +4,25 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from glob import escape
+from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from vsr.data.sources.base import Crop
 from vsr.data.sources.images import cut
+from vsr.data.video.cuts import scene_cuts
 from vsr.data.video.reader import decode, probe
-from vsr.utils.files import check_space, remove_unfinished, write_atomically
+from vsr.utils.files import check_space, remove_unfinished, write_atomically, write_text_atomically
 from vsr.utils.locks import sole_use
 
 
 class VideoCache:
-    """Reads frames from one file per video: FOLDER/CLIP.DIGEST.npy, (n, h, w, 3) uint8 RGB.
+    """Reads frames from one file per video: FOLDER/CLIP.DIGEST.npy, (n, h, w, 3) uint8 RGB; its cuts lie beside it.
 
     The digest covers the size and the time of the video, so a changed video gets a new file. The constructor writes
     what is missing, under a lock: one process works, the others wait. A stopped run loses at most one video.
@@ -55,6 +58,11 @@ class VideoCache:
         """Returns the names of a clip's frames, 00000000, 00000001 and so on."""
         return [f"{number:08d}" for number in range(len(_map(self._paths[clip])))] if clip in self._paths else []
 
+    def shots(self, clip: str) -> list[range]:
+        """Returns the frames of each shot of a clip, which were found when it was decoded."""
+        starts = [0, *map(int, _cuts(self._paths[clip]).read_text().split()), len(_map(self._paths[clip]))]
+        return [range(start, stop) for start, stop in pairwise(starts)]
+
     def has(self, key: str) -> bool:
         """Returns whether there is a frame of this key."""
         clip, _, frame = key.rpartition("/")
@@ -78,6 +86,10 @@ def _path(folder: Path, clip: str, video: Path) -> Path:
     return folder / f"{clip}.{digest}.npy"
 
 
+def _cuts(path: Path) -> Path:
+    return path.with_suffix(".cuts.txt")
+
+
 def _check_room(folder: Path, videos: Mapping[str, Path]) -> None:
     headers = [probe(video) for video in videos.values()]
     needed = sum(header.num_frames * header.height * header.width * 3 for header in headers)
@@ -85,12 +97,15 @@ def _check_room(folder: Path, videos: Mapping[str, Path]) -> None:
 
 
 def _write(path: Path, clip: str, video: Path, bar: tqdm) -> None:
+    small: list[np.ndarray] = []  # of each frame, in which cuts are found
+
     def write(stream: BinaryIO) -> None:
         shape = (0, 0, 0, 3)
         _write_header(stream, shape)
         for frame, _ in decode(video):
             shape = (shape[0] + 1, *frame.shape)
             stream.write(np.ascontiguousarray(frame).data)
+            small.append(cv2.resize(frame, (80, 45), interpolation=cv2.INTER_AREA))
             bar.update()
         if shape[0] == 0:
             raise ValueError(f"video '{video}' has no frames that can be decoded")
@@ -98,11 +113,13 @@ def _write(path: Path, clip: str, video: Path, bar: tqdm) -> None:
             raise ValueError(f"video '{video}' was changed while it was read; start again when it is complete")
         stream.seek(0)
         _write_header(stream, shape)
+        write_text_atomically(_cuts(path), "\n".join(map(str, scene_cuts(small))))
 
     write_atomically(path, write)
     for other in path.parent.glob(f"{escape(clip)}.{'[0-9a-f]' * 16}.npy"):
         if other != path:
             other.unlink()  # of the video before it changed
+            _cuts(other).unlink(missing_ok=True)
 
 
 def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
