@@ -89,6 +89,7 @@ def to_half(trained: Path, file: Path) -> dict[str, str]:
     file.parent.mkdir(parents=True, exist_ok=True)
     about |= {"vsr.degradation": json.dumps({"type": "bicubic"}), "vsr.licence": LICENCE}
     save_file({name: value.half() for name, value in weights.items()}, file, about)
+    file.chmod(0o644)
     return about
 
 
