@@ -292,4 +292,5 @@ def test_cached_frames_are_read_for_the_first_validation_only(clips, train, monk
     monkeypatch.setattr(FolderStore, "read", count)
     validation = {"datasets__val__cache_data": True, "datasets__val__num_worker_per_gpu": 2, "val__val_freq": 1}
     train(small_options(clips, train__total_iter=3, **validation))
-    assert frames and len(frames) == len(set(frames))
+    read_twice = {frame for frame in frames if frames.count(frame) > 1}
+    assert frames and len(read_twice) <= 2  # the pair that was compared with bicubic before training

@@ -11,14 +11,16 @@ from vsr.ops.flow_warp.triton_kernels import gradients_kernel, warp_kernel
 from vsr.ops.tensors import layout_of
 
 _POSITIONS, _CHANNELS = 32, 64  # most of a program's block
+_MOST_POSITIONS = 256  # with more, the gradients of few channels spill registers on sm_90
 
 
 def constants(x: Tensor, border: bool) -> dict[str, int | bool]:
     """Returns the compile-time parameters common to the kernels, and the launch options."""
     block = min(_CHANNELS, max(triton.next_power_of_2(x.shape[1]), 4))
+    positions = min(_POSITIONS * _CHANNELS // block, _MOST_POSITIONS)
     # enable_fp_fusion: the default before Triton 3.10, which requires it.
     return {
-        "C": x.shape[1], "BORDER": border, "BM": _POSITIONS * _CHANNELS // block, "BC": block, "num_warps": 4,
+        "C": x.shape[1], "BORDER": border, "BM": positions, "BC": block, "num_warps": 4,
         "enable_fp_fusion": True,
     }  # fmt: skip
 
