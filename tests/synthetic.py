@@ -6,8 +6,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from preparation.meta_info import write_meta_info
 from vsr.data.degrade.imresize import imresize
-from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.data.lists.meta_info import ClipInfo
 
 
 class SyntheticSet(NamedTuple):

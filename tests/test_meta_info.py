@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsr.data.lists.meta_info import ClipInfo, read_meta_info, write_meta_info
+from preparation.meta_info import write_meta_info
+from vsr.data.lists.meta_info import ClipInfo, read_meta_info
 
 
 def read(tmp_path, text):

@@ -9,9 +9,10 @@ import torch
 from samples import sample_of
 from synthetic import make_clips
 
+from preparation.meta_info import write_meta_info
 from vsr.contracts import SampleKey, Spec, mismatches
-from vsr.data.lists.meta_info import ClipInfo, write_meta_info
-from vsr.data.sets.clips import ClipCrops, CropOptions, TrainingClip
+from vsr.data.lists.meta_info import ClipInfo
+from vsr.data.sets.crops import ClipCrops, CropOptions, TrainingClip
 from vsr.data.sets.recurrent import REDSRecurrentDataset, VideoRecurrentTestDataset, Vimeo90KRecurrentDataset
 
 SMALL = {"gt_size": 32, "num_frame": 4, "val_partition": "none"}

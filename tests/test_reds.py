@@ -11,9 +11,10 @@ from samples import sample_of
 from synthetic import make_clips
 from torch.utils.data import ConcatDataset, Subset
 
+from preparation.meta_info import write_meta_info
 from vsr.data import REDSDataset, SampleKey, TrainSampler
 from vsr.data.degrade.imresize import imresize
-from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.data.lists.meta_info import ClipInfo
 from vsr.data.sets.clips import VAL_PARTITIONS
 from vsr.data.stream.loader import batches
 

@@ -14,9 +14,10 @@ from processes import fresh
 from samples import sample_of, samples_of
 from synthetic import make_clips, moving_texture
 
+from preparation.meta_info import write_meta_info
 from vsr.data import REDSDataset, TrainSampler, Vimeo90KDataset
 from vsr.data.degrade.imresize import imresize
-from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.data.lists.meta_info import ClipInfo
 from vsr.data.stream import loader
 from vsr.data.stream.loader import batches as loaded_batches
 from vsr.data.stream.loader import to_device

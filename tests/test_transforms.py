@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vsr.contracts import SampleKey
-from vsr.data.sets.clips import ClipCrops, CropOptions, TrainingClip
+from vsr.data.sets.crops import ClipCrops, CropOptions, TrainingClip
 from vsr.data.stream.loader import to_planes, to_unit_range
 
 

@@ -130,6 +130,14 @@ def test_a_training_runs_from_films(films, tmp_path, train, monkeypatch, clips):
     assert (tmp_path / "experiments/small/models/net_g_2.pth").is_file()
 
 
+def test_progressive_training_changes_its_windows_and_crops(films):
+    dataset = data(films)
+    other = dataset.resized(5, 40)
+    assert (other.spec.num_frames, other.spec.crop_size) == (5, 40)
+    assert other.spec.degradation == dataset.spec.degradation == "BI x4"
+    assert other.read(0, SampleKey(0))["gt"].shape == (1, 3, 40, 40)
+
+
 def test_a_folder_without_videos_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="holds no video that can be read; name a folder of video files"):

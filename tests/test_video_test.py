@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from synthetic import make_clips, moving_texture
 
+from preparation.meta_info import write_meta_info
 from vsr.contracts import Spec
 from vsr.data import REDSDataset, VideoTestDataset, VideoTestVimeo90KDataset, generate_frame_indices
 from vsr.data.degrade.imresize import imresize
-from vsr.data.lists.meta_info import ClipInfo, write_meta_info
+from vsr.data.lists.meta_info import ClipInfo
 from vsr.evaluation.report import describe_protocols
 from vsr.evaluation.restore import steps_of
 from vsr.metrics import calculate_psnr

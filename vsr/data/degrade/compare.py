@@ -3,7 +3,7 @@
 import numpy as np
 
 from vsr.data.degrade.imresize import imresize
-from vsr.data.sets.clips import ClipCrops
+from vsr.data.sets.crops import ClipCrops
 from vsr.data.sources.folder import FolderStore
 from vsr.data.sources.lmdb import LmdbStore
 

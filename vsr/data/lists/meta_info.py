@@ -2,11 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
-
-from vsr.utils.files import write_text_atomically
 
 SHIPPED = Path(__file__).parents[3] / "meta_info"  # lists of REDS's clips
 _LINE = re.compile(
@@ -93,8 +90,3 @@ def listed_frames(clip: ClipInfo, frames: list[str], root: Path) -> list[str]:
         found = f"has {len(frames)} frames{from_start} in '{root}'"
         raise ValueError(f"clip '{clip.name}' {found}, but the meta file lists {clip.num_frames}")
     return frames[: clip.num_frames]
-
-
-def write_meta_info(path: str | Path, clips: Iterable[ClipInfo]) -> None:
-    """Writes a meta file atomically, since a truncated list would train on fewer clips; line ends are line feeds."""
-    write_text_atomically(Path(path), "".join(f"{clip.line()}\n" for clip in clips))

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from vsr.data.sets.clips import ClipCrops, CropOptions, OnBadFrame, crop_spec, find_clips, find_septuplets
+from vsr.data.sets.clips import find_clips, find_septuplets
+from vsr.data.sets.crops import ClipCrops, CropOptions, OnBadFrame, crop_spec
 from vsr.data.sets.test_clips import VideoTestDataset
 from vsr.data.sources.base import DISK, IOBackend
 from vsr.registry import Positive, Shared, register

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 
-from vsr.data.sets.clips import ClipCrops, CropOptions, GtFrames, OnBadFrame, TrainingClip, crop_spec
+from vsr.data.sets.crops import ClipCrops, CropOptions, GtFrames, OnBadFrame, TrainingClip, crop_spec
 from vsr.data.sets.roots import places_of
 from vsr.data.sources.base import root_path
 from vsr.data.sources.downscaled import DownscaledStore
