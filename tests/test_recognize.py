@@ -25,11 +25,13 @@ OPTIONS = [
     {"type": "EDVR", **EDVR_OPTIONS, "hr_in": True, "with_predeblur": True},
     {"type": "BasicVSR", "num_feat": 4, "num_block": 2},
     {"type": "BasicVSR", "num_feat": 4, "num_block": 1, "causal": True},
+    {"type": "BasicVSR", "num_feat": 4, "num_block": 1, "flow_feat": 3},
     {"type": "IconVSR", "num_feat": 8, "num_block": 1, "temporal_padding": 3},
     {"type": "BasicVSRPlusPlus", "mid_channels": 8, "num_blocks": 2, "is_low_res_input": True},
     {"type": "BasicVSRPlusPlus", "mid_channels": 8, "num_blocks": 1, "is_low_res_input": False},
     {"type": "RealBasicVSRNet", "mid_channels": 4, "num_propagation_blocks": 1, "num_cleaning_blocks": 2},
     {"type": "SpyNet"},
+    {"type": "SpyNet", "flow_feat": 8},
 ]
 # (mmagic's, ours), after the prefix
 NAMES = [

@@ -130,6 +130,20 @@ def test_a_table_is_trained_tested_and_written_and_nothing_is_done_twice(small):
     assert {file: file.stat().st_mtime_ns for file in Path("experiments").rglob("*.pth")} == written
 
 
+def test_networks_of_clips_and_of_windows_are_one_table(tmp_path):
+    clips = make_clips(tmp_path / "clips", num_clips=2, num_frames=6, gt_size=(48, 64))
+    roots = {"dataroot_gt": clips.gt, "dataroot_lq": clips.lq, "meta_info_file": clips.meta, "num_worker_per_gpu": 0}
+    own = [f"datasets.{phase}.{key}={value}" for phase in ("train", "test") for key, value in roots.items()]
+    own += ["datasets.train.num_frame=5", "datasets.train.gt_size=32", "num_gpu=0", "val.pbar=false"]
+    assert tables.main(["networks", "--iters", "2", *sets(own)]) == 0
+    with Path("results/tables/films_networks_2it.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["model"] for row in rows] == ["EDVR", "BasicVSR", "BasicVSRPlusPlus", "MemoryBasicVSR", "bicubic"]
+    assert all(float(row["training"]) > 0 for row in rows[:4]) and rows[4]["training"] == ""
+    macs = [int(row["macs"]) for row in rows[:4]]
+    assert max(macs) < 1.3 * min(macs), "their costs are similar"
+
+
 def result_name(model):
     return {"EDVR": "demo_table_edvr", "pcd": "demo_table2_128_crop5", "nopcd": "demo_table3_nopcd"}[model]
 
@@ -192,6 +206,8 @@ def test_missing_data_is_one_message_before_anything_runs():
         ["table1", "--iters", "-3"],
         ["table1", "--set", "name=mine"],
         ["table1", "--set", "manual_seed=3"],
+        ["table1", "--base", "films"],
+        ["networks", "--base", "demo"],
     ],
 )
 def test_wrong_arguments_are_refused(arguments):

@@ -1,4 +1,7 @@
-"""Trains, tests and tabulates the experiments of Tables 1–3: ``python -m vsr.tables table1 --base demo --seeds 3``.
+"""Trains, tests and tabulates experiments: ``python -m vsr.tables table1 --base demo --seeds 3``.
+
+Tables 1–3 compare memories, on REDS or on the demo clips; the table ``networks`` compares networks of similar cost that
+were trained for the same time on shots of a film.
 
 Every run, an experiment with a seed, has a folder in ``experiments`` and one in ``results``. Finished runs are not
 repeated; ``--resume`` resumes an unfinished one.
@@ -6,6 +9,7 @@ repeated; ``--resume`` resumes an unfinished one.
 
 import argparse
 import json
+import os
 import shlex
 import statistics
 import sys
@@ -33,16 +37,50 @@ from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger, start_log
 from vsr.utils.weight_files import read_weights
 
-FOLDERS = {"reds": Path("options"), "demo": Path("options/tables_demo")}
-REFERENCE = {"reds": Path("options/tables/edvr.yml"), "demo": Path("options/tables_demo/edvr.yml")}  # the first rows
+OURS = "The experiments are named in the original project's README; its values are not public, and these are our runs."
+SAME_TIME = (
+    "The numbers of iterations were chosen so that every training takes about the same processor time. All flow "
+    "networks started from random weights and were trained from the first iteration on."
+)
+
+
+class Table(NamedTuple):
+    """What a table compares."""
+
+    title: str
+    remark: str  # a note below the table
+    rows: tuple[str, ...]  # the names of option files, without the first row's
+
+
 TABLES = {
-    "table1": ("Table 1: how weights are found", ["pixsim", "pixwise", "pixsentence"]),
-    "table2": ("Table 2: region, channels, normalisation", ["128_crop3", "128_crop5", "256_concat", "128_concat_norm"]),
-    "table3": ("Table 3: with and without alignment", ["pcd", "nopcd"]),
+    "table1": Table("Table 1: how weights are found", OURS, ("pixsim", "pixwise", "pixsentence")),
+    "table2": Table(
+        "Table 2: region, channels, normalisation", OURS, ("128_crop3", "128_crop5", "256_concat", "128_concat_norm")
+    ),
+    "table3": Table("Table 3: with and without alignment", OURS, ("pcd", "nopcd")),
+    "networks": Table(
+        "Networks trained for the same time", SAME_TIME, ("basicvsr", "basicvsr_plusplus", "memory_basicvsr")
+    ),
 }
+ORIGINAL = ("table1", "table2", "table3")
 OUT = Path("results/tables")
 RUNS = 5  # timed calls of a network
 HARMLESS = ("num_gpu", "dist_params", "logger")
+
+
+class Base(NamedTuple):
+    """Data and scale of experiments."""
+
+    folder: Path  # of the tables' folders of option files
+    first: Path  # the options of the first row, the reference of the others
+    tables: tuple[str, ...]
+
+
+BASES = {
+    "reds": Base(Path("options"), Path("options/tables/edvr.yml"), ORIGINAL),
+    "demo": Base(Path("options/tables_demo"), Path("options/tables_demo/edvr.yml"), ORIGINAL),
+    "films": Base(Path("options"), Path("options/networks/edvr.yml"), ("networks",)),
+}
 
 
 class TableRun(NamedTuple):
@@ -59,11 +97,11 @@ class TableRun(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains and tests every run without a result, writes the tables, and returns the exit code."""
     args = parse(arguments)
-    folder, first = FOLDERS[args.base], REFERENCE[args.base]
+    folder, first, tables = BASES[args.base]
     if not first.is_file():
         raise UserError(f"'{Path.cwd()}' has no {first}: run python -m vsr.tables in the repository's folder")
-    chosen = list(TABLES) if args.table == "all" else [args.table]
-    files = {table: [first, *(folder / table / f"{name}.yml" for name in TABLES[table][1])] for table in chosen}
+    chosen = tables if args.table == "all" else (args.table,)
+    files = {table: [first, *(folder / table / f"{name}.yml" for name in TABLES[table].rows)] for table in chosen}
     used = dict.fromkeys(file for table in chosen for file in files[table])
     runs = {file: [plan(file, seed, args.iters, args.set) for seed in range(args.seeds)] for file in used}
     start_log()
@@ -84,18 +122,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = shlex.join(["python", "-m", "vsr.tables", *(sys.argv[1:] if arguments is None else arguments)])
     for table in chosen:
-        titles = {file: "EDVR" if file == first else file.stem.replace("_", " ") for file in files[table]}
+        titles = {file: title_of(file) for file in files[table]}
         results = {title: [run.results for run in runs[file]] for file, title in titles.items()}
         name = (table if args.base == "reds" else f"{args.base}_{table}") + (f"_{args.iters}it" if args.iters else "")
-        write_table(OUT / name, TABLES[table][0], results, options[runs[first][0].name], command)
+        title, remark, _ = TABLES[table]
+        write_table(OUT / name, title, remark, results, options[runs[first][0].name], command)
     return 0
+
+
+def title_of(file: Path) -> str:
+    """Returns the name of a row: the network's type, or for EDVR's memories what the file is called after."""
+    network = config.read_tree(file)["network_g"]["type"]
+    return file.stem.replace("_", " ") if network == "EDVRMemory" else network
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = argparse.ArgumentParser(prog="vsr tables", description="Trains, tests and tabulates Tables 1-3.")
+    parser = argparse.ArgumentParser(prog="vsr tables", description="Trains, tests and tabulates experiments.")
     parser.add_argument("table", choices=[*TABLES, "all"])
-    parser.add_argument("--base", choices=list(FOLDERS), default="reds", help="REDS at full scale, or the demo clips")
+    parser.add_argument("--base", choices=list(BASES), help="data: REDS at full scale; the demo clips; shots of films")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings per experiment: seeds 0 to N-1")
     parser.add_argument("--iters", type=int, metavar="N", help="iterations per training, with one cosine decay")
     parser.add_argument(
@@ -103,6 +148,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--resume", action="store_true", help="resumes unfinished trainings")
     args = parser.parse_args(arguments)
+    of_table = [base for base, (_, _, tables) in BASES.items() if args.table in (*tables, "all")]
+    args.base = args.base or of_table[0]
+    if args.base not in of_table:
+        parser.error(f"--base {args.base} has no {args.table}; expected --base {' or '.join(of_table)}")
     for override in args.set:
         if override.partition("=")[0].strip() in ("name", "manual_seed"):
             parser.error(f"--set {override}: every run has its own name and seed; --seeds N makes N of them")
@@ -157,17 +206,31 @@ def refuse_changes(former: dict[str, Any], options: Options, message: str) -> No
 
 
 def carry_out(run: TableRun, options: Options) -> None:
-    """Trains the network unless its weights exist, tests it, and measures its costs."""
+    """Trains the network unless its weights exist, tests it, and measures its costs.
+
+    The processor time of a training is known if it was not interrupted.
+    """
     arguments = ["-opt", str(run.file), *(part for override in run.overrides for part in ("--set", override))]
     final = run.experiment / "models" / f"net_g_{options.train.total_iter}.pth"
+    training = None
     if not final.exists():
+        is_new, before = not run.experiment.exists(), processor_seconds()
         train.main([*arguments, "--auto_resume"])
+        training = processor_seconds() - before if is_new else None
     test.main([*arguments, "--set", "path.param_key_g=~", "--weights", str(final)])
-    measure(run, options, final)
+    measure(run, options, final, training)
 
 
-def measure(run: TableRun, options: Options, weights: Path) -> None:
-    """Writes ``costs.json``, and the restored middle frame of the last test set, ``example.png``."""
+def processor_seconds() -> float:
+    """Returns the processor time of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
+
+
+def measure(run: TableRun, options: Options, weights: Path, training: float | None) -> None:
+    """Writes ``costs.json``, and the restored middle frame of the last test set, ``example.png``.
+
+    ``training`` is the processor seconds of the training, if they are known.
+    """
     network, entry = options.network_g(), next(reversed(options.test_sets.values()))
     load_weights(network, read_weights(weights, prefer="params_ema"), weights)
     clip, middle = middle_target(clips_of(entry.data, entry.name))
@@ -187,6 +250,7 @@ def measure(run: TableRun, options: Options, weights: Path) -> None:
             "parameters": num_parameters(network),
             "macs": num_macs(options.network_g, (1, len(frame.inputs), *frame.inputs[0].shape)) // len(step.gives),
             "milliseconds": elapsed / len(step.gives),
+            "training": training,
             "device": device,
             "options": options.resolved,
         }

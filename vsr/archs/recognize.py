@@ -105,7 +105,15 @@ def _num_blocks(weights: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def _spynet(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    return {"type": "SpyNet"} if "basic_module.0.basic_module.0.weight" in weights else None
+    if "basic_module.0.basic_module.0.weight" not in weights:
+        return None
+    return {"type": "SpyNet", **_flow_feat(weights)}
+
+
+def _flow_feat(weights: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:
+    """Returns the width of the flow network, if it is not the published one's."""
+    first = weights.get(f"{prefix}basic_module.0.basic_module.0.weight")
+    return {} if first is None or first.shape[0] == 32 else {"flow_feat": first.shape[0]}
 
 
 def _real_basicvsr(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -127,6 +135,7 @@ def _basicvsr_pp(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
         "mid_channels": weights["deform_align.backward_1.weight"].shape[0],
         "num_blocks": _num_blocks(weights, "backbone.backward_1.main.2"),
         "is_low_res_input": "feat_extract.0.weight" not in weights,
+        **_flow_feat(weights, "spynet."),
     }
 
 
@@ -139,6 +148,7 @@ def _iconvsr(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
         "num_feat": num_feat,
         "num_block": _num_blocks(weights, "forward_trunk.main.2"),
         "temporal_padding": weights["edvr.fusion.feat_fusion.weight"].shape[1] // num_feat // 2,
+        **_flow_feat(weights, "spynet."),
     }
 
 
@@ -151,6 +161,7 @@ def _basicvsr(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
         "num_feat": weights["forward_trunk.main.0.weight"].shape[0],
         "num_block": _num_blocks(weights, "forward_trunk.main.2"),
         **({"causal": True} if is_causal else {}),
+        **_flow_feat(weights, "spynet."),
     }
 
 

@@ -21,29 +21,29 @@ from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger
 
 Results = dict[str, list[Path]]  # by the model's title, the result folders of its seeds
-COSTS = ("parameters", "macs", "milliseconds")
+COSTS = ("parameters", "macs", "milliseconds", "training")
 NOTE = (
     "± is the standard deviation over seeds. Δ is the mean difference in PSNR to the first row, over pairs of the same "
-    "clip and seed, with a 95 % interval (Student's t). An interval that holds 0 shows no difference. The experiments "
-    "are named in the original project's README; its values are not public, and these are our runs."
+    "clip and seed, with a 95 % interval (Student's t). An interval that holds 0 shows no difference."
 )
 
 
-def write_table(file: Path, heading: str, results: Results, options: Options, command: str) -> None:
+def write_table(file: Path, heading: str, remark: str, results: Results, options: Options, command: str) -> None:
     """Writes ``file``.md, .csv and .png; the first model is the reference of the others.
 
-    ``options`` are a run's, for the test set and the scale; the Markdown quotes the command line ``command``.
+    ``options`` are a run's, for the test set and the scale; the Markdown has the ``remark`` below the table, and quotes
+    the command line ``command``.
     """
     first = next(iter(results.values()))
     reference = clip_scores(first, "network")
     rows = []
     for title, folders in results.items():
-        costs = json.loads((folders[0] / "costs.json").read_text())
-        rows.append(summarise(title, clip_scores(folders, "network"), reference, costs))
+        costs = [json.loads((folder / "costs.json").read_text()) for folder in folders]
+        rows.append(summarise(title, clip_scores(folders, "network"), reference, mean_costs(costs)))
     rows.append(summarise("bicubic", clip_scores(first, "bicubic"), reference, {}))
 
     metrics = list(next(iter(reference[0].values())))
-    text = markdown(heading, metrics, rows, provenance(first, options, command))
+    text = markdown(heading, metrics, rows, [remark, *provenance(first, options, command)])
     write_text_atomically(file.with_suffix(".md"), text)
     columns = ["model", *metrics, *(f"{metric}_std" for metric in metrics), "difference", "half_interval", *COSTS]
     write_csv(file.with_suffix(".csv"), columns, rows, line_end="\n")
@@ -80,6 +80,12 @@ def summarise(title: str, scores: list[Values], reference: list[Values], costs: 
     return row | {cost: costs[cost] for cost in COSTS if cost in costs}
 
 
+def mean_costs(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns a model's costs: those of the first seed, but the mean of the known times of the trainings."""
+    known = [costs["training"] for costs in seeds if costs.get("training")]
+    return seeds[0] | {"training": float(np.mean(known)) if known else None}
+
+
 def half_interval(differences: list[float]) -> float | None:
     """Returns half the width of the 95 % interval of a mean; None for fewer than two values."""
     n = len(differences)
@@ -88,7 +94,7 @@ def half_interval(differences: list[float]) -> float | None:
 
 def markdown(heading: str, metrics: list[str], rows: list[dict[str, Any]], provenance: list[str]) -> str:
     """Returns the table as a Markdown document."""
-    columns = ["model", *metrics, "Δ (95 %)", "parameters", "GMACs", "ms per frame"]
+    columns = ["model", *metrics, "Δ (95 %)", "parameters", "GMACs", "ms per frame", "training, CPU min"]
     lines = [f"# {heading}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in rows:
         cells = [row["model"]]
@@ -96,8 +102,9 @@ def markdown(heading: str, metrics: list[str], rows: list[dict[str, Any]], prove
         cells.append(_with_spread(row["difference"], row["half_interval"], 3, "+") if "difference" in row else "")
         if "macs" in row:
             cells += [f"{row['parameters']:,}", f"{row['macs'] / 1e9:.1f}", f"{row['milliseconds']:.0f}"]
+            cells.append(f"{row['training'] / 60:.1f}" if row["training"] else "")
         else:
-            cells += [""] * 3
+            cells += [""] * 4
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", NOTE, "", *(f"- {line}" for line in provenance), ""])
 

@@ -24,6 +24,7 @@ from vsr.utils.errors import UserError
 from vsr.utils.weight_files import read_weights
 
 SHIPPED = Path(vsr.__file__).parent / "pretrained"  # see scripts/ship_network.py
+DEFAULT = "basicvsr_small"
 DEMO = Path("experiments/demo")
 NUM_FRAMES = 5  # of the window, for a network that reads windows of any length
 
@@ -42,8 +43,8 @@ def load_network(weights: str | None, options: str | None, overrides: Sequence[s
     """Returns the network of a weight file, of an options file, the one that ships, or the demo's, for evaluation.
 
     Args:
-        weights: a ``.safetensors`` file that describes its network, a published file whose network is recognised, or
-            weights of the network of ``options``.
+        weights: a ``.safetensors`` file that describes its network, a published file whose network is recognised,
+            weights of the network of ``options``, or the name of a network that ships, such as edvr_small.
         options: an options file; without ``weights``, the newest weights of its training are used.
         overrides: ``a.b=value`` for the options file.
         device: where the network runs.
@@ -58,8 +59,7 @@ def load_network(weights: str | None, options: str | None, overrides: Sequence[s
         file = Path(weights) if weights else _trained(Path("experiments") / settings.name, options)
         degradation = None
     else:
-        shipped = sorted(SHIPPED.glob("*.safetensors"))
-        file = Path(weights) if weights else shipped[0] if shipped else _trained(DEMO, None)
+        file = _shipped(weights or DEFAULT) or (Path(weights) if weights else _trained(DEMO, None))
         build, degradation = _described(file)
     network = build()
     load_weights(network, read_weights(file, key, prefer="params_ema"), file)
@@ -70,6 +70,12 @@ def load_network(weights: str | None, options: str | None, overrides: Sequence[s
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     spec = spec._replace(num_frames=spec.num_frames or NUM_FRAMES)
     return Loaded(network.to(device).eval(), spec, file, digest, degradation)
+
+
+def _shipped(name: str) -> Path | None:
+    """Returns the file of a network that ships, if there is one of this name and no other file."""
+    file = SHIPPED / f"{name}.safetensors"
+    return file if file.is_file() and not Path(name).exists() else None
 
 
 def _trained(folder: Path, options: str | None) -> Path:

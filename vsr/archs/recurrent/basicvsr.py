@@ -22,6 +22,7 @@ class BasicVSR(RecurrentNetwork):
         num_block: residual blocks of a branch; the published networks have 30.
         causal: reads no later frames: without the backward branch, for streams. There are no published weights.
         cpu_cache_length: with more frames than this, features wait in the CPU's memory; ``null``: they never do.
+        flow_feat: channels of SpyNet, the flow network; its published weights have 32.
 
     Reference: Chan et al., "BasicVSR: The Search for Essential Components in Video Super-Resolution and Beyond",
         CVPR 2021, https://arxiv.org/abs/2012.02181; the released model in https://github.com/XPixelGroup/BasicSR.
@@ -34,8 +35,9 @@ class BasicVSR(RecurrentNetwork):
         num_block: NotNegative = 15,
         causal: bool = False,
         cpu_cache_length: Positive | None = None,
+        flow_feat: Positive = 32,
     ) -> None:
-        super().__init__(num_feat)
+        super().__init__(num_feat, flow_feat)
         self.spec = Spec(reads="clip", scale=4)
         self.cpu_cache_length = cpu_cache_length
         self.backward_trunk = None if causal else ConvResidualBlocks(num_feat + 3, num_feat, num_block)

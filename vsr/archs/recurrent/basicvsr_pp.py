@@ -30,6 +30,7 @@ class BasicVSRPlusPlus(RecurrentNetwork):
         max_residue_magnitude: largest offset, in pixels, that the deformable alignment adds to the flow.
         is_low_res_input: the network enlarges ×4; ``false`` keeps the size, for deblurring, denoising and the like.
         cpu_cache_length: with more frames than this, features wait in the CPU's memory; ``null``: they never do.
+        flow_feat: channels of SpyNet, the flow network; its published weights have 32.
 
     Raises:
         ValueError: ``mid_channels`` is no multiple of 8.
@@ -47,10 +48,11 @@ class BasicVSRPlusPlus(RecurrentNetwork):
         max_residue_magnitude: Annotated[float, above(0)] = 10,
         is_low_res_input: bool = True,
         cpu_cache_length: Positive | None = 100,
+        flow_feat: Positive = 32,
     ) -> None:
         wrong = mid_channels % (DEFORMABLE_GROUPS // 2)
         refuse([f"mid_channels: {mid_channels} is not a multiple of {DEFORMABLE_GROUPS // 2}"] if wrong else [])
-        super().__init__(mid_channels)
+        super().__init__(mid_channels, flow_feat)
         self.spec = Spec(reads="clip", scale=4 if is_low_res_input else 1)
         self.is_low_res_input = is_low_res_input
         self.cpu_cache_length = cpu_cache_length

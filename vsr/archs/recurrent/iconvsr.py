@@ -43,6 +43,7 @@ class IconVSR(RecurrentNetwork):
         keyframe_stride: frames from one key frame to the next; the last frame is one, too.
         temporal_padding: frames before and after a key frame that the EDVR reads: 2 for REDS, 3 for Vimeo-90K.
         cpu_cache_length: with more frames than this, features wait in the CPU's memory; ``null``: they never do.
+        flow_feat: channels of SpyNet, the flow network; its published weights have 32.
 
     Reference: Chan et al., "BasicVSR: The Search for Essential Components in Video Super-Resolution and Beyond",
         CVPR 2021, section 4, https://arxiv.org/abs/2012.02181; the released model in
@@ -57,8 +58,9 @@ class IconVSR(RecurrentNetwork):
         keyframe_stride: Positive = 5,
         temporal_padding: Positive = 2,
         cpu_cache_length: Positive | None = None,
+        flow_feat: Positive = 32,
     ) -> None:
-        super().__init__(num_feat)
+        super().__init__(num_feat, flow_feat)
         self.keyframe_stride = keyframe_stride
         self.temporal_padding = temporal_padding
         self.cpu_cache_length = cpu_cache_length

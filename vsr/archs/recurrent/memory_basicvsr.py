@@ -33,6 +33,7 @@ class MemoryBasicVSR(BasicVSR):
         num_block: residual blocks of a branch; the published networks have 30.
         causal: reads no later frames: without the backward branch, for streams.
         cpu_cache_length: with more frames than this, features wait in the CPU's memory; ``null``: they never do.
+        flow_feat: channels of SpyNet, the flow network; its published weights have 32.
         map_size: height and width of the training features; pixsim's temperature starts from it, ``embedding: fc`` is
             made for it, and ``crop`` is checked against it. By default a quarter of ``datasets.train.gt_size``.
 
@@ -52,9 +53,10 @@ class MemoryBasicVSR(BasicVSR):
         num_block: NotNegative = 15,
         causal: bool = False,
         cpu_cache_length: Positive | None = None,
+        flow_feat: Positive = 32,
         map_size: Annotated[tuple[int, int], Shared("datasets.train.gt_size", maps_of_crops)] = (64, 64),
     ) -> None:
-        super().__init__(num_feat, num_block, causal, cpu_cache_length)
+        super().__init__(num_feat, num_block, causal, cpu_cache_length, flow_feat)
         self.memory_size = memory_size
         fusions = [MemoryFusion(num_feat, map_size, memory, fuse, zero=True) for _ in range(1 if causal else 2)]
         self.forward_memory, self.backward_memory = fusions[0], None if causal else fusions[1]

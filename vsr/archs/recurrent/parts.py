@@ -31,12 +31,13 @@ class RecurrentNetwork(nn.Module):
 
     Args:
         num_feat: channels of the features.
+        flow_feat: channels of the flow network, see SpyNet.
     """
 
-    def __init__(self, num_feat: int) -> None:
+    def __init__(self, num_feat: int, flow_feat: int = 32) -> None:
         super().__init__()
         self.num_feat = num_feat
-        self.spynet = SpyNet()
+        self.spynet = SpyNet(flow_feat)
         self.upconv1 = conv3x3(num_feat, num_feat * 4)
         self.upconv2 = conv3x3(num_feat, 64 * 4)
         self.conv_hr = conv3x3(64, 64)

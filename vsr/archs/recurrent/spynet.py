@@ -7,17 +7,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.ops import flow_warp
+from vsr.registry import Positive
 
 NUM_LEVELS = 6
 UNIT = 2 ** (NUM_LEVELS - 1)  # sides have to be multiples of it
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
-WIDTHS = (8, 32, 64, 32, 16, 2)
 
 
 class SpyNet(nn.Module):
     """Estimates the flow between two frames from coarse to fine: each level refines the one below it.
 
     Everything is computed in float32 at least, also where the network's weights or its input have 16 bits.
+
+    Args:
+        flow_feat: channels of the first convolution of a level, which the others follow; the published weights have 32.
 
     Reference: Ranjan and Black, "Optical Flow Estimation using a Spatial Pyramid Network", CVPR 2017,
         https://arxiv.org/abs/1611.00850; the weights are those of https://github.com/sniklaus/pytorch-spynet.
@@ -26,9 +29,9 @@ class SpyNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, flow_feat: Positive = 32) -> None:
         super().__init__()
-        self.basic_module = nn.ModuleList([FlowLevel() for _ in range(NUM_LEVELS)])
+        self.basic_module = nn.ModuleList([FlowLevel(flow_feat) for _ in range(NUM_LEVELS)])
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
 
@@ -79,10 +82,10 @@ class SpyNet(nn.Module):
 class FlowLevel(nn.Module):
     """Estimates what a level adds to the flow: five 7×7 convolutions, with ReLU in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_feat: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for given, made in pairwise(WIDTHS):
+        for given, made in pairwise((8, num_feat, 2 * num_feat, num_feat, (num_feat + 1) // 2, 2)):
             layers += [nn.Conv2d(given, made, 7, padding=3), nn.ReLU(inplace=True)]
         self.basic_module = nn.Sequential(*layers[:-1])
 
