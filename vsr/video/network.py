@@ -24,7 +24,7 @@ from vsr.utils.errors import UserError
 from vsr.utils.weight_files import read_weights
 
 SHIPPED = Path(vsr.__file__).parent / "pretrained"  # see scripts/ship_network.py
-DEFAULT = "basicvsr_small"
+DEFAULT = "edvr_small"
 DEMO = Path("experiments/demo")
 NUM_FRAMES = 5  # of the window, for a network that reads windows of any length
 
