@@ -70,7 +70,7 @@ def measure(dataset: Any, loader: LoaderOptions, seed: int, num_samples: int, wo
     """Returns the cost of a sample from a loader whose workers have started and filled their queues."""
     size, prefetch = loader.batch_size_per_gpu, loader.num_prefetch_queue
     sampler = TrainSampler(len(dataset), loader.dataset_enlarge_ratio, seed)
-    stream = batches(dataset, sampler, size, workers, prefetch)
+    stream = batches(dataset, sampler, size, workers, prefetch, degradation=loader.degradation_on("loader"))
     for _ in range(1 + workers * (prefetch + 1)):
         next(stream)  # the first one opens databases and files
     blocks = resource.getrusage(resource.RUSAGE_SELF).ru_inblock

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 # fmt: off
 Kind = Literal[
-    "arch", "encoder", "decoder", "memory", "dataset", "degradation", "trainer", "loss", "metric", "optimizer",
-    "scheduler",
+    "arch", "encoder", "decoder", "memory", "dataset", "degradation", "degradation_step", "trainer", "loss", "metric",
+    "optimizer", "scheduler",
 ]
 # fmt: on
 Registered = TypeVar("Registered", bound=Callable[..., object])
@@ -28,6 +28,7 @@ _PACKAGES: dict[Kind, str] = {
     "memory": "vsr.memory",
     "dataset": "vsr.data.sets",
     "degradation": "vsr.data.degrade",
+    "degradation_step": "vsr.data.degrade",
     "trainer": "vsr.engine",
     "loss": "vsr.losses",
     "metric": "vsr.metrics",

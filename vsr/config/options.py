@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from addict import Dict
-from torch import Tensor
 
 from vsr.contracts import DataSpec, Precision
 from vsr.metrics import calculate_psnr, calculate_ssim
@@ -52,9 +51,10 @@ class LoaderOptions:
             cpu leave it to the workers, which always prepare batches ahead. The batches are the same.
         num_prefetch_queue: batches that each worker prepares ahead.
         pin_memory: keeps batches in page-locked memory, from where a GPU copies faster; without a GPU it does nothing.
-        degradation: makes the LQ frames of the GT frames, on the network's device, for each sample anew; ~ reads them,
-            and so do BI and BD, which say how they were made: training warns where a frame shows otherwise.
-            Needs ``gt_frames: all``.
+        degradation: makes the LQ frames of the GT frames, for each sample anew; ~ reads them, and so do BI and BD,
+            which say how they were made: training warns where a frame shows otherwise. Needs ``gt_frames: all``.
+        degrade_on: the loader degrades in its workers, ahead of the training; the device is the network's, for
+            degradations that a GPU computes faster.
         stages: progressive training, ``[{from_iter: 5001, num_frame: 10, gt_size: 128, batch_size_per_gpu: 2}]``:
             from these iterations on, other training clips and batches. Each iteration still is one optimiser step.
     """
@@ -66,13 +66,18 @@ class LoaderOptions:
     prefetch_mode: Literal["cpu", "cuda"] | None = None
     num_prefetch_queue: Positive = 2
     pin_memory: bool = True
-    degradation: Annotated[Callable[..., Tensor], Component("degradation")] | None = None
+    degradation: Annotated[Callable[..., Any], Component("degradation")] | None = None
+    degrade_on: Literal["loader", "device"] = "loader"
     stages: list[StageOptions] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         starts = [stage.from_iter for stage in self.stages]
         if starts != sorted(set(starts)):
             raise ValueError(f"stages begin in iterations {starts}: give each its own, in ascending order")
+
+    def degradation_on(self, place: Literal["loader", "device"]) -> Callable[..., Any] | None:
+        """Returns the degradation if it is computed in this place."""
+        return self.degradation if self.degrade_on == place else None
 
 
 @dataclass(frozen=True)

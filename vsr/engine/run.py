@@ -62,7 +62,7 @@ class Run(NamedTuple):
         loaded: names of the parameters that came from ``path.pretrain_network_g``, or a state's weights.
         results: where next-frame training keeps its best and last pictures and weights.
         weight_files: file and hash of the weights to start from, by the prefix of their names.
-        degradation: makes LQ frames of GT frames; None where the data set delivers them.
+        degradation: makes LQ frames of GT frames on the device; None where batches hold them.
         later_stages: in ascending order.
     """
 

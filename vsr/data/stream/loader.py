@@ -10,12 +10,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from vsr.contracts import Keyed, SampleKey
+from vsr.data.degrade.apply import Degradation, degraded_sample
 from vsr.utils import rng
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.errors import UserError
@@ -34,6 +36,7 @@ def batches(
     num_workers: int = 0,
     prefetch: int = 2,
     pin_memory: bool = False,
+    degradation: Degradation | None = None,
 ) -> Generator[Batch]:
     """Yields batches; of our training sets, of uint8 pixels.
 
@@ -46,13 +49,14 @@ def batches(
         num_workers: processes that read ahead; 0 reads in this one.
         prefetch: batches that each worker reads ahead.
         pin_memory: returns page-locked tensors.
+        degradation: makes LQ frames of GT frames where samples are read, see :mod:`vsr.data.degrade.apply`.
 
     Raises:
         UserError: a sample could not be read.
     """
     draws: Any = range(len(dataset)) if sampler is None else sampler
     loader = DataLoader(
-        _Reader(dataset),
+        _Reader(dataset, degradation),
         batch_size=None,  # the reader makes batches
         sampler=BatchSampler(draws, batch_size, drop_last=False),
         num_workers=num_workers,
@@ -156,8 +160,8 @@ class _Columns:
 class _Reader(Dataset[Any]):
     """Reads a list of draws as a batch. Errors are returned: one raised in a worker arrives as a traceback."""
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset, self.is_keyed = dataset, isinstance(dataset, Keyed)
+    def __init__(self, dataset: Any, degradation: Degradation | None) -> None:
+        self.dataset, self.is_keyed, self.degradation = dataset, isinstance(dataset, Keyed), degradation
 
     def __getitem__(self, draws: list[Any]) -> _Columns | UserError:
         samples, keys = [], []
@@ -174,9 +178,11 @@ class _Reader(Dataset[Any]):
                 if not isinstance(sample, dict):
                     text = f"returns a {type(sample).__name__} as a sample; expected a dict, such as of lq, gt and key"
                     return UserError(f"{type(self.dataset).__name__} {text}")
+                if self.degradation is not None and key is not None:
+                    sample = degraded_sample(sample, key, self.degradation)
                 samples.append(sample)
                 keys += [key] if key is not None else []
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, UserError) as error:
             return UserError(str(error))
         columns: dict[str, Any] = {"keys": np.array(keys, np.int64)} if keys else {}
         try:
@@ -229,4 +235,5 @@ def _widen_pipe(stream: Any) -> None:
 def _start_worker(worker: int) -> None:
     for number in STOPPING:  # a worker that ends would stop the main process before it has saved a state
         signal.signal(number, signal.SIG_IGN)
+    cv2.setNumThreads(1)  # or each worker would use all cores; frames are small
     keep_freed_memory()  # a batch's pages are asked for again and again: half of a worker's time with packed frames

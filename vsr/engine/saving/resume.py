@@ -10,6 +10,7 @@ HARMLESS = ("name", "imports", "num_gpu", "path", "logger", "val", "dist_params"
 HARMLESS_IN_TRAIN = ("accumulate", "checkpointing", "num_pictures")
 HOW_IT_IS_READ = (
     *("batch_size_per_gpu", "num_worker_per_gpu", "prefetch_mode", "num_prefetch_queue", "pin_memory"),
+    "degrade_on",
     *("cache_data", "frame_cache", "flow_cache"),
     *("dataroot_gt", "dataroot_lq", "dataroot", "io_backend"),  # data may move
 )

@@ -126,7 +126,7 @@ def make_trainer(
         results=results,
         loaded=loaded,
         weight_files=files,
-        degradation=train.loader.degradation,
+        degradation=train.loader.degradation_on("device"),
     )
     trainer = options.trainer(network, run, train=options.train)
     if found is not None:
@@ -164,6 +164,7 @@ def training_batches(options: Options, place: Place, dataset: Any, batch_size: i
         num_workers=loader.num_worker_per_gpu,
         prefetch=loader.num_prefetch_queue,
         pin_memory=loader.pin_memory and place.device.type == "cuda",
+        degradation=loader.degradation_on("loader"),
     )
     return prefetched(stream, loader.prefetch_mode, place.device)
 
