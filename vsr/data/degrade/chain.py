@@ -8,7 +8,6 @@ Reference: Chan et al., "Investigating tradeoffs in real-world video super-resol
 authors' options.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -99,7 +98,7 @@ def in_order(
 
 
 LIGHT_BLUR = partial(blur, sigma=Walk(0.2, 1.5, 0.02))
-RINGING = partial(blur, kernels=Kernels(sinc=1), cutoff=Walk(math.pi / 3, math.pi, 0.0628))
+RINGING = partial(blur, kernels=Kernels(sinc=1), cutoff=Walk(1.0472, 3.1416, 0.0628))
 PUBLISHED: list[Step] = [
     partial(blur),
     partial(resize),

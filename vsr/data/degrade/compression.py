@@ -9,7 +9,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 
-from vsr.data.degrade.draws import Quality, Range, Weight, Weights
+from vsr.data.degrade.draws import BitRate, Quality, Weight, Weights
 from vsr.data.video.colors import Colors, default_matrix, from_rgb, to_rgb
 from vsr.data.video.encoding import REPEATABLE
 from vsr.registry import register
@@ -23,7 +23,7 @@ class Codecs(Weights):
 
     Args:
         libx264: H.264; FFmpeg's ``h264`` is the same encoder.
-        mpeg4: MPEG-4 part 2.
+        mpeg4: MPEG-4 part 2; its bit rate adapts slowly, so that the quality of a short clip hardly depends on it.
     """
 
     libx264: Weight = 0.0
@@ -57,7 +57,7 @@ def video_compression(
     lq_size: tuple[int, int],
     /,
     codecs: Codecs = Codecs(libx264=2, mpeg4=1),
-    bits_per_frame: Range = Range(1e4, 1e5),
+    bits_per_frame: BitRate = BitRate(1e4, 1e5),
 ) -> list[np.ndarray]:
     """Encodes the clip as video and decodes it, in memory.
 

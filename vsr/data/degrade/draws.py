@@ -55,8 +55,20 @@ class Quality(Walk):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.low < 1 or self.high > 100:
-            raise ValueError(f"low: {self.low:g} to {self.high:g} is not within 1 to 100")
+        if self.low < 1:
+            raise ValueError(f"low: {self.low:g} is less than 1")
+        if self.high > 100:
+            raise ValueError(f"high: {self.high:g} is more than 100")
+
+
+@dataclass(frozen=True)
+class BitRate(Range):
+    """Bits per second, of which one number is drawn per clip; encoders count in thousands."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low < 1000:
+            raise ValueError(f"low: {self.low:g} is less than 1000, the lowest bit rate of libx264")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -235,5 +234,4 @@ def _widen_pipe(stream: Any) -> None:
 def _start_worker(worker: int) -> None:
     for number in STOPPING:  # a worker that ends would stop the main process before it has saved a state
         signal.signal(number, signal.SIG_IGN)
-    cv2.setNumThreads(1)  # or each worker would use all cores; frames are small
     keep_freed_memory()  # a batch's pages are asked for again and again: half of a worker's time with packed frames
