@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from vsr.data.degrade.compression import Codecs, as_jpeg, as_video, jpeg, to_levels, video_compression
-from vsr.data.degrade.draws import BitRate, OddSizes, Walk, walk
+from vsr.data.degrade.draws import BitRate, OddSizes, Quality, Walk, walk
 from vsr.data.degrade.filters import Directions, Filters, Kernels, blur, resize, resize_to_lq, unsharp_mask
 from vsr.data.degrade.noise import Noises, noise
 
@@ -153,7 +153,7 @@ def test_grey_noise_is_equal_in_the_channels_and_comes_in_its_share(rng, kind):
 def test_a_higher_quality_of_jpeg_is_nearer_to_the_frame(rng):
     frames, errors = grey([rng.random((64, 64, 3), np.float32)]), []
     for quality in (5, 20, 50, 80, 100):
-        (after,) = jpeg(frames, rng, LQ, Walk(quality, quality))
+        (after,) = jpeg(frames, rng, LQ, Quality(quality, quality))
         errors.append(float(np.square(after - frames[0]).mean()))
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.3 * errors[0]
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import av
 import cv2
@@ -79,7 +80,9 @@ def video_compression(
 def as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     """Returns pixels (h, w, 3) uint8 RGB after JPEG compression."""
     encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None, "it was encoded here"
+    return decoded[..., ::-1]
 
 
 def as_video(frames: list[np.ndarray], codec: str, bits_per_frame: int) -> list[np.ndarray]:
@@ -109,7 +112,7 @@ def to_levels(frame: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(frame, 0, 1) * 255).astype(np.uint8)
 
 
-def _context(codec: str, mode: str) -> VideoCodecContext:
+def _context(codec: str, mode: Literal["r", "w"]) -> VideoCodecContext:
     context = av.CodecContext.create(codec, mode)
     assert isinstance(context, VideoCodecContext)
     context.thread_count = 1
