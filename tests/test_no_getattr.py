@@ -12,7 +12,6 @@ ALLOWED = {
     "engine/guards.py": (1, "a field that PyTorch's error has in newer versions"),
     "evaluation/report.py": (2, "columns of a table, by name"),
     "evaluation/scores.py": (1, "a field of a score, by name"),
-    "evaluation/validation.py": (1, "lower_is_better, an attribute of a metric, which is a plain function"),
     "ops/backend.py": (2, "a back end's function, by the name of its module; whether the library defines an operator"),
     "ops/deform_conv/op.py": (1, "a dispatch key, by the device type"),
     "tables.py": (2, "arguments of the command line, by name"),

@@ -13,6 +13,7 @@ from vsr.utils.errors import UserError, exit_cleanly
 COMMANDS = {  # of vsr/NAME.py, or else of vsr/tools/NAME.py
     "train": "trains the network of an options file",
     "test": "tests a network: restores, measures, writes tables and pictures",
+    "compare": "puts the results of several tests side by side",
     "upscale": "upscales a video, or a folder of frames",
     "tables": "trains, tests and tabulates the experiments of Tables 1-3",
     "costs": "counts a network's parameters and multiply-accumulates",

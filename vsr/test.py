@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from vsr.config.options import Options
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.weights import load_weights
 from vsr.evaluation import testing
+from vsr.evaluation.page.results import FORMAT, Result, former_result
+from vsr.evaluation.page.write import write_report
 from vsr.evaluation.report import keep_former_results, versions, write_results
-from vsr.evaluation.scores import FrameScore
 from vsr.ops.backend import announce
 from vsr.utils.allocator import keep_freed_memory
 from vsr.utils.distributed import Place, take_place
@@ -54,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if entry == "params_ema":
                 logger.info("these weights are the average (EMA) of those in training")
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            report = {"name": options.name, "weights": str(file), "weights_entry": entry, "weights_sha256": digest}
-            report |= {"versions": versions(), "device": str(place.device)}
+            report = {"format": FORMAT, "name": options.name, "network": type(network).__name__, "weights": str(file)}
+            report |= {"weights_entry": entry, "weights_sha256": digest, "versions": versions()}
+            report |= {"device": str(place.device), "tested": datetime.now().isoformat(timespec="seconds")}
+            report["options"] = options.resolved.to_dict()
             test_all(network.to(place.device).eval(), options, folder, place, args.save_weights, report)
         logger.info("results: %s", folder / "metrics.json")
     return 0
@@ -66,15 +70,20 @@ def test_all(
 ) -> None:
     """Tests a network on each test set; writes the results after each, with ``report`` as their head."""
     test = testing.prediction if spec_of(network).task == "next-frame" else testing.restoration
-    scores: list[tuple[str, FrameScore]] = []
-    datasets: dict[str, Any] = {}
+    tested: dict[str, testing.Tested] = {}
     for entry in options.test_sets.values():
-        own, datasets[entry.name] = test(network, entry, options, folder, place, save_weights)
-        scores += [(entry.name, score) for score in own]
+        tested[entry.name] = test(network, entry, options, folder, place, save_weights)
+        report["complete"] = len(tested) == len(options.test_sets)
+        report["datasets"] = {name: own.described for name, own in tested.items()}
         if place.is_main:
-            if len(datasets) == 1:
+            if len(tested) == 1:
                 keep_former_results(folder)
-            write_results(folder, report | {"datasets": datasets}, scores)
+            write_results(folder, report, [(name, score) for name, own in tested.items() for score in own.scores])
+    if place.is_main and options.val.report:
+        scores = {name: own.scores for name, own in tested.items()}
+        result = Result("network", report, scores, {name: own.shots for name, own in tested.items()})
+        write_report(folder / "report.html", result, former_result(folder))
+        logger.info("report: %s", folder / "report.html")
 
 
 def find_weights(options: Options, given: str | None) -> tuple[Path, str | None]:

@@ -149,6 +149,10 @@ class ValOptions:
             has the units for them. Published results are of float32.
         tile: side in pixels of LQ of the parts in which a frame is restored; ``null`` restores whole frames.
         tile_overlap: pixels of LQ that neighbouring tiles share; their outputs are blended there.
+        report: when testing, writes ``report.html``: tables, curves of all frames, and pictures of up to four frames of
+            a clip, the best, the median and the worst among them.
+        report_frames: frames of every clip, counted from 0, whose pictures the report shows in any case, at most four;
+            ``null`` is the middle one. Of a network with a memory, these frames also show its weights.
     """
 
     val_freq: Positive | None = None
@@ -165,6 +169,8 @@ class ValOptions:
     precision: Precision = "float32"
     tile: Positive | None = None
     tile_overlap: NotNegative = 32
+    report: bool = True
+    report_frames: list[NotNegative] | None = None
 
     def __post_init__(self) -> None:
         mistakes = [] if self.metrics else ["metrics: empty; name at least one metric, or leave metrics out"]
@@ -173,6 +179,8 @@ class ValOptions:
                 mistakes.append(f"metrics: the name {name[:60]!r} is invalid; choose letters, digits and underscores")
         if self.tile is not None and self.tile <= self.tile_overlap:
             mistakes.append(f"tile: {self.tile} has to be larger than tile_overlap, {self.tile_overlap}")
+        if self.report_frames is not None and not 1 <= len(set(self.report_frames)) <= 4:
+            mistakes.append(f"report_frames: {len(set(self.report_frames))} frames; name one to four, or leave it out")
         if self.suffix is not None and "/" in self.suffix:
             mistakes.append(f"suffix: '{self.suffix}' is part of a file name and cannot contain slashes")
         refuse(mistakes)

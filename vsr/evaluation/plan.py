@@ -11,6 +11,7 @@ from vsr.config.options import DatasetOptions, ValOptions
 from vsr.contracts import Clip, Spec
 from vsr.engine.precision import restoration_type
 from vsr.evaluation.restore import Step, clips_of, spec_for, steps_of
+from vsr.metrics import traits_of
 from vsr.utils.distributed import Place
 from vsr.utils.log import logger
 
@@ -47,9 +48,11 @@ def measured_clips(entry: DatasetOptions, val: ValOptions) -> list[Clip]:
 def planned(
     network: nn.Module, entry: DatasetOptions, clips: Sequence[Clip], val: ValOptions, place: Place
 ) -> tuple[nn.Module, Sequence[Step]]:
-    """Returns the network as it is called, and this rank's steps."""
-    steps = list(steps_of(spec_for(network, entry.data), clips, val.segment, val.warm_up, val.look_ahead))
-    return BothDirections(network).eval() if val.flip_seq else network, place.part(steps)
+    """Returns the network as it is called, and this rank's steps; metrics of pairs let each rank restore whole clips."""
+    reads_pairs = any(traits_of(metric).reads == "pair" for metric in val.metrics.values())
+    own = place.part(clips) if reads_pairs else clips
+    steps = list(steps_of(spec_for(network, entry.data), own, val.segment, val.warm_up, val.look_ahead))
+    return BothDirections(network).eval() if val.flip_seq else network, steps if reads_pairs else place.part(steps)
 
 
 def deviations(spec: Spec, entry: DatasetOptions, val: ValOptions) -> list[str]:

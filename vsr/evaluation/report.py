@@ -17,7 +17,7 @@ import vsr
 from vsr.contracts import Clip, Spec
 from vsr.evaluation.restore import padding_of
 from vsr.evaluation.scores import FrameScore, Values
-from vsr.metrics import protocol_for
+from vsr.metrics import protocol_for, traits_of
 from vsr.utils.files import write_text_atomically
 from vsr.utils.log import logger
 
@@ -61,7 +61,8 @@ def describe_protocols(
         settings = {key: call.keywords[key] for key in ("crop_border", "test_y_channel") if key in call.keywords}
         protocol = protocol_for(name, measured, padding, spec.scale, **settings, is_bd=is_bd, also=also)
         published = protocol.bicubic.get(call.func.__name__.removeprefix("calculate_"))
-        described[metric] = protocol._asdict() | {"bicubic": published}
+        how = traits_of(call).how
+        described[metric] = protocol._asdict() | {"bicubic": published} | ({"measure": how} if how else {})
     return described
 
 
@@ -89,8 +90,8 @@ def warn_of_other_frames(protocols: dict[str, Any], means: dict[str, float]) -> 
 
 
 def keep_former_results(folder: Path) -> None:
-    """Renames the ``metrics.csv`` and ``metrics.json`` of an earlier test to ``metrics.csv.old``, …."""
-    files = [folder / name for name in ("metrics.csv", "metrics.json")]
+    """Renames ``metrics.csv``, ``metrics.json`` and ``report.html`` of an earlier test to ``metrics.csv.old``, …."""
+    files = [folder / name for name in ("metrics.csv", "metrics.json", "report.html")]
     if files[1].exists():
         for file in filter(Path.exists, files):
             file.replace(f"{file}.old")

@@ -1,6 +1,6 @@
 """Scores of frames and their means; threads measure restored frames while the next ones are restored."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from vsr.engine.precision import full_float32
 from vsr.evaluation.draw.images import to_bgr
 from vsr.evaluation.restore import Frame, Step, to_pixels
 from vsr.evaluation.restoring.reading import in_order, read_ahead
+from vsr.metrics import traits_of
 from vsr.utils.distributed import Place, any_rank, from_all_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.signals import StopSignals
@@ -24,6 +25,7 @@ from vsr.utils.signals import StopSignals
 T = TypeVar("T")
 Metrics = dict[str, Callable[..., float]]
 Values = dict[str, dict[str, float]]  # by clip, action, camera or method, and by metric
+_WithTruth = tuple[Frame, np.ndarray | None]
 MOST_THREADS = 8  # for measuring: each holds several copies of a frame in float64
 
 
@@ -54,13 +56,15 @@ def measure_all(
     """Yields each frame of the steps with its scores, in order; closes ``frames`` at the end, also after an error.
 
     ``num_threads`` threads read ground truth ahead, further threads call the metrics. With the network's ``scale`` the
-    baselines are measured as well.
+    baselines are measured as well. Metrics of pairs have a value where the step before gave the frame before.
 
     Raises:
         UserError: a ground truth frame is unreadable, differs in size, or is too small to be measured.
     """
     truths = read_ahead(((step.clip, index) for step in steps for index in step.gives), num_threads, _read_gt)
-    jobs = (partial(_measured, frame, gt, metrics, scale) for frame, gt in zip(frames, truths, strict=True))
+    reads_pairs = any(traits_of(metric).reads == "pair" for metric in metrics.values())
+    found = _with_before(zip(frames, truths, strict=True), reads_pairs)
+    jobs = (partial(_measured, frame, before, metrics, scale) for frame, before in found)
     with closing(frames), closing(truths), closing(in_order(jobs, min(torch.get_num_threads(), MOST_THREADS))) as done:
         yield from done
 
@@ -79,21 +83,21 @@ def collect(
     count: int,
     title: str | None,
     place: Place,
-    keep: Callable[[T], None],
+    keep: Callable[[T, list[FrameScore]], None],
     stop: StopSignals | None = None,
 ) -> list[FrameScore] | None:
     """Returns the scores of all ranks, in order; None if a stop was requested meanwhile.
 
     Computes in full float32, so that validations and tests of the same weights agree. Closes ``results``, ``count``
     frames of this rank, at the end, also after an error. ``title`` is the progress bar's; None shows no bar. ``keep``
-    is called with each frame.
+    is called with each frame and its scores.
     """
     scores: list[FrameScore] = []
     disable = None if title is not None and place.is_main else True
     with full_float32(), closing(results):
         for frame, own in tqdm(results, title, count, leave=False, unit="frame", disable=disable):
             scores += own
-            keep(frame)
+            keep(frame, own)
             if stop:
                 break
     return None if any_rank(bool(stop), place) else from_all_ranks(scores, place)
@@ -128,24 +132,46 @@ def _read_gt(clip: Clip, index: int) -> np.ndarray | None:
     return None if clip.gt is None else to_bgr(clip.gt(index))
 
 
+def _with_before(
+    frames: Iterator[tuple[Frame, np.ndarray | None]], reads_pairs: bool
+) -> Iterator[tuple[_WithTruth, _WithTruth | None]]:
+    """Yields each frame and its truth; with ``reads_pairs`` also those of the frame before in the clip, if it came."""
+    before: _WithTruth | None = None
+    for frame, gt in frames:
+        follows = before is not None and (before[0].clip, before[0].index + 1) == (frame.clip, frame.index)
+        yield (frame, gt), before if follows else None
+        before = (frame, gt) if reads_pairs else None
+
+
 def _measured(
-    frame: Frame, gt: np.ndarray | None, metrics: Metrics, scale: int | None
+    current: _WithTruth, before: _WithTruth | None, metrics: Metrics, scale: int | None
 ) -> tuple[Restored, list[FrameScore]]:
+    frame, gt = current
     clip, name = frame.clip.name, frame.clip.frames[frame.index]
-    restored = Restored(clip, name, to_bgr(frame.lq), gt, {"network": to_bgr(frame.sr)})
+    restored = Restored(clip, name, to_bgr(frame.lq), gt, _by_method(frame, scale if gt is not None else None))
     if gt is None:
         return restored, []
-    if scale is not None:
-        restored = restored._replace(by_method=baselines(restored.lq, scale) | restored.by_method)
+    earlier = _by_method(before[0], scale) if before is not None else {}
     scores = []
     for method, image in restored.by_method.items():
         if image.shape != gt.shape:
             got = f"{method} restored {image.shape[0]}×{image.shape[1]} pixels"
             expected = f"the ground truth has {gt.shape[0]}×{gt.shape[1]}"
             raise UserError(f"{clip}/{name}: {got}, {expected}: check `scale` and the folders")
+        values = {}
         try:
-            values = {metric: call(image, gt) for metric, call in metrics.items()}
+            for metric, call in metrics.items():
+                if traits_of(call).reads == "frame":
+                    values[metric] = call(image, gt)
+                elif before is not None:
+                    values[metric] = call(image, gt, earlier[method], before[1])
         except ValueError as error:
             raise UserError(f"{clip}/{name} cannot be measured: {error}") from error
         scores.append(FrameScore(method, clip, name, values))
     return restored, scores
+
+
+def _by_method(frame: Frame, scale: int | None) -> dict[str, np.ndarray]:
+    """Returns a frame as each method restores it, (h, w, 3) uint8 BGR; without a scale only as the network does."""
+    network = {"network": to_bgr(frame.sr)}
+    return network if scale is None else baselines(to_bgr(frame.lq), scale) | network

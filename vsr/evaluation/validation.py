@@ -13,7 +13,8 @@ from vsr.evaluation.draw.comparison import triptych
 from vsr.evaluation.draw.next_frame import example, write_pictures
 from vsr.evaluation.plan import calls_of, measured_clips, planned
 from vsr.evaluation.restore import restore
-from vsr.evaluation.scores import Restored, average, collect, measure_all, overall
+from vsr.evaluation.scores import FrameScore, Restored, average, collect, measure_all, overall
+from vsr.metrics import prepare, traits_of
 from vsr.utils.distributed import Place
 from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
@@ -29,14 +30,15 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
         else:
             opened.append((entry, clips))
     metrics, how = options.val.metrics, calls_of(options.val, place.device)
-    errors = [name for name, metric in metrics.items() if getattr(metric.func, "lower_is_better", False)]
+    prepare(metrics)
+    errors = [name for name, metric in metrics.items() if traits_of(metric).lower_is_better]
     lower_is_better = frozenset(f"{entry.name}/{metric}" for entry, _ in opened for metric in errors)
 
     def validate(network: nn.Module, stop: StopSignals) -> Validation | None:
         values: dict[str, float] = {}
         images: dict[str, np.ndarray] = {}
 
-        def keep(restored: Restored) -> None:
+        def keep(restored: Restored, _: list[FrameScore]) -> None:
             if not images:
                 images.update(triptych(restored))
 
@@ -67,7 +69,7 @@ def prediction_validation(options: Options, validation_sets: list[DatasetOptions
         for entry in validation_sets:
             num_kept = 0 if values else num_pictures
 
-            def keep(predicted: next_frame.Predicted, num_kept: int = num_kept) -> None:
+            def keep(predicted: next_frame.Predicted, _: list[FrameScore], num_kept: int = num_kept) -> None:
                 if predicted.number < num_kept:
                     kept.append(predicted)
 

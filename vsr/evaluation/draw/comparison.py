@@ -7,6 +7,7 @@ from vsr.evaluation.draw.images import enlarged, in_a_row, to_bgr
 from vsr.evaluation.scores import Restored, baselines
 
 HEIGHT = 320  # of a panel, in pixels of the output
+FULL_SCALE = 64  # levels of difference that have the brightest colour
 DIFFERENCE = 4  # factor of a difference, to be visible
 
 
@@ -42,6 +43,13 @@ def beside(panels: dict[str, np.ndarray]) -> np.ndarray:
 def difference(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Returns the absolute difference of two uint8 images, times DIFFERENCE."""
     return np.minimum(np.abs(image.astype(np.int16) - truth) * DIFFERENCE, 255).astype(np.uint8)
+
+
+def difference_map(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns the largest difference over the channels in colours: black is 0, yellow FULL_SCALE levels and more."""
+    levels = np.abs(image.astype(np.int16) - truth).max(2)
+    scaled = np.minimum(levels * (255 / FULL_SCALE), 255).astype(np.uint8)
+    return cv2.applyColorMap(scaled, cv2.COLORMAP_INFERNO)
 
 
 def most_detailed_square(image: np.ndarray, size: int) -> tuple[int, int]:

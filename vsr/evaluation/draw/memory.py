@@ -1,12 +1,11 @@
-"""Pictures of a memory's weights: which frames it read, and where in them; ``python -m vsr.test … --save_weights``.
+"""Pictures of a memory's weights: which frames it read, and where in them; for ``--save_weights`` and reports.
 
 All are (h, w, 3) uint8, BGR. Frames stand side by side, oldest first, under a title; brighter is more weight, black to
 yellow, and the scale on the right shows the largest weight.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import cast
 
 import cv2
@@ -15,28 +14,36 @@ import torch
 from torch import Tensor, nn
 
 from vsr.archs import EDVRMemory
-from vsr.evaluation.draw.images import TITLE, canvas, enlarged, in_a_row, to_image, write_image, write_text
+from vsr.evaluation.draw.images import TITLE, canvas, enlarged, in_a_row, to_image, write_text
 from vsr.evaluation.restore import Frame
 from vsr.memory import Memory, PixSentence
-from vsr.utils.errors import UserError
+from vsr.utils.log import logger
 
 PANEL = 160  # smallest height of a frame, in pixels
 BAR, MARK = (60, 110, 220), (80, 255, 80)
 
 
-def with_weight_pictures(frames: Generator[Frame], network: nn.Module, folder: Path) -> Generator[Frame]:
-    """Yields frames as the network restores them; writes their memory_pictures as ``folder/CLIP/FRAME_NAME.png``."""
-    if not isinstance(network, EDVRMemory):
-        raise UserError(f"--save_weights draws a memory's weights, but {type(network).__name__} has no memory")
+def with_weight_pictures(
+    frames: Generator[Frame],
+    network: EDVRMemory,
+    wants: Callable[[Frame], bool],
+    keep: Callable[[Frame, dict[str, np.ndarray]], None],
+) -> Generator[Frame]:
+    """Yields frames as the network restores them; calls ``keep`` with the memory_pictures of each that is wanted.
+
+    Frames that are restored in tiles have none: each tile reads the memory anew.
+    """
     center, memory = network.center_frame_idx, network.memory_fusion.memory
     labels = [f"{index - center:+d}" if index != center else "0" for index in range(network.num_frame)]
     reads: list[tuple[Tensor, Tensor]] = []  # query and sentences
-    module = cast(nn.Module, memory)  # a Memory is one
+    module, is_told = cast(nn.Module, memory), False  # a Memory is a module
     with closing(frames), module.register_forward_pre_hook(lambda _, inputs: reads.append(inputs[:2])):
         for frame in frames:
-            pictures = memory_pictures(memory, *reads[0], torch.stack(frame.inputs).cpu(), labels, center)
-            for name, picture in pictures.items():
-                write_image(folder / frame.clip.name / f"{frame.clip.frames[frame.index]}_{name}.png", picture)
+            if wants(frame) and len(reads) == 1:
+                keep(frame, memory_pictures(memory, *reads[0], torch.stack(frame.inputs).cpu(), labels, center))
+            elif len(reads) > 1 and not is_told:
+                logger.warning("no pictures of the memory's weights: frames are restored in tiles")
+                is_told = True
             reads.clear()  # drawing reads the memory again
             yield frame
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from vsr.evaluation.draw.comparison import beside, difference
+from vsr.evaluation.draw.comparison import beside, difference, difference_map
 from vsr.evaluation.draw.images import to_bgr, to_image, write_image
 from vsr.evaluation.draw.memory import weight_bars, weight_maps
 from vsr.evaluation.next_frame import COMPARED, Predicted
@@ -53,6 +53,13 @@ def comparison(rows: list[Predicted]) -> np.ndarray:
         panels |= {"target": truth, "error x4": difference(panels["network"], truth)}
         pictures.append(beside(panels))
     return np.vstack(pictures)
+
+
+def panels(predicted: Predicted) -> dict[str, np.ndarray]:
+    """Returns the pictures of a sample, (h, w, 3) uint8 BGR, by title: methods, truth, difference."""
+    images = {name: to_image(predicted.by_method[name]) for name in COMPARED}
+    truth = to_image(predicted.sample["next"])
+    return images | {"GT": truth, "difference": difference_map(images["network"], truth)}
 
 
 def example(predicted: Predicted) -> dict[str, np.ndarray]:

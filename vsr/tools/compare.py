@@ -1,0 +1,111 @@
+"""Puts the results of several tests side by side: a table on the terminal, and a page with curves and pictures.
+
+    vsr compare results/edvr results/edvr_memory
+    vsr compare results/edvr results/edvr_memory results/basicvsr -o three.html
+
+A result is a folder that vsr test wrote. Differences are to the first one.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vsr.evaluation.page.payload import common_sets, digits_of, protocol_text
+from vsr.evaluation.page.results import Result, read_result
+from vsr.evaluation.page.write import number, signed, write_comparison
+from vsr.evaluation.scores import Values, average
+from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.log import start_log
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compares results and returns the exit code."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="vsr compare", description=__doc__, formatter_class=formatter)
+    parser.add_argument("results", nargs="+", metavar="RESULT", type=Path, help="folder of a test, results/NAME")
+    text = "page to write (compare.html)"
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, default=Path("compare.html"), help=text)
+    args = parser.parse_args(arguments)
+    start_log()
+    if len(args.results) < 2:
+        raise UserError(f"one result, {args.results[0]}: name at least two; its own page is report.html in that folder")
+    results = [read_result(folder, label) for folder, label in zip(args.results, labels(args.results), strict=True)]
+    names = common_sets(results)
+    if not names:
+        own = "; ".join(f"{result.label} has {', '.join(result.scores)}" for result in results)
+        raise UserError(f"the results have no test set in common: {own}")
+    notes = [note for name in names for note in differences(name, results)]
+    left_out = sorted({name for result in results for name in result.scores} - set(names))
+    notes += [f"left out, because not all results have them: {', '.join(left_out)}"] if left_out else []
+    for name in names:
+        sys.stdout.write(table(name, results))
+    sys.stdout.write("".join(f"note: {note}\n" for note in notes))
+    write_comparison(args.output, results, notes)
+    sys.stdout.write(f"page: {args.output}\n")
+    return 0
+
+
+def labels(folders: Sequence[Path]) -> list[str]:
+    """Returns the shortest endings of the paths that tell them apart.
+
+    Raises:
+        UserError: a folder is named twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise UserError(f"a result is named twice: {', '.join(map(str, folders))}")
+    count = 1
+    while len({own[-count:] for own in parts}) < len(parts):
+        count += 1
+    return ["/".join(own[-count:]) for own in parts]
+
+
+def differences(name: str, results: Sequence[Result]) -> list[str]:
+    """Returns remarks on a test set that was not the same, or not measured in the same way, for all results."""
+    notes = []
+    frames = [{(score.clip, score.frame) for score in result.scores[name]} for result in results]
+    if any(own != frames[0] for own in frames):
+        counts = ", ".join(f"{result.label} {len(own)}" for result, own in zip(results, frames, strict=True))
+        notes.append(f"{name}: the frames differ ({counts}): the means are not of the same frames")
+    texts = {result.label: protocol_text(result.report["datasets"][name]) for result in results}
+    if len(set(texts.values())) > 1:
+        own = "; ".join(f"{label}: {text}" for label, text in texts.items())
+        notes.append(f"{name}: the protocols differ ({own}): compare with care")
+    return notes
+
+
+def table(name: str, results: Sequence[Result]) -> str:
+    """Returns the scores of a test set by clip as text, for each metric a table; differences are to the first."""
+    means = {result.label: _network(average(result.scores[name])) for result in results}
+    metrics = list(dict.fromkeys(metric for own in means.values() for values in own.values() for metric in values))
+    text = "" if metrics else f"{name}: no ground truth, so there are no scores\n"
+    for metric in metrics:
+        clips = [clip for clip, values in means[results[0].label].items() if metric in values]
+        rows = [[means[result.label].get(clip, {}).get(metric, math.nan) for result in results] for clip in clips]
+        digits = digits_of([value for row in rows for value in row])
+        cells = [[name, *(result.label for result in results)]]
+        for clip, row in zip(clips, rows, strict=True):
+            gaps = ["", *(f" ({signed(value - row[0], digits)})" for value in row[1:])]
+            cells.append([clip, *(number(value, digits) + gap for value, gap in zip(row, gaps, strict=True))])
+        text += f"{metric}\n" + _aligned(cells) + "\n"
+    return text
+
+
+def _network(means: dict[str, Values]) -> Values:
+    return means.get("network", {})
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows with aligned columns: the first to the left, others to the right."""
+    first, *others = ([len(cell) for cell in column] for column in zip(*rows, strict=True))
+    widths = [max(lengths) + 2 for lengths in others]
+    lines = []
+    for name, *cells in rows:
+        lines.append(f"  {name:<{max(first)}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
