@@ -13,11 +13,11 @@ from vsr.data import VideoTestDataset
 from vsr.evaluation.draw.memory import (
     MARK,
     PANEL,
+    WeightPictures,
     memory_pictures,
     position_maps,
     weight_bars,
     weight_maps,
-    with_weight_pictures,
 )
 from vsr.evaluation.restore import restore, steps_of
 from vsr.memory import PixSentence, PixSim, PixWise
@@ -117,7 +117,7 @@ def test_pictures_of_a_test_set_are_written_per_clip_and_frame(tmp_path):
 
     def draw(network, folder):
         frames = restore(network.eval(), steps_of(network.spec, dataset), torch.device("cpu"))
-        return list(with_weight_pictures(frames, network, folder))
+        return list(WeightPictures(folder, (), saves=True).of(frames, network))
 
     drawn = draw(EDVRMemory(PixSentence, map_size=(10, 14), **sizes), tmp_path / "weights")
     assert [frame.index for frame in drawn] == [0, 1, 2]

@@ -133,7 +133,7 @@ def test_without_ground_truth_frames_are_restored_and_saved_and_bicubic_only_sho
     monkeypatch.setattr(scores, "imresize", lambda *arguments: computed.append(1) or bicubic(*arguments))
     lq_only = f"{{name: mine, type: VideoTestDataset, dataroot_lq: '{clips.lq}', num_frame: 3}}"
     main(["-opt", str(file), "--set", f"datasets={{test: {lq_only}}}", "--set", "train=~", "--set", "name=mine",
-          "--weights", "experiments/small/models/net_g_1.pth"])  # fmt: skip
+          "--set", "val.report=false", "--weights", "experiments/small/models/net_g_1.pth"])  # fmt: skip
     assert len(list((folder / "results" / "mine" / "visualization" / "mine").rglob("*.png"))) == 8
     report = json.loads((folder / "results" / "mine" / "metrics.json").read_text())
     assert report["datasets"]["mine"]["scores"] == {}

@@ -48,7 +48,7 @@ def measured_clips(entry: DatasetOptions, val: ValOptions) -> list[Clip]:
 def planned(
     network: nn.Module, entry: DatasetOptions, clips: Sequence[Clip], val: ValOptions, place: Place
 ) -> tuple[nn.Module, Sequence[Step]]:
-    """Returns the network as it is called, and this rank's steps; metrics of pairs let each rank restore whole clips."""
+    """Returns the network as it is called, and this rank's steps; for metrics of pairs each rank has whole clips."""
     reads_pairs = any(traits_of(metric).reads == "pair" for metric in val.metrics.values())
     own = place.part(clips) if reads_pairs else clips
     steps = list(steps_of(spec_for(network, entry.data), own, val.segment, val.warm_up, val.look_ahead))

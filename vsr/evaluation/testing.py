@@ -1,23 +1,20 @@
 """Tests a network on one test set: scores, pictures, and the means that ``metrics.json`` reports."""
 
 import time
-from collections.abc import Collection, Generator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import nn
 
-from vsr.archs import EDVRMemory
 from vsr.archs.build import spec_of
 from vsr.config.options import DatasetOptions, Options
 from vsr.contracts import data_spec
 from vsr.evaluation import report
 from vsr.evaluation.draw.comparison import comparison
 from vsr.evaluation.draw.images import write_image
-from vsr.evaluation.draw.memory import with_weight_pictures
+from vsr.evaluation.draw.memory import WeightPictures
 from vsr.evaluation.draw.next_frame import comparison as prediction_comparison
 from vsr.evaluation.draw.next_frame import panels as prediction_panels
 from vsr.evaluation.draw.next_frame import weight_pictures, write_pictures
@@ -26,11 +23,10 @@ from vsr.evaluation.next_frame import ERRORS, PROTOCOL, Predicted, beats_memory,
 from vsr.evaluation.page.album import Album, Shot, fixed_frames, merged
 from vsr.evaluation.page.images import cut, panels
 from vsr.evaluation.plan import calls_of, deviations, measured_clips, planned, settings
-from vsr.evaluation.restore import Frame, middle_target, restore, spec_for
+from vsr.evaluation.restore import middle_target, restore, spec_for
 from vsr.evaluation.scores import FrameScore, Restored, average, collect, measure_all, overall
 from vsr.metrics import prepare, traits_of
 from vsr.utils.distributed import Place, from_all_ranks
-from vsr.utils.errors import UserError
 from vsr.utils.log import counted, logger
 
 SHOWN_SAMPLES = 5  # rows of a next-frame test set's picture
@@ -59,10 +55,8 @@ def restoration(
     metric = next(iter(options.val.metrics))
     is_lower = [name for name, call in options.val.metrics.items() if traits_of(call).lower_is_better]
     fixed = fixed_frames(clips, options.val.report_frames) if options.val.report else {}
-    album, weights = (
-        Album(metric, metric in is_lower, fixed),
-        Weights(folder / "weights" / entry.name, fixed, save_weights),
-    )
+    album = Album(metric, metric in is_lower, fixed)
+    weights = WeightPictures(folder / "weights" / entry.name, fixed, save_weights)
 
     video = clip_videos(pictures) if options.val.save_video and place.world_size == 1 else nullcontext()
     if options.val.save_video and place.world_size > 1:
@@ -70,9 +64,8 @@ def restoration(
 
     def keep(restored: Restored, own: list[FrameScore]) -> None:
         if options.val.report:
-            draw = partial(panels, cut(restored, spec.scale), spec.scale)
-            frame = restored.clip, restored.frame
-            album.add(*frame, own, draw, partial(dict, weights.drawn.pop(frame, {})))
+            frame, cropped = (restored.clip, restored.frame), cut(restored, spec.scale)
+            album.add(*frame, own, partial(panels, cropped, spec.scale), partial(dict, weights.drawn.pop(frame, {})))
         if write_video is not None:
             write_video(restored.clip, restored.by_method["network"])
         if options.val.save_img or restored.gt is None:
@@ -83,8 +76,7 @@ def restoration(
             write_image(report.picture_file(folder, entry.name), comparison(restored, spec.scale))
 
     frames = restore(called, steps, place.device, num_threads, **calls_of(options.val, place.device))
-    frames = weights.of(frames, network)
-    measured = measure_all(frames, steps, options.val.metrics, num_threads, spec.scale)
+    measured = measure_all(weights.of(frames, network), steps, options.val.metrics, num_threads, spec.scale)
     count = sum(len(step.gives) for step in steps)
     with video as write_video:
         scores = collect(measured, count, entry.name if options.val.pbar else None, place, keep) or []
@@ -95,11 +87,10 @@ def restoration(
         logger.info("%s: pictures of the memory's weights in %s", entry.name, folder / "weights" / entry.name)
     if saved and place.is_main:
         warn_of_other_files(pictures, saved)
+    described: dict[str, Any] = {"protocols": {}, "calls": settings(spec, options.val), "scores": {}}
     if not scores:
         logger.info("%s has no ground truth: nothing to measure; frames in %s", entry.name, pictures)
-        return Tested(
-            scores, {"protocols": {}, "calls": settings(spec, options.val), "scores": {}}, merged(shots, False)
-        )
+        return Tested(scores, described, merged(shots, False))
     degradation, also = data_spec(entry.data).degradation, deviations(spec, entry, options.val)
     protocols = report.describe_protocols(entry.name, clips, spec, options.val.metrics, degradation, also)
     means = average(scores)
@@ -107,44 +98,8 @@ def restoration(
         report.show_table(overall(means), f"protocols: {report.protocol_names(protocols)}", folder, entry.name)
         report.warn_of_exact_frames(scores)
         report.warn_of_other_frames(protocols, means.get("bicubic", {}).get("mean", {}))
-    described = {"protocols": protocols, "calls": settings(spec, options.val), "lower_is_better": is_lower}
-    return Tested(scores, described | {"scores": means}, merged(shots, metric in is_lower))
-
-
-class Weights:
-    """Pictures of a memory's weights: files for ``--save_weights``, and those of the report.
-
-    Args:
-        folder: for the files, ``FOLDER/CLIP/FRAME_NAME.png``.
-        shown: (clip, frame) of those for the report.
-        saves: whether pictures of all frames are written.
-    """
-
-    def __init__(self, folder: Path, shown: Collection[tuple[str, str]], saves: bool) -> None:
-        self.folder, self.shown, self.saves = folder, shown, saves
-        self.drawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}  # for the report, by clip and frame
-
-    def of(self, frames: Generator[Frame], network: nn.Module) -> Generator[Frame]:
-        """Returns the frames, which draws their weights on the way."""
-        if isinstance(network, EDVRMemory):
-            return with_weight_pictures(
-                frames, network, lambda frame: self.saves or _name(frame) in self.shown, self._keep
-            )
-        if self.saves:
-            raise UserError(f"--save_weights draws a memory's weights, but {type(network).__name__} has no memory")
-        return frames
-
-    def _keep(self, frame: Frame, pictures: dict[str, np.ndarray]) -> None:
-        clip, name = _name(frame)
-        if self.saves:
-            for kind, picture in pictures.items():
-                write_image(self.folder / clip / f"{name}_{kind}.png", picture)
-        if (clip, name) in self.shown:
-            self.drawn[clip, name] = pictures
-
-
-def _name(frame: Frame) -> tuple[str, str]:
-    return frame.clip.name, frame.clip.frames[frame.index]
+    described |= {"protocols": protocols, "lower_is_better": is_lower, "scores": means}
+    return Tested(scores, described, merged(shots, metric in is_lower))
 
 
 def prediction(

@@ -60,8 +60,8 @@ def calculate_warping_error(
         ValueError: the shapes differ or ``crop_border`` leaves nothing.
 
     Reference: Lai et al., "Learning blind video temporal consistency", ECCV 2018, section 4.2; occlusions as in
-        Ruder et al., "Artistic style transfer for videos", GCPR 2016, equations 5 and 6. Differs: the flow is OpenCV's DIS, not
-        FlowNet2; points that leave the frame are left out; where no point is left, the error is 0.
+        Ruder et al., "Artistic style transfer for videos", GCPR 2016, equations 5 and 6. Differs: the
+        flow is OpenCV's DIS, not FlowNet2; points that leave the frame are left out. Where none is left, it is 0.
     """
     _check((img, img2, before, before2), crop_border)
     there, back = _dis(before2, img2), _dis(img2, before2)

@@ -4,8 +4,9 @@ All are (h, w, 3) uint8, BGR. Frames stand side by side, oldest first, under a t
 yellow, and the scale on the right shows the largest weight.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import cast
 
 import cv2
@@ -14,38 +15,66 @@ import torch
 from torch import Tensor, nn
 
 from vsr.archs import EDVRMemory
-from vsr.evaluation.draw.images import TITLE, canvas, enlarged, in_a_row, to_image, write_text
+from vsr.evaluation.draw.images import TITLE, canvas, enlarged, in_a_row, to_image, write_image, write_text
 from vsr.evaluation.restore import Frame
 from vsr.memory import Memory, PixSentence
+from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
 PANEL = 160  # smallest height of a frame, in pixels
 BAR, MARK = (60, 110, 220), (80, 255, 80)
 
 
-def with_weight_pictures(
-    frames: Generator[Frame],
-    network: EDVRMemory,
-    wants: Callable[[Frame], bool],
-    keep: Callable[[Frame, dict[str, np.ndarray]], None],
-) -> Generator[Frame]:
-    """Yields frames as the network restores them; calls ``keep`` with the memory_pictures of each that is wanted.
+class WeightPictures:
+    """Draws the weights of a network's memory while it restores frames.
 
-    Frames that are restored in tiles have none: each tile reads the memory anew.
+    Frames that are restored in tiles have no pictures: each tile reads the memory anew.
+
+    Args:
+        folder: for the files, ``FOLDER/CLIP/FRAME_NAME.png``.
+        shown: (clip, frame) of those that are kept in ``drawn``, for the report.
+        saves: whether pictures of all frames are written.
     """
-    center, memory = network.center_frame_idx, network.memory_fusion.memory
-    labels = [f"{index - center:+d}" if index != center else "0" for index in range(network.num_frame)]
-    reads: list[tuple[Tensor, Tensor]] = []  # query and sentences
-    module, is_told = cast(nn.Module, memory), False  # a Memory is a module
-    with closing(frames), module.register_forward_pre_hook(lambda _, inputs: reads.append(inputs[:2])):
-        for frame in frames:
-            if wants(frame) and len(reads) == 1:
-                keep(frame, memory_pictures(memory, *reads[0], torch.stack(frame.inputs).cpu(), labels, center))
-            elif len(reads) > 1 and not is_told:
-                logger.warning("no pictures of the memory's weights: frames are restored in tiles")
-                is_told = True
-            reads.clear()  # drawing reads the memory again
-            yield frame
+
+    def __init__(self, folder: Path, shown: Collection[tuple[str, str]], saves: bool) -> None:
+        self.folder, self.shown, self.saves = folder, shown, saves
+        self.drawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}  # memory_pictures by clip and frame
+
+    def of(self, frames: Generator[Frame], network: nn.Module) -> Generator[Frame]:
+        """Returns the frames that the network restores; their weights are drawn as they come.
+
+        Raises:
+            UserError: pictures are to be written, but the network has no memory.
+        """
+        if isinstance(network, EDVRMemory):
+            return self._drawn(frames, network)
+        if self.saves:
+            raise UserError(f"--save_weights draws a memory's weights, but {type(network).__name__} has no memory")
+        return frames
+
+    def _drawn(self, frames: Generator[Frame], network: EDVRMemory) -> Generator[Frame]:
+        center, memory = network.center_frame_idx, network.memory_fusion.memory
+        labels = [f"{index - center:+d}" if index != center else "0" for index in range(network.num_frame)]
+        reads: list[tuple[Tensor, Tensor]] = []  # query and sentences
+        module, is_told = cast(nn.Module, memory), False  # a Memory is a module
+        with closing(frames), module.register_forward_pre_hook(lambda _, inputs: reads.append(inputs[:2])):
+            for frame in frames:
+                name = frame.clip.name, frame.clip.frames[frame.index]
+                if len(reads) > 1 and not is_told:
+                    logger.warning("no pictures of the memory's weights: frames are restored in tiles")
+                    is_told = True
+                elif len(reads) == 1 and (self.saves or name in self.shown):
+                    inputs = torch.stack(frame.inputs).cpu()
+                    self._keep(*name, memory_pictures(memory, *reads[0], inputs, labels, center))
+                reads.clear()  # drawing reads the memory again
+                yield frame
+
+    def _keep(self, clip: str, frame: str, pictures: dict[str, np.ndarray]) -> None:
+        if self.saves:
+            for kind, picture in pictures.items():
+                write_image(self.folder / clip / f"{frame}_{kind}.png", picture)
+        if (clip, frame) in self.shown:
+            self.drawn[clip, frame] = pictures
 
 
 @torch.no_grad()

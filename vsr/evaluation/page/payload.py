@@ -90,7 +90,7 @@ def _clips(
         for shot in own:
             known = frames.setdefault(shot.clip, {})
             known.setdefault(shot.frame, len(known))
-    values = {
+    values: dict[str, dict[str, dict[str, list[float | str | None]]]] = {
         clip: {metric: {method: [None] * len(known) for method in by_method} for metric in metrics}
         for clip, known in frames.items()
     }
