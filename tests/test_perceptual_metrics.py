@@ -1,4 +1,4 @@
-"""LPIPS, DISTS and NIQE are pyiqa's: what is missing is named before anything is restored, and nothing is downloaded."""
+"""LPIPS, DISTS and NIQE are pyiqa's: missing files are named before anything is restored; nothing is downloaded."""
 
 import sys
 from types import ModuleType

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from vsr import __version__
+import vsr
 from vsr.evaluation.draw.comparison import FULL_SCALE
 from vsr.evaluation.page.payload import SetData, common_sets, digits_of, fitting, set_data
 from vsr.evaluation.page.results import Result
@@ -71,7 +71,7 @@ def _write(
         notes="".join(f'<p class="note">{escape(note)}</p>' for note in notes),
         sets="\n".join(_section(index, own) for index, own in enumerate(sets)),
         details=details(results),
-        version=__version__,
+        version=vsr.__version__,
         style=_read("style.css"),
         script="\n".join(_read(name) for name in SCRIPTS),
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),  # ends no <script>
