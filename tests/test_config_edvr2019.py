@@ -147,3 +147,18 @@ def test_steps_and_other_losses_are_read(tmp_path, first_code):
 def test_a_mistake_quotes_the_key_of_2019(tmp_path, first_code, path, value, message):
     change(first_code, path, value)
     assert message in mistakes(tmp_path, first_code, missing_data="note")
+
+
+def test_a_file_of_early_2020_is_refused_key_by_key(tmp_path, tree):
+    tree["network_g"]["which_model_g"] = tree["network_g"].pop("type")
+    tree["train"] = {"lr_g": 4e-4, "lr_scheme": "CosineAnnealingRestartLR", "beta1": 0.9, "niter": 600000}
+    text = mistakes(tmp_path, tree)
+    early = "unknown key: the spelling of BasicSR's files of early 2020, which are not translated; write"
+    for line in (
+        f"train.lr_g: {early} optim_g: {{type: Adam, lr: 4e-4}}",
+        f"train.niter: {early} total_iter",
+        f"train.lr_scheme: {early} scheduler.type",
+        f"train.beta1: {early} optim_g.betas: [0.9, 0.99]",
+    ):
+        assert line in text
+    assert "network_g.type: missing" in text

@@ -1,141 +1,28 @@
-"""Sets as people have them: gaps, other formats, one folder of frames, sides of any length, hand-written lists."""
+"""Sets as people have them: other formats, one folder of frames, sides of any length, hand-written lists."""
 
-import logging
 import shutil
 
 import cv2
 import numpy as np
 import pytest
-import yaml
 from load_script import load_script
+from options_files import write
+from own_sets import sides, training, warnings
 from samples import sample_of
 from synthetic import make_clips, moving_texture
-from training import predictor_options, small_options
+from training import small_options
 from videos import make_clip, make_humaneva, write_video
 
 from vsr import config
 from vsr.contracts import SampleKey
-from vsr.data import HumanEvaDataset, REDSDataset, VideoTestDataset, VideoTestVimeo90KDataset, Vimeo90KDataset
-from vsr.data.sources import open_store
-from vsr.data.sources.base import missing_frames, with_missing
-from vsr.utils.errors import UserError
+from vsr.data import HumanEvaDataset, VideoTestDataset, VideoTestVimeo90KDataset, Vimeo90KDataset
 
-OPTIONS = {"val_partition": "none", "num_frame": 3, "gt_size": 32}
 generate_meta_info = load_script("generate_meta_info")
 
 
 @pytest.fixture
 def clips(tmp_path):
     return make_clips(tmp_path / "set", num_clips=2, num_frames=8, gt_size=(48, 64))
-
-
-def training(clips, **options):
-    return REDSDataset(
-        **{"dataroot_gt": clips.gt, "dataroot_lq": clips.lq, "meta_info_file": clips.meta, **OPTIONS, **options}
-    )
-
-
-def sides(clips):
-    return clips.gt, clips.lq
-
-
-def warnings(caplog):
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-
-
-# gaps in frame numbers
-
-
-@pytest.mark.parametrize(
-    ("names", "missing"),
-    [
-        ("0 1 2 4 5 6 7", "3"),
-        ("frame_1 frame_2 frame_3 frame_4 frame_5 frame_7", "frame_6"),
-        ("008 009 012 013", "010 011"),
-        ("8 9 12", "10 11"),
-        ("0 2 5", "1 3 4"),
-        ("0 1 1000", " ".join(map(str, range(2, 1000)))),
-        ("0 10 20 40", "30"),
-        ("0 10 20 30", ""),
-        ("a_1 a_2 b_5", ""),
-        ("first 1 2 4", ""),
-        ("1403636579763 1403636579813 1403636579864 1403636579965", ""),  # times in ms
-        ("01 1 2", ""),
-        ("7", ""),
-    ],
-)
-def test_the_names_that_a_numbering_lacks_are_found(names, missing):
-    assert list(missing_frames(names.split())) == missing.split()
-    assert with_missing(names.split()) == sorted(with_missing(names.split()), key=with_missing(names.split()).index)
-    assert set(with_missing(names.split())) == set(names.split()) | set(missing.split())
-
-
-@pytest.mark.parametrize("prefix", ["", "frame_"])
-@pytest.mark.parametrize("is_counted", [True, False])
-def test_a_gap_is_refused_in_training_and_warned_of_in_tests(clips, caplog, prefix, is_counted):
-    for side in sides(clips):
-        for file in (side / "001").iterdir():
-            file.rename(file.with_name(f"{prefix}{file.name}"))
-        (side / "001" / f"{prefix}00000003.png").unlink()
-    clips.meta.write_text("001 7 (48,64,3)\n" if is_counted else "001\n")
-    with pytest.raises(FileNotFoundError, match=rf"lacks 1 of the . frames of clip '001' .*: {prefix}00000003 "):
-        training(clips)
-    clips.meta.write_text("001 3 (48,64,3)\n001 4 (48,64,3) 4\n")  # the list names the frames
-    assert [len(clip.frames) for clip in training(clips).clips] == [3, 4]
-    caplog.clear()
-    for meta in (None, clips.meta):
-        clips.meta.write_text("001 7 (48,64,3)\n")
-        test = VideoTestDataset(clips.lq, clips.gt, meta)
-        assert len(test[len(test) - 1].frames) == 7
-    message = rf"'{clips.lq}' lacks frame {prefix}00000003 of clip '001' (it has {prefix}00000000 … {prefix}00000007)"
-    assert [text.partition(":")[0] for text in warnings(caplog)] == [message] * 2
-
-
-def test_windows_do_not_pass_over_a_gap_that_is_skipped(clips):
-    for side in sides(clips):
-        for file in (side / "000").iterdir():
-            file.rename(file.with_name(f"x{int(file.stem)}.png"))
-        (side / "000" / "x3.png").unlink()
-    clips.meta.write_text("000\n")
-    dataset = training(clips, on_bad_frame="skip")
-    keys = {sample_of(dataset, item, epoch)["key"] for item in range(8) for epoch in range(4)}
-    assert keys == {"000/x1", "000/x5", "000/x6"}
-
-
-def test_next_frame_data_has_the_same_rule(tmp_path, caplog):
-    root = make_humaneva(tmp_path / "set")
-    options = predictor_options(root)
-    folder = next((root / "image").iterdir())
-    name = folder.name
-    (root / "gap.csv").write_text(f'"{name}"\n')
-    dropped = sorted(folder.iterdir())[2]
-    dropped.unlink()
-    with pytest.raises(UserError, match=rf"datasets.train: '.*' lacks frame {dropped.stem} of clip"):
-        options["datasets"]["train"]["list_file"] = str(root / "gap.csv")
-        config.load(write(tmp_path, options))
-    keys = {key: value for key, value in options["datasets"]["val"].items() if key in ("input_size", "frame_interval")}
-    caplog.clear()
-    assert len(HumanEvaDataset(str(root), str(root / "gap.csv"), **keys))
-    assert any(f"lacks frame {dropped.stem} of clip '{name}'" in text for text in warnings(caplog))
-    (root / "gap.csv").write_text(f'clip,start\n"{name}",2\n')  # the list names the frames after the gap
-    config.load(write(tmp_path, options))
-
-
-def write(folder, options):
-    file = folder / "options.yml"
-    file.write_text(yaml.safe_dump(options))
-    return file
-
-
-def test_a_list_of_a_folder_with_gaps_is_one_that_training_reads(clips, tmp_path, capsys):
-    for side in sides(clips):
-        (side / "001" / "00000002.png").unlink()
-    generate_meta_info.main(["--from", str(clips.gt), "--to", str(tmp_path / "list.txt")])
-    assert (tmp_path / "list.txt").read_text() == "000 8 (48,64,3)\n001 5 (48,64,3) 3\n"
-    said = f"'{clips.gt}' lacks frame 00000002 of clip '001' (it has 00000000 … 00000007): its line lists 00000003 to"
-    assert said in capsys.readouterr().out
-    assert len(training(clips, meta_info_file=tmp_path / "list.txt")) == 13
-    assert len(VideoTestDataset(clips.lq, clips.gt, tmp_path / "list.txt")[1].frames) == 5
 
 
 # files of other kinds
@@ -240,7 +127,11 @@ def test_ground_truth_is_cropped_to_multiples_of_the_scale(clips, tmp_path):
     enlarge(clips.gt)
     test, said = VideoTestDataset(clips.lq, clips.gt, cache_data=True), "is cropped at the bottom and right: '000' from"
     np.testing.assert_array_equal(test[1].gt(2), before)
-    assert test.spec.notes == training(clips).spec.notes == (f"GT of 2 clips {said} 49 x 67 to 48 x 64, for scale 4",)
+    assert (
+        test.spec.notes[1:]
+        == training(clips).spec.notes[1:]
+        == (f"GT of 2 clips {said} 49 x 67 to 48 x 64, for scale 4",)
+    )
     notes = [note for note in config.load(write(tmp_path, small_options(clips))).notes if said in note]
     assert [note.partition(": ")[0] for note in notes] == ["datasets.train", "datasets.val"]
     sample = sample_of(training(clips), 9)
@@ -322,87 +213,3 @@ def test_frames_of_a_video_pair_with_images_by_order(clips, tmp_path, first):
     (clips.lq / "000" / f"{first:04d}.png").unlink()
     with pytest.raises(ValueError, match=r"8 GT frames in .* and 7 LQ frames in .* that do not match"):
         VideoTestDataset(clips.lq, tmp_path / "gt")
-
-
-# training and validation on the same clips
-
-
-def overlap(tmp_path, options):
-    return config.load(write(tmp_path, options)).warnings
-
-
-def test_training_and_validation_on_the_same_clips_is_warned_of(clips, tmp_path, caplog):
-    options = small_options(clips)
-    (warning,) = overlap(tmp_path, options)
-    text = "datasets.val shares frames with datasets.train, so that the network is measured on what it trains on: '"
-    assert warning.startswith(text) and warning.count("'") == 4 * 2
-    (tmp_path / "train.txt").write_text("000 8 (48,64,3)\n")
-    (tmp_path / "val.txt").write_text("001 8 (48,64,3)\n")
-    train, val = options["datasets"]["train"], options["datasets"]["val"]
-    train["meta_info_file"], val["meta_info_file"] = str(tmp_path / "train.txt"), str(tmp_path / "val.txt")
-    assert overlap(tmp_path, options) == []
-    del val["meta_info_file"]
-    (warning,) = overlap(tmp_path, options)
-    assert sorted(warning.removeprefix(text[:-1]).split(", ")) == [f"'{side / '000'}'" for side in sides(clips)]
-    # other frames of the same clip, the same frames by a link, without ground truth
-    (tmp_path / "train.txt").write_text("000 4 (48,64,3)\n")
-    (tmp_path / "val.txt").write_text("000 4 (48,64,3) 4\n")
-    val["meta_info_file"] = str(tmp_path / "val.txt")
-    assert overlap(tmp_path, options) == []
-    (tmp_path / "val.txt").write_text("000 4 (48,64,3) 3\n")
-    assert len(overlap(tmp_path, options)) == 1
-    (tmp_path / "link").symlink_to(clips.lq)
-    val["dataroot_lq"] = str(tmp_path / "link")
-    del val["dataroot_gt"]
-    assert len(overlap(tmp_path, options)) == 1
-
-
-def test_lists_of_next_frame_data_with_any_names_are_compared(tmp_path):
-    root = make_humaneva(tmp_path / "set")
-    options = predictor_options(root)
-    assert overlap(tmp_path, options) == []
-    folders = sorted(folder.name for folder in (root / "image").iterdir())
-    (tmp_path / "mine_a.csv").write_text("".join(f'"{name}"\n' for name in folders))
-    (tmp_path / "mine_b.csv").write_text(f'"{folders[0]}"\n')
-    options["datasets"]["train"]["list_file"] = str(tmp_path / "mine_a.csv")
-    options["datasets"]["val"]["list_file"] = str(tmp_path / "mine_b.csv")
-    (warning,) = overlap(tmp_path, options)
-    assert warning.endswith(f"what it trains on: '{root / 'image' / folders[0]}'")
-
-
-def test_a_pack_and_the_folder_it_was_made_of_are_the_same_clips(clips, tmp_path):
-    pack = load_script("pack_frames")
-    pack.main(["--from", str(clips.gt), "--to", str(tmp_path / "gt.lmdb")])
-    pack.main(["--from", str(clips.lq), "--to", str(tmp_path / "lq.lmdb")])
-    options = small_options(clips)
-    options["datasets"]["train"] |= {"io_backend": {"type": "lmdb"}}
-    options["datasets"]["train"] |= {f"dataroot_{side}": str(tmp_path / f"{side}.lmdb") for side in ("gt", "lq")}
-    assert len(overlap(tmp_path, options)) == 1
-
-
-def test_a_link_in_a_root_that_leads_back_ends_the_search(clips):
-    (clips.gt / "000" / "back").symlink_to(clips.gt)
-    assert open_store(clips.gt).clips() == ["000", "001"]
-
-
-# LQ frames and what the options say of them
-
-
-@pytest.mark.parametrize("said", [None, "BI", "BD"])
-@pytest.mark.parametrize("is_bicubic", [True, False])
-def test_whether_lq_is_bicubic_is_noted_and_warned_of_where_the_options_say_otherwise(
-    clips, tmp_path, said, is_bicubic
-):
-    if not is_bicubic:
-        for file in clips.lq.rglob("*.png"):
-            frame = cv2.imread(str(clips.gt / file.relative_to(clips.lq)))
-            cv2.imwrite(str(file), frame[1::4, 1::4])
-    options = small_options(clips)
-    options["datasets"]["train"]["degradation"] = said
-    del options["datasets"]["val"]
-    loaded = config.load(write(tmp_path, options))
-    text = f"LQ frame '001/00000004' is {'' if is_bicubic else 'not '}MATLAB's bicubic of its GT frame"
-    noted, warned = ([line for line in lines if text in line] for lines in (loaded.notes, loaded.warnings))
-    is_wrong = said is not None and is_bicubic != (said == "BI")
-    assert (len(noted), len(warned)) == ((0, 1) if is_wrong else (1, 0))
-    assert loaded.datasets["train"].loader.degradation is None

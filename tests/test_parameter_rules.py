@@ -1,8 +1,10 @@
 """Parameter rules: which parameters are trained, when and how fast; and the old keys that are read as rules."""
 
+import re
+
 import pytest
 import torch
-from training import log_of, predictor_options, small_options, weights, write_options
+from training import log_of, predictor_options, rows, small_options, weights, write_options
 from videos import make_humaneva
 
 from vsr import config
@@ -50,6 +52,14 @@ def test_rules_freeze_thaw_and_slow_down(tmp_path, clips, train):
     assert not torch.equal(first["conv_hr.bias"], third["conv_hr.bias"])
     state = torch.load(tmp_path / "experiments/small/training_states/3.state", weights_only=True)
     assert set(state["players"]["g"]["base_rates"]) == {1e-3, 5e-4, 0.0}
+
+
+def test_the_log_has_the_rate_of_parameters_without_a_rule(tmp_path, clips, train):
+    rules = [{"match": "conv_first", "lr_mul": 0.25}]  # the first parameters of the network
+    train(small_options(clips, train__parameters=rules, train__total_iter=1, train__scheduler=None))
+    assert [float(row[2]) for row in rows(tmp_path, "small") if row[1] == "train/lr"] == [1e-3]
+    assert " lr 0.001 " in log_of(tmp_path, "small")
+    assert re.search(r"note: datasets.train: \d+ samples of \d+ clips, from '.*' and '", log_of(tmp_path, "small"))
 
 
 def test_moments_follow_their_parameters_into_other_groups(tmp_path, clips, train):

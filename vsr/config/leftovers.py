@@ -53,7 +53,17 @@ LEFTOVERS = [
 # by the key or trainer that asks for a feature
 _GAN = "training against a discriminator (GAN) is not built in; docs/training.md describes a trainer of your own"
 _LOSS = "is not built in; docs/training.md describes a loss of your own, for train.losses"
+_EARLY = "the spelling of BasicSR's files of early 2020, which are not translated; write"
 MISSING = {
+    "lr_g": f"{_EARLY} optim_g: {{type: Adam, lr: 4e-4}}",
+    **dict.fromkeys(("beta1", "beta2"), f"{_EARLY} optim_g.betas: [0.9, 0.99]"),
+    "weight_decay_g": f"{_EARLY} optim_g.weight_decay",
+    "niter": f"{_EARLY} total_iter",
+    "lr_scheme": f"{_EARLY} scheduler.type",
+    **{key: f"{_EARLY} scheduler.{key}" for key in ("periods", "restart_weights", "eta_min")},
+    "pixel_criterion": f"{_EARLY} pixel_opt: {{type: CharbonnierLoss}}",
+    "pixel_weight": f"{_EARLY} pixel_opt.loss_weight",
+    "which_model_g": f"{_EARLY} type",
     **dict.fromkeys(("network_d", "optim_d", "gan_opt", "net_d_iters", "net_d_init_iters"), _GAN),
     **dict.fromkeys(("pretrain_network_d", "pretrain_model_d"), _GAN),
     **dict.fromkeys(("VideoGANModel", "VideoRecurrentGANModel", "SRGANModel", "ESRGANModel", "RealESRGANModel"), _GAN),

@@ -137,7 +137,8 @@ def log(trainer: Trainer, record: Recorder, output: Tensor, batch: Batch, clock:
     error = over_ranks((frame.clamp(0, 1) - truth).square().mean(), place, "mean").item()
     num_values = output.numel() * place.world_size * trainer.train.accumulate if trainer.sums else 1
     values = {"loss": loss, "loss_per_value": loss / num_values, "psnr": -10 * math.log10(max(error, 1e-12))}
-    values["lr"] = trainer.players["g"].optimizer.param_groups[0]["lr"]
+    player = trainer.players["g"]
+    values["lr"] = player.optimizer.param_groups[player.main_group]["lr"]
     losses = losses if len(losses) > 1 else {}
     rows = values | {f"loss/{name}": value for name, value in losses.items()}
     record.scalars(progress.iteration, {f"train/{name}": value for name, value in rows.items()})

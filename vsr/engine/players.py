@@ -55,6 +55,7 @@ class Player:
         fixed: names of the parameters that the network's constructor froze; they are never trained.
         buffers: persistent buffers of the network.
         base_rates: the groups' learning rates before warm-up and schedule.
+        main_group: the group of the parameters that no rule gives another rate, whose rate is logged.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class Player:
         if train.checkpointing:
             recompute_blocks(self.network)
         self.scaler = GradScaler(place.device.type, enabled=scales_loss)
-        self.optimizer = optimizer(parameter_groups(self.network, settings_of(optimizer)["lr"], rules))
+        rate = settings_of(optimizer)["lr"]
+        self.optimizer = optimizer(parameter_groups(self.network, rate, rules))
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.main_group = self.base_rates.index(rate) if rate in self.base_rates else 0
         self.buffers = persistent_buffers(self.network)
         self.model: Any = None
 

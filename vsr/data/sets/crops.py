@@ -103,9 +103,9 @@ class ClipCrops(Dataset[Sample]):
         for name, _, (h, w) in clips:
             if options.gt_size > min(h, w):
                 raise ValueError(f"gt_size {options.gt_size} is larger than the frames of clip '{name}', {h} x {w}")
-        counts = f"{counted(len(self), 'sample')} of {counted(len(clips), 'clip')}"
-        _log.info("%s: %s, from '%s'", type(self).__name__, counts, gt.root)
-        notes = cropping({name: size for name, _, size in clips}, options.scale)
+        roots = dict.fromkeys(f"'{store.root}'" for store in (gt, lq) if store is not None)
+        counts = f"{counted(len(self), 'sample')} of {counted(len(clips), 'clip')}, from {' and '.join(roots)}"
+        notes = (counts, *cropping({name: size for name, _, size in clips}, options.scale))
         warn_of_left_out(left_out(gt, lq))
         places = places_of((gt, lq), [(clip.name, clip.frames) for clip in clips])
         self.spec = self.spec._replace(clips=places, notes=notes)

@@ -191,7 +191,7 @@ class FrameWindows(Dataset[Sample]):
         warn_of_left_out({str(path) for segment in segments for path in segment.frames.left_out})
 
     def _report(self, segments: list[Segment], list_file: str) -> None:
-        """Logs how many clips are too short; raises if none holds a window."""
+        """Adds to ``spec`` how many clips are too short; raises if none holds a window."""
         needed = reach(self.input_size, self.frame_interval) + 1
         too_short = [segment for segment in segments if segment.length < needed]
         dropped = sum(not segment.num_windows for segment in too_short)
@@ -209,4 +209,5 @@ class FrameWindows(Dataset[Sample]):
                 f"{len(too_short)} are shorter than the {needed} frames of a window at interval {self.frame_interval}: "
                 f"{dropped} left out, {len(too_short) - dropped} read at the largest interval that fits"
             )
-            _log.info("%s: of %d clips, %s (short_clip: %s)", list_file, len(segments), text, self.short_clip)
+            note = f"{list_file}: of {len(segments)} clips, {text} (short_clip: {self.short_clip})"
+            self.spec = self.spec._replace(notes=(*self.spec.notes, note))

@@ -51,7 +51,6 @@ def open_lq_root(
     deeper = root / f"X{scale}"
     is_deeper = not clips or (not (root / clips[0]).is_dir() and (deeper / clips[0]).is_dir())
     if deeper.is_dir() and is_deeper:
-        _log.info("dataroot_lq: the clips are in '%s'", deeper)
         root = deeper
     return open_root("dataroot_lq", str(root), io_backend, remedy, clips, videos)
 

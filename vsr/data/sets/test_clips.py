@@ -91,9 +91,9 @@ class VideoTestDataset:
             text = "%d clips of dataroot_gt '%s' are not in dataroot_lq '%s', such as '%s': they are not tested"
             _log.warning(text, len(untested), gt.root, lq.root, untested[0])
         places = places_of((lq, gt), ((clip.name, clip.frames) for clip in self._clips))
-        self.spec = self.spec._replace(degradation=_degradation(lq), clips=places, notes=notes)
         frames = sum(len(clip.targets) for clip in self._clips)
-        _log.info("VideoTestDataset: %s, %s, from '%s'", counted(len(self), "clip"), counted(frames, "frame"), lq.root)
+        counts = f"{counted(len(self), 'clip')}, {counted(frames, 'frame')}, from '{lq.root}'"
+        self.spec = self.spec._replace(degradation=_degradation(lq), clips=places, notes=(counts, *notes))
 
     def __len__(self) -> int:
         return len(self._clips)

@@ -1,6 +1,5 @@
 """Training clips straight from video files."""
 
-import logging
 from typing import Annotated
 
 import numpy as np
@@ -12,8 +11,8 @@ from vsr.data.sources.downscaled import DownscaledStore
 from vsr.data.video.cache import VideoCache
 from vsr.data.video.store import VideoStore
 from vsr.registry import Positive, Shared, register
+from vsr.utils.log import counted
 
-_log = logging.getLogger(__name__)
 REMEDY = "name a folder of video files, such as films/a.mp4 and films/b.mkv"
 
 
@@ -81,8 +80,10 @@ class VideoFolderDataset(ClipCrops):
                 needs = f"num_frame {num_frame} at interval {max(intervals)} needs {longest}"
                 raise ValueError(f"video '{name}' has no shot of {longest} frames ({len(frames)} in all), but {needs}")
             clips += [TrainingClip(name, frames[shot.start : shot.stop], size) for shot in shots]
-        if num_left_out:
-            _log.info("VideoFolderDataset: %d shots of fewer than %d frames are left out", num_left_out, longest)
         items = [(number, frame) for number, clip in enumerate(clips) for frame in range(len(clip.frames))]
         super().__init__(gt, DownscaledStore(gt, scale), clips, np.array(items, np.int32), options)
-        self.spec = self.spec._replace(clips=places_of([videos], [(clip.name, clip.frames) for clip in clips]))
+        notes = self.spec.notes
+        if num_left_out:
+            notes += (f"{counted(num_left_out, 'shot')} of fewer than {longest} frames left out",)
+        places = places_of([videos], [(clip.name, clip.frames) for clip in clips])
+        self.spec = self.spec._replace(clips=places, notes=notes)
