@@ -66,7 +66,7 @@ def twin(input, offset, weight, bias=None, stride=1, padding=0, dilation=1, mask
     return deform_conv_reference.deform_conv2d(input, offset, weight, bias, mask, *pairs)
 
 
-oracle = torchvision_op or twin  # scripts/check_abi.sh may find no torchvision for its torch
+oracle = torchvision_op or twin  # scripts/check_wheel.sh may find no torchvision for its torch
 
 
 def assert_close(got, expected, rtol=1e-4, names=NAMES):

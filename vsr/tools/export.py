@@ -1,8 +1,9 @@
 """Writes a network for other runtimes, as ONNX or as a torch.export program.
 
-    vsr export -opt options/demo.yml --to demo.onnx
-    vsr export -opt options/1e-4.yml --weights net_g_latest.pth --to edvr.pt2
-    vsr export -opt options/demo.yml --to demo.onnx --deform decomposed    # for runtimes without DeformConv
+    vsr export --to small.onnx                                             # the network that ships
+    vsr export --weights BasicVSR_REDS4.pth --to basicvsr.onnx --frames 7  # BasicSR's and mmagic's files are recognised
+    vsr export -opt options/demo.yml --to demo.pt2                         # the weights of a training
+    vsr export -opt options/demo.yml --to demo.onnx --deform decomposed    # for runtimes without DeformConv, GridSample
 
 The network reads a window, (1, num_frame, 3, h, w), or a clip of --frames frames, RGB in [0, 1]. Height and width may
 differ from --size, in multiples of what the network needs, unless --fixed is given. Then the file is run, with ONNX
@@ -24,13 +25,15 @@ from torch import Tensor, nn
 
 from vsr import config
 from vsr.archs.build import input_shapes, spec_of
+from vsr.archs.recurrent.spynet import UNIT, SpyNet
 from vsr.config.command_line import options_parser
 from vsr.contracts import Spec
 from vsr.engine.saving.weights import load_weights
-from vsr.ops.export import DEFORM_CONV_OPSET, decompositions, onnx_translations
+from vsr.ops.export import DEFORM_CONV_OPSET, decomposed
 from vsr.test import find_weights
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.weight_files import read_weights
+from vsr.video.network import load_network
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 LARGEST_OPSET = 23
@@ -39,34 +42,32 @@ TOLERANCE = 1e-4  # of pixels in [0, 1]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exports the network of an options file, checks the file, and returns the exit code."""
-    parser = options_parser("vsr export", __doc__ or "")
+    parser = options_parser("vsr export", __doc__ or "", required=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--to", required=True, type=Path, metavar="FILE", help="file to write, .onnx or .pt2")
-    parser.add_argument("--weights", metavar="FILE", help="weights; docs/testing.md names the default")
+    parser.add_argument("--weights", metavar="FILE", help="weights; with -opt by default those of its training")
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="height and width of the LQ frames")
     parser.add_argument("--fixed", action="store_true", help="the file takes frames of --size only")
     parser.add_argument("--frames", type=int, metavar="T", help="frames of a clip, for a network of clips (5)")
     parser.add_argument("--opset", type=int, default=20, help="of ONNX (20)")
-    text = "how ONNX holds the deformable convolution (operator)"
+    text = "how ONNX holds deformable convolutions and warps: as operators of ONNX, or as gathers (operator)"
     parser.add_argument("--deform", choices=["operator", "decomposed"], default="operator", help=text)
     args = parser.parse_args(arguments)
     if args.to.suffix not in (".onnx", ".pt2"):
         raise UserError(f"--to {args.to}: the file has to end in .onnx or .pt2")
     if args.to.suffix == ".onnx":
         check_onnx(args.opset, args.deform)
-    options = config.load(args.opt, args.set, need="test", missing_data="note")
-    network = options.network_g().eval()
-    file, key = find_weights(options, args.weights)
-    load_weights(network, read_weights(file, key, prefer="params_ema"), file)
-    shapes = shapes_of(spec_of(network), args.size, args.frames)
-    program = exported(network, shapes, None if args.fixed else spec_of(network))
+    network = network_of(args.opt, args.set, args.weights)
+    spec = spec_of(network) if args.fixed else spec_of_program(network)
+    shapes = shapes_of(spec, args.size, args.frames)
+    program = exported(network, shapes, None if args.fixed else spec)
     args.to.parent.mkdir(parents=True, exist_ok=True)
     if args.to.suffix == ".onnx":
         write_onnx(program, args.to, args.opset, args.deform)
     else:
         torch.export.save(program, args.to)
     report = [f"{args.to}: {args.to.stat().st_size / 2**20:.1f} MiB"]
-    for check in [shapes] if args.fixed else [shapes, larger(shapes, spec_of(network))]:
+    for check in [shapes] if args.fixed else [shapes, larger(shapes, spec)]:
         difference = compare(network, args.to, check)
         report.append(f"{' and '.join(map(str, check))}: largest difference {difference:.1e}")
         if not difference < TOLERANCE:
@@ -82,6 +83,30 @@ def check_onnx(opset: int, deform: str) -> None:
     lowest = DEFORM_CONV_OPSET if deform == "operator" else 18
     if not lowest <= opset <= LARGEST_OPSET:
         raise UserError(f"--opset {opset}: expected {lowest} to {LARGEST_OPSET} with --deform {deform}")
+
+
+def network_of(options_file: str | None, overrides: Sequence[str], weights: str | None) -> nn.Module:
+    """Returns the network of an options file, or that of a weight file, by default the one that ships."""
+    if options_file is None:
+        if overrides:
+            raise UserError("--set changes an options file: name it with -opt FILE")
+        return load_network(weights, None, overrides, torch.device("cpu")).network
+    options = config.load(options_file, overrides, need="test", missing_data="note")
+    network = options.network_g().eval()
+    file, key = find_weights(options, weights)
+    load_weights(network, read_weights(file, key, prefer="params_ema"), file)
+    return network
+
+
+def spec_of_program(network: nn.Module) -> Spec:
+    """Returns a network's Spec with the ``min_size`` of a program that takes all sizes.
+
+    Such a program has no dimension of one element: those are a case of their own. The coarsest flow of SpyNet has one
+    element for every 32 pixels.
+    """
+    spec = spec_of(network)
+    least = UNIT + 1 if any(isinstance(module, SpyNet) for module in network.modules()) else 2 * spec.multiple
+    return spec._replace(min_size=max(spec.min_size, least))
 
 
 def shapes_of(spec: Spec, size: Sequence[int] | None, frames: int | None) -> list[tuple[int, ...]]:
@@ -112,8 +137,9 @@ def exported(network: nn.Module, shapes: list[tuple[int, ...]], spec: Spec | Non
     """
     sizes = None
     if spec is not None:
-        least = max(-(-spec.min_size // spec.multiple), 2)
-        height, width = (spec.multiple * torch.export.Dim(name, min=least, max=4096) for name in ("rows", "columns"))
+        least = -(-spec.min_size // spec.multiple)
+        units = [torch.export.Dim(name, min=least, max=4096) for name in ("rows", "columns")]
+        height, width = units if spec.multiple == 1 else [spec.multiple * unit for unit in units]
         sizes = (tuple({len(shape) - 2: height, len(shape) - 1: width} for shape in shapes),)
     try:
         with torch.no_grad():
@@ -142,13 +168,15 @@ class Frames(nn.Module):
 
 def write_onnx(program: torch.export.ExportedProgram, file: Path, opset: int, deform: str) -> None:
     """Writes a program as ONNX."""
-    program = program.run_decompositions(decompositions(with_deform_conv=deform == "decomposed"))
+    from vsr.ops.onnx_nodes import translations  # only here: it needs onnxscript
+
+    program = decomposed(program)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
             program,
-            custom_translation_table=onnx_translations(),
+            custom_translation_table=translations(deform == "decomposed"),
             opset_version=opset,
             input_names=["lq"] if len(program.graph_signature.user_inputs) == 1 else ["query", "sentences"],
             output_names=["sr"],

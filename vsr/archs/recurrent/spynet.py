@@ -1,5 +1,6 @@
 """SpyNet: optical flow by a pyramid of small networks."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -48,7 +49,7 @@ class SpyNet(nn.Module):
         size = -(-h // UNIT) * UNIT, -(-w // UNIT) * UNIT
         with torch.autocast(ref.device.type, enabled=False):
             flow = self.pyramid(self.prepared(ref, size), self.prepared(supp, size))
-            if size == (h, w):
+            if not is_resized((h, w), size):
                 return flow
             flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
             return torch.stack([flow[:, 0] * (w / size[1]), flow[:, 1] * (h / size[0])], 1)
@@ -56,7 +57,7 @@ class SpyNet(nn.Module):
     def prepared(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         """Returns frames resized and normalised, in float32 at least."""
         frames = frames.to(torch.promote_types(frames.dtype, torch.float32))
-        if frames.shape[-2:] != size:
+        if is_resized(frames.shape[-2:], size):
             frames = F.interpolate(frames, size, mode="bilinear", align_corners=False)
         mean, std = (  # a network of 16 bits has rounded them
             torch.tensor(values, dtype=frames.dtype, device=frames.device).view(1, 3, 1, 1)
@@ -72,11 +73,16 @@ class SpyNet(nn.Module):
         for _ in self.basic_module[1:]:
             frames.insert(0, (F.avg_pool2d(frames[0][0], 2), F.avg_pool2d(frames[0][1], 2)))
         flow = ref.new_zeros(len(ref), 2, *frames[0][0].shape[-2:])
-        for level, (ref, supp) in zip(self.basic_module, frames, strict=True):
-            if flow.shape[-2:] != ref.shape[-2:]:
-                flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True) * 2
+        for k, (level, (ref, supp)) in enumerate(zip(self.basic_module, frames, strict=True)):
+            if k:
+                flow = F.interpolate(flow, ref.shape[-2:], mode="bilinear", align_corners=True) * 2
             flow = flow + level(torch.cat([ref, flow_warp(supp, flow, padding="border"), flow], 1))
         return flow
+
+
+def is_resized(size: Sequence[int], to: Sequence[int]) -> bool:
+    """Returns whether frames are resized; in an exported network always, since one program serves every size."""
+    return torch.compiler.is_exporting() or tuple(size) != tuple(to)
 
 
 class FlowLevel(nn.Module):
