@@ -69,6 +69,12 @@ def test_a_missing_library_leaves_the_reference(library_file):
     torch.testing.assert_close(deform_conv2d(x, offset, weight, padding=1), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_missing_compiler_is_named_with_its_package(library_file, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    monkeypatch.setattr(backend.shutil, "which", lambda name: None)
+    assert "it needs a C++ compiler, and there is none (Debian, Ubuntu: apt install g++)" in backend.built("cpu").problem
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "no record"])
 def test_a_damaged_library_is_not_loaded(library_file, damage):
     content = with_record(b"\x7fELF" + bytes(range(256)) * 40, torch="2.11.0", source="x")

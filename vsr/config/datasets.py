@@ -6,7 +6,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, Literal
 
-from vsr.config.options import DatasetOptions, LoaderOptions, folder_name_problem
+from vsr.config.options import MADE_AS, DatasetOptions, LoaderOptions, folder_name_problem
 from vsr.config.schema import Report, check_component, check_value, describe, options_of, resolved
 from vsr.contracts import DataSpec, HasSpec, Resizable, data_spec, shared_clips
 from vsr.data.degrade.apply import degradation_problem
@@ -58,7 +58,7 @@ def _entry(phase: str, section: dict[str, Any], names: set[str], need: Need, rep
         report.mistake(f"{path}.name", f"another test set is called '{name}'; results need different names")
     own = {k: v for k, v in section.items() if k not in (*LOADER_KEYS, "name")}
     build = check_component(own, "dataset", path, report, beside=LOADER_KEYS, given=section)
-    said = section.get("degradation") if section.get("degradation") in ("BI", "BD") else None
+    said = section.get("degradation") if section.get("degradation") in MADE_AS else None
     given = {k: v for k, v in section.items() if k in LOADER_KEYS and not (k == "degradation" and said)}
     loader = check_value(given, LoaderOptions, path, report)
     if build is None or loader is None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from vsr.config.leftovers import LEFTOVERS
 from vsr.config.manual import descriptions_of, summary_of
-from vsr.config.options import GeneralOptions, LoaderOptions
+from vsr.config.options import MADE_AS, GeneralOptions, LoaderOptions
 from vsr.config.schema import MISSING, num_supplied, options_of
 from vsr.config.spellings import PARTS, RENAMED, RENAMED_VALUES, RULES
 from vsr.registry import Component, Kind, Limit, Shared, find, names
@@ -103,6 +103,8 @@ class Definitions:
             component = find(kind, name)
             schema = self.mapping(component, num_supplied(kind, component))
             beside = self.mapping(LoaderOptions)["properties"] if kind == "dataset" else {}
+            if beside:
+                beside["degradation"]["anyOf"].append({"enum": list(MADE_AS)})
             own_name = {"name": {"type": "string", "description": "Name of its results."}} if beside else {}
             schema["properties"] = {
                 "type": {"enum": _spellings_of("type", name)},

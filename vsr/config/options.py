@@ -35,6 +35,9 @@ class StageOptions:
     batch_size_per_gpu: Positive | None = None
 
 
+MADE_AS = ("BI", "BD")  # values of ``degradation`` that say how the LQ files were made
+
+
 @dataclass(frozen=True)
 class LoaderOptions:
     """How samples become batches; these keys stand beside a data set's own.

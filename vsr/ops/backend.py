@@ -71,7 +71,8 @@ def built(device_type: str) -> Library:
     """Inspects the library for ``"cpu"`` or ``"cuda"`` without loading it."""
     path = LIBRARIES[device_type]
     if not path.exists():
-        return Library(f"{path.name} was not built; {HOW_TO_BUILD}", {})
+        needs = "" if has_compiler() else "; it needs a C++ compiler, and there is none (Debian, Ubuntu: apt install g++)"
+        return Library(f"{path.name} was not built{needs}; {HOW_TO_BUILD}", {})
     content, mark, line = path.read_bytes().rpartition(_MARK)
     try:
         record = json.loads(line)
@@ -83,6 +84,11 @@ def built(device_type: str) -> Library:
     if "cuda" in record and torch.version.cuda is None:
         return Library(f"{path.name} needs CUDA {record['cuda']}, this PyTorch is a CPU build", record)
     return Library(None, record)
+
+
+def has_compiler() -> bool:
+    """Returns whether there is a C++ compiler, as setup.py looks for it."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "c++").split()[0], "g++"))
 
 
 @cache
