@@ -72,7 +72,9 @@ def test_a_missing_library_leaves_the_reference(library_file):
 def test_a_missing_compiler_is_named_with_its_package(library_file, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     monkeypatch.setattr(backend.shutil, "which", lambda name: None)
-    assert "it needs a C++ compiler, and there is none (Debian, Ubuntu: apt install g++)" in backend.built("cpu").problem
+    assert (
+        "it needs a C++ compiler, and there is none (Debian, Ubuntu: apt install g++)" in backend.built("cpu").problem
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "no record"])

@@ -71,7 +71,9 @@ def built(device_type: str) -> Library:
     """Inspects the library for ``"cpu"`` or ``"cuda"`` without loading it."""
     path = LIBRARIES[device_type]
     if not path.exists():
-        needs = "" if has_compiler() else "; it needs a C++ compiler, and there is none (Debian, Ubuntu: apt install g++)"
+        needs = (
+            "" if has_compiler() else "; it needs a C++ compiler, and there is none (Debian, Ubuntu: apt install g++)"
+        )
         return Library(f"{path.name} was not built{needs}; {HOW_TO_BUILD}", {})
     content, mark, line = path.read_bytes().rpartition(_MARK)
     try:

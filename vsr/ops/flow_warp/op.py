@@ -51,7 +51,9 @@ def flow_warp(x: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = "ze
         raise ValueError(f"flow has shape {tuple(flow.shape)}; expected {tuple(expected)}, (x, y) for each pixel of x")
     if padding not in ("zeros", "border"):
         raise ValueError(f"padding is {padding!r}; expected 'zeros' or 'border'")
-    if not (x.is_meta or torch.compiler.is_exporting()) and backend.use_reference("flow_warp", x, [math.prod(x.shape[1:])]):
+    if not (x.is_meta or torch.compiler.is_exporting()) and backend.use_reference(
+        "flow_warp", x, [math.prod(x.shape[1:])]
+    ):
         return reference.flow_warp(x, flow, padding == "border")
     return torch.ops.vsr.flow_warp(x, flow, padding == "border")
 
