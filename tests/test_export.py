@@ -7,15 +7,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import skimage.data
 import torch
 from back_ends import compiled as needs_compiled
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from training import predictor_options, small_options, write_options
 
 from vsr import config
-from vsr.ops import backend, deform_conv2d
-from vsr.ops.export import onnx_translations
+from vsr.ops import backend, deform_conv2d, flow_warp
+from vsr.ops.onnx_nodes import translations
 from vsr.tools import export
 from vsr.utils.errors import UserError
 
@@ -106,27 +107,109 @@ def test_a_fixed_size_is_kept(run, tmp_path):
 
 
 class Deform(nn.Module):
-    def forward(self, x, offset, weight, mask):
-        return deform_conv2d(x, offset, weight, None, 1, 1, 1, mask)
+    def forward(self, x, offset, weight, bias, mask):
+        return deform_conv2d(x, offset, weight, bias, (2, 1), (1, 2), 1, mask)
 
 
-def test_samples_on_the_border_are_equal_in_onnx_runtime(tmp_path):
-    g = torch.Generator().manual_seed(0)
-    x, weight = torch.rand(1, 4, 6, 7, generator=g), torch.rand(5, 4, 3, 3, generator=g)
-    offset = torch.randint(-8, 9, (1, 36, 6, 7), generator=g) / 2.0  # whole and half pixels, inside and far outside
-    arguments = x, offset, weight, torch.rand(1, 18, 6, 7, generator=g)
+class Warp(nn.Module):
+    def __init__(self, padding):
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, x, flow):
+        return flow_warp(x, flow, self.padding)
+
+
+def halves(*shape):
+    """Whole and half pixels, inside and far outside of a frame, its borders -1 and 0 included."""
+    return torch.randint(-16, 17, shape, generator=torch.Generator().manual_seed(0)) / 2.0
+
+
+def onnx_output(module, inputs, file, *, decomposed, opset=20):
     program = torch.onnx.export(
-        Deform().eval(),
-        arguments,
+        module.eval(),
+        inputs,
         dynamo=True,
-        custom_translation_table=onnx_translations(),
-        opset_version=19,
+        custom_translation_table=translations(decomposed),
+        opset_version=opset,
         verbose=False,
     )
-    program.save(tmp_path / "deform.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "deform.onnx", providers=["CPUExecutionProvider"])
-    named = {entry.name: part.numpy() for entry, part in zip(session.get_inputs(), arguments, strict=True)}
-    np.testing.assert_allclose(session.run(None, named)[0], Deform()(*arguments).numpy(), atol=1e-6)
+    program.save(file)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return session.run(None, {e.name: part.numpy() for e, part in zip(session.get_inputs(), inputs, strict=True)})[0]
+
+
+@pytest.mark.parametrize(("decomposed", "opset"), [(False, 19), (True, 18)])
+def test_samples_on_the_border_are_equal_in_onnx_runtime(tmp_path, decomposed, opset):
+    g = torch.Generator().manual_seed(0)
+    x, weight, bias = torch.rand(1, 4, 6, 7, generator=g), torch.rand(6, 2, 3, 3, generator=g), torch.rand(6)
+    inputs = x, halves(1, 36, 3, 9), weight, bias, torch.rand(1, 18, 3, 9, generator=g)
+    output = onnx_output(Deform(), inputs, tmp_path / "deform.onnx", decomposed=decomposed, opset=opset)
+    np.testing.assert_allclose(output, Deform()(*inputs).numpy(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize(("decomposed", "opset"), [(False, 19), (False, 22), (True, 18)])
+def test_warped_frames_are_equal_in_onnx_runtime(tmp_path, padding, decomposed, opset):
+    inputs = torch.rand(2, 3, 6, 7, generator=torch.Generator().manual_seed(0)), halves(2, 2, 6, 7)
+    output = onnx_output(Warp(padding), inputs, tmp_path / "warp.onnx", decomposed=decomposed, opset=opset)
+    np.testing.assert_allclose(output, Warp(padding)(*inputs).numpy(), atol=1e-6)
+
+
+def photo(num_frames, size):
+    """A camera that moves over a photograph, (1, t, 3, h, w) in [0, 1]."""
+    picture = skimage.data.astronaut()[..., :3]
+    views = [
+        picture[100 + 2 * k : 100 + 2 * k + size[0], 150 - 3 * k : 150 - 3 * k + size[1]] for k in range(num_frames)
+    ]
+    return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float().unsqueeze(0) / 255
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deform", ["operator", "decomposed"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"type": "BasicVSR", "num_feat": 8, "num_block": 1},
+        {"type": "BasicVSRPlusPlus", "mid_channels": 8, "num_blocks": 1},
+    ],
+    ids=lambda network: network["type"],
+)
+def test_recurrent_networks_run_in_onnx_runtime_at_any_size(run, tmp_path, clips, network, deform):
+    options = small_options(clips, network_g=network)
+    options["datasets"]["train"]["gt_frames"] = "all"
+    report = run(network, "--frames", "2", "--deform", deform, options=options)
+    assert len(differences(report)) == 2 and max(differences(report)) < 1e-4
+    assert ("GridSample" in operators(tmp_path / "net.onnx")) == (deform == "operator")
+    network = built(write_options(tmp_path, options)).eval()
+    network.load_state_dict(load_file(tmp_path / "random.safetensors"))
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    for size in ((64, 96), (53, 70)):
+        with torch.no_grad():
+            expected = network(photo(2, size))
+        (output,) = session.run(None, {"lq": photo(2, size).numpy()})
+        np.testing.assert_allclose(output, expected.numpy(), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["BasicVSR", "BasicVSRPlusPlus"])
+def test_recurrent_torch_programs_give_the_same_bits(run, clips, name):
+    options = small_options(clips, network_g={"type": name, "num_blocks" if "Plus" in name else "num_block": 1})
+    options["datasets"]["train"]["gt_frames"] = "all"
+    assert max(differences(run(None, "--frames", "2", to="net.pt2", options=options))) < 1e-5
+
+
+@pytest.mark.slow
+def test_the_network_that_ships_is_exported_by_default(tmp_path, capsys):
+    assert export.main(["--to", str(tmp_path / "small.onnx")]) == 0
+    assert max(differences(capsys.readouterr().out.splitlines())) < 1e-4
+    network = export.network_of(None, [], None)
+    session = onnxruntime.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
+    for size in ((64, 96), (52, 72)):
+        frames = photo(5, size)
+        with torch.no_grad():
+            expected = network(frames)
+        np.testing.assert_allclose(session.run(None, {"lq": frames.numpy()})[0], expected.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +224,7 @@ def test_samples_on_the_border_are_equal_in_onnx_runtime(tmp_path):
         ),
         (["--to", "net.pt2", "--size", "9", "12"], "--size 9 12: the network takes multiples of 4"),
         (["--to", "net.pt2", "--weights", "none.pth"], "none.pth"),
+        (["--to", "net.pt2", "--set", "scale=4"], "--set changes an options file: name it with -opt FILE"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, clips, monkeypatch, arguments, message):
@@ -149,7 +233,7 @@ def test_bad_arguments_are_refused(tmp_path, clips, monkeypatch, arguments, mess
     save_file(built(file).state_dict(), "random.safetensors")
     given = [] if "--weights" in arguments else ["--weights", "random.safetensors"]
     with pytest.raises(UserError) as refused:
-        export.main(["-opt", str(file), *given, *arguments])
+        export.main([*([] if "--set" in arguments else ["-opt", str(file)]), *given, *arguments])
     assert message in str(refused.value)
 
 
