@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from onnxscript import opset18, opset19  # the exporter converts them to the version that is asked for
+from onnxscript import opset18, opset19
 
+op: Any = opset18  # its types are those of values, not of nodes; the exporter converts to the version that is asked for
 FLOAT, INT64 = 1, 7  # ONNX's numbers of the types
 
 
@@ -31,17 +32,18 @@ def deform_conv2d(
     settings = {"kernel_shape": kernel, "strides": stride, "pads": [*padding, *padding], "dilations": dilation}
     settings |= {"group": input.shape[1] // weight.shape[1]}
     settings |= {"offset_group": offset.shape[1] // (2 * kernel[0] * kernel[1])}
-    return opset19.DeformConv(input, weight, offset, bias, mask, **settings)
+    nodes: Any = opset19
+    return nodes.DeformConv(input, weight, offset, bias, mask, **settings)
 
 
 def flow_warp(x: Any, flow: Any, border: bool) -> Any:
     """Writes ``GridSample``, whose coordinates go from -1 to 1."""
     coordinates = []
     for position, side in zip(positions(flow), sides(x), strict=True):
-        last = opset18.Max(opset18.Cast(side, to=FLOAT) - number(1.0), number(1.0))
-        coordinates.append(opset18.Unsqueeze(position * (number(2.0) / last) - number(1.0), numbers(-1)))
-    grid = opset18.Concat(*reversed(coordinates), axis=-1)
-    return opset18.GridSample(x, grid, align_corners=1, mode="bilinear", padding_mode="border" if border else "zeros")
+        last = op.Max(op.Cast(side, to=FLOAT) - number(1.0), number(1.0))
+        coordinates.append(op.Unsqueeze(position * (number(2.0) / last) - number(1.0), numbers(-1)))
+    grid = op.Concat(*reversed(coordinates), axis=-1)
+    return op.GridSample(x, grid, align_corners=1, mode="bilinear", padding_mode="border" if border else "zeros")
 
 
 def gathered_flow_warp(x: Any, flow: Any, border: bool) -> Any:
@@ -50,9 +52,9 @@ def gathered_flow_warp(x: Any, flow: Any, border: bool) -> Any:
     y, x_ = positions(flow)
     if border:
         y, x_ = (clamped(value, side) for value, side in zip((y, x_), sides(x), strict=True))
-    points = (opset18.Reshape(value, numbers(n, -1)) for value in (y, x_))
-    samples = gathered(opset18.Reshape(x, numbers(n, c, -1)), sides(x), *points)
-    return opset18.Reshape(samples, opset18.Shape(x))
+    points = (op.Reshape(value, numbers(n, -1)) for value in (y, x_))
+    samples = gathered(op.Reshape(x, numbers(n, c, -1)), sides(x), *points)
+    return op.Reshape(samples, op.Shape(x))
 
 
 def gathered_deform_conv2d(
@@ -62,75 +64,75 @@ def gathered_deform_conv2d(
     (n, c), (num_out, per_group, kh, kw) = input.shape[:2], weight.shape
     taps, groups = kh * kw, c // per_group
     g = offset.shape[1] // (2 * taps)
-    size = opset18.Shape(offset, start=2)
-    moved = opset18.Reshape(offset, opset18.Concat(numbers(n * g, taps, 2), size, axis=0))
+    size = op.Shape(offset, start=2)
+    moved = op.Reshape(offset, op.Concat(numbers(n * g, taps, 2), size, axis=0))
     points = []
     for axis in (0, 1):
         tap = [k // kw if axis == 0 else k % kw for k in range(taps)]
         start = [float(index * dilation[axis] - padding[axis]) for index in tap]
-        first = opset18.Reshape(opset18.Constant(value_floats=start), numbers(taps, 1, 1))
-        grid = first + along(opset18.Gather(size, numbers(axis)), axis) * number(float(stride[axis]))
-        position = grid + opset18.Gather(moved, opset18.Constant(value_int=axis), axis=2)
-        points.append(opset18.Reshape(position, numbers(n * g, -1)))
-    samples = gathered(opset18.Reshape(input, numbers(n * g, c // g, -1)), sides(input), *points)
+        first = op.Reshape(op.Constant(value_floats=start), numbers(taps, 1, 1))
+        grid = first + along(op.Gather(size, numbers(axis)), axis) * number(float(stride[axis]))
+        position = grid + op.Gather(moved, op.Constant(value_int=axis), axis=2)
+        points.append(op.Reshape(position, numbers(n * g, -1)))
+    samples = gathered(op.Reshape(input, numbers(n * g, c // g, -1)), sides(input), *points)
     if mask is not None:
-        samples = samples * opset18.Reshape(mask, numbers(n * g, 1, -1))
-    columns = opset18.Reshape(samples, numbers(n, groups, c // groups * taps, -1))
-    rows = opset18.Reshape(weight, numbers(groups, num_out // groups, per_group * taps))
-    output = opset18.Reshape(opset18.MatMul(rows, columns), opset18.Concat(numbers(n, num_out), size, axis=0))
-    return output if bias is None else output + opset18.Reshape(bias, numbers(1, -1, 1, 1))
+        samples = samples * op.Reshape(mask, numbers(n * g, 1, -1))
+    columns = op.Reshape(samples, numbers(n, groups, c // groups * taps, -1))
+    rows = op.Reshape(weight, numbers(groups, num_out // groups, per_group * taps))
+    output = op.Reshape(op.MatMul(rows, columns), op.Concat(numbers(n, num_out), size, axis=0))
+    return output if bias is None else output + op.Reshape(bias, numbers(1, -1, 1, 1))
 
 
 def gathered(image: Any, size: Sequence[Any], y: Any, x: Any) -> Any:
     """Writes bilinear samples (n, c, p) of an image (n, c, h·w) at y and x, both (n, p); outside it is 0."""
-    shape = opset18.Concat(opset18.Shape(image, end=2), opset18.Shape(y, start=1), axis=0)
-    top, left = opset18.Floor(y), opset18.Floor(x)
+    shape = op.Concat(op.Shape(image, end=2), op.Shape(y, start=1), axis=0)
+    top, left = op.Floor(y), op.Floor(x)
     total = None
     for down in (0, 1):
         for right in (0, 1):
             corner = top + number(float(down)), left + number(float(right))
             inside = [clamped(value, side) for value, side in zip(corner, size, strict=True)]
-            row, column = (opset18.Cast(value, to=INT64) for value in inside)
-            index = opset18.Expand(opset18.Unsqueeze(row * size[1] + column, numbers(1)), shape)
+            row, column = (op.Cast(value, to=INT64) for value in inside)
+            index = op.Expand(op.Unsqueeze(row * size[1] + column, numbers(1)), shape)
             weight = number(1.0)
             for at, cell, pixel in zip((y, x), corner, inside, strict=True):
-                near = number(1.0) - opset18.Abs(at - cell)
-                weight = weight * near * opset18.Cast(opset18.Equal(cell, pixel), to=FLOAT)
-            part = opset18.GatherElements(image, index, axis=2) * opset18.Unsqueeze(weight, numbers(1))
+                near = number(1.0) - op.Abs(at - cell)
+                weight = weight * near * op.Cast(op.Equal(cell, pixel), to=FLOAT)
+            part = op.GatherElements(image, index, axis=2) * op.Unsqueeze(weight, numbers(1))
             total = part if total is None else total + part
     return total
 
 
 def positions(flow: Any) -> tuple[Any, Any]:
     """Writes y and x of each pixel plus its flow (n, 2, h, w), both (n, h, w)."""
-    moved = [opset18.Gather(flow, opset18.Constant(value_int=channel), axis=1) for channel in (1, 0)]
+    moved = [op.Gather(flow, op.Constant(value_int=channel), axis=1) for channel in (1, 0)]
     y, x = (along(side, axis) + flow for axis, (side, flow) in enumerate(zip(sides(flow), moved, strict=True)))
     return y, x
 
 
 def along(side: Any, axis: int) -> Any:
     """Writes 0, 1, …, side - 1 as floats: (side, 1) along the rows (0), (side,) along the columns (1)."""
-    zero, one = opset18.Constant(value_int=0), opset18.Constant(value_int=1)
-    values = opset18.Cast(opset18.Range(zero, opset18.Squeeze(side), one), to=FLOAT)
-    return opset18.Unsqueeze(values, numbers(1)) if axis == 0 else values
+    zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
+    values = op.Cast(op.Range(zero, op.Squeeze(side), one), to=FLOAT)
+    return op.Unsqueeze(values, numbers(1)) if axis == 0 else values
 
 
 def clamped(value: Any, side: Any) -> Any:
     """Writes coordinates moved into 0, …, side - 1."""
-    last = opset18.Squeeze(opset18.Cast(side, to=FLOAT)) - number(1.0)
-    return opset18.Min(opset18.Max(value, number(0.0)), last)
+    last = op.Squeeze(op.Cast(side, to=FLOAT)) - number(1.0)
+    return op.Min(op.Max(value, number(0.0)), last)
 
 
 def sides(x: Any) -> tuple[Any, Any]:
     """Writes height and width of (n, c, h, w), of one element each."""
-    return opset18.Shape(x, start=2, end=3), opset18.Shape(x, start=3, end=4)
+    return op.Shape(x, start=2, end=3), op.Shape(x, start=3, end=4)
 
 
 def number(value: float) -> Any:
     """Writes a float."""
-    return opset18.Constant(value_float=value)
+    return op.Constant(value_float=value)
 
 
 def numbers(*values: int) -> Any:
     """Writes whole numbers, (n,)."""
-    return opset18.Constant(value_ints=list(values))
+    return op.Constant(value_ints=list(values))
