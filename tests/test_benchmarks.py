@@ -10,12 +10,15 @@ import torch
 from load_script import ROOT, load_script
 from synthetic import make_clips
 from training import small_options, write_options
-from videos import write_video
+from videos import noise, write_video
 
 from vsr import config
 from vsr.archs import EDVR
+from vsr.archs.recurrent.basicvsr import BasicVSR
 from vsr.contracts import Clip
+from vsr.engine.saving.checkpoints import save_safetensors
 from vsr.evaluation.restore import restore, steps_of
+from vsr.utils.errors import UserError
 
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # they import machine.py, as when they are run
@@ -133,6 +136,23 @@ def test_overlap(tmp_path, capsys, monkeypatch, clips):
     torch.save({"params": network.state_dict()}, tmp_path / "net.pth")
     benchmark.main(["-opt", str(file), "--weights", str(tmp_path / "net.pth"), "--frames", "2", "--size", "8"])
     assert capsys.readouterr().out.count("\n| ") == 3
+
+
+def test_overlap_of_a_recurrent_network_on_a_film(tmp_path, capsys, monkeypatch):
+    benchmark = load_script("overlap", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(benchmark, "TILE_OVERLAPS", (4,))
+    monkeypatch.setattr(benchmark, "SEGMENT_OVERLAPS", (0, 2))
+    network = {"type": "BasicVSR", "num_feat": 8, "num_block": 1}
+    weights = BasicVSR(num_feat=8, num_block=1).state_dict()
+    save_safetensors(tmp_path / "net.safetensors", weights, {"vsr.network": json.dumps(network), "vsr.scale": "4"})
+    film = write_video(tmp_path / "film.mp4", noise(9, (264, 264)))
+    words = ["--weights", str(tmp_path / "net.safetensors"), "--clip", str(film), "--frames", "6"]
+    benchmark.main([*words, "--size", "64", "--segment", "3"])
+    text = capsys.readouterr().out
+    assert "6 frames of 64 x 64" in text and "segments of 3 frames" in text and text.count("| 0 |") == 1
+    with pytest.raises(UserError, match="no clip: give --clip PATH, or -opt FILE"):
+        benchmark.main(words[:2])
 
 
 def test_imresize(monkeypatch, capsys):

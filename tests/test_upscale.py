@@ -155,13 +155,6 @@ def test_grey_and_transparent_films(tmp_path, same, texture, pixel_format, capsy
     assert ("not kept: transparency (alpha)" in capsys.readouterr().out) == (pixel_format == "bgra")
 
 
-def test_odd_sizes_lose_a_row_and_say_so(tmp_path, same, capsys):
-    odd = np.stack(moving_texture(3, (33, 49), 1))[..., ::-1]
-    run(film(tmp_path / "a.mkv", odd), *same)
-    assert stream_of(tmp_path / "a_x1.mkv")[:2] == (48, 32)
-    assert "yuv420p needs even sizes: 49 x 33 become 48 x 32; --pix-fmt yuv444p keeps" in capsys.readouterr().out
-
-
 def write_frames(folder, frames, name="f{}.png"):
     folder.mkdir()
     for number, frame in enumerate(frames):

@@ -11,8 +11,9 @@ from upscaling import film, network, pictures, run
 from vsr.contracts import Spec
 from vsr.data.video.cuts import scene_cuts
 from vsr.evaluation.restore import steps_of
-from vsr.video.film import Reader, frame_names, scan, shots
+from vsr.video.film import Reader, frame_names, shots
 from vsr.video.pipe import _steps
+from vsr.video.scan import scan
 from vsr.video.sources import Source
 from vsr.video.target import Settings
 

@@ -20,7 +20,7 @@ from vsr.video.network import load_network
 from vsr.video.pipe import upscale_pipe
 from vsr.video.run import upscale
 from vsr.video.sources import find_sources
-from vsr.video.target import Settings
+from vsr.video.target import SEGMENT, Settings
 
 DESCRIPTION = "Upscales videos, or folders of frames. Run again after a crash, the same command resumes."
 
@@ -98,7 +98,13 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", choices=get_args(Precision), default="auto", help="auto: 16 bits where the device has units")
     add("--tile", type=positive, metavar="N", help="restores tiles of N x N pixels of the input; default: whole frames")
     add("--tile-overlap", type=not_negative, default=TILE_OVERLAP, metavar="N", help="pixels that tiles share")
-    add("--segment", type=positive, metavar="N", help="frames that a recurrent network restores at a time")
+    add(
+        "--segment",
+        type=positive,
+        default=SEGMENT,
+        metavar="N",
+        help="frames that a recurrent network restores at a time",
+    )
     add("--overlap", type=not_negative, default=OVERLAP, metavar="N", help="frames that it reads before and after them")
     add("--scene-cut", choices=("auto", "off"), default="auto", help="auto: the network's window stays inside a shot")
     sizes = result.add_mutually_exclusive_group()

@@ -109,6 +109,7 @@ def restore(
     precision: Precision = "float32",
     tile: int | None = None,
     tile_overlap: int = TILE_OVERLAP,
+    keep_features: bool = True,
 ) -> Generator[Frame]:
     """Yields the frames of the steps, in order.
 
@@ -123,12 +124,13 @@ def restore(
         precision: of the network's computation; see vsr.engine.precision.restoration_type.
         tile: side in pixels of the parts in which a frame is restored; None is the whole frame.
         tile_overlap: pixels that neighbouring tiles share; their outputs are blended there.
+        keep_features: whether the features of a frame are kept for the windows after it.
 
     Raises:
         UserError: a frame is unreadable or differs in size from its clip; the network's output differs in shape from
             its spec, or is not finite; or memory does not suffice for the smallest part.
     """
-    spec, calls = spec_of(network), Calls(network, device, precision, tile, tile_overlap)
+    spec, calls = spec_of(network), Calls(network, device, precision, tile, tile_overlap, keep_features)
     checks = OutputChecks(precision)
     held: dict[int, tuple[np.ndarray, Tensor]] = {}  # of the step before: pixels, and the network's input
     clip: Clip | None = None
@@ -185,8 +187,13 @@ class OutputChecks:
 def prepared(pixels: np.ndarray, spec: Spec, device: torch.device) -> Tensor:
     """Returns a frame (h, w, 3) as (3, h, w) in [0, 1] on the device; its border is repeated to a valid size."""
     frame = to_unit_range(to_planes(pixels).to(device))
-    padding = [-(-max(size, spec.min_size) // spec.multiple) * spec.multiple - size for size in frame.shape[1:]]
+    padding = [new - old for new, old in zip(padded_size(frame.shape[1:], spec), frame.shape[1:], strict=True)]
     return F.pad(frame, (0, padding[1], 0, padding[0]), mode="replicate") if any(padding) else frame
+
+
+def padded_size(size: Sequence[int], spec: Spec) -> list[int]:
+    """Returns the height and width of a frame that the network reads."""
+    return [-(-max(length, spec.min_size) // spec.multiple) * spec.multiple for length in size]
 
 
 def to_pixels(frame: Tensor, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:

@@ -36,7 +36,7 @@ class Loaded(NamedTuple):
     spec: Spec
     weights: Path
     digest: str  # SHA-256 of the weights' file
-    degradation: str | None  # that it was trained for, where the file names it
+    degradation: str | None  # that it was trained for, such as "bicubic", where the file names it
 
 
 def load_network(weights: str | None, options: str | None, overrides: Sequence[str], device: torch.device) -> Loaded:
@@ -107,8 +107,8 @@ def _described(file: Path) -> tuple["partial[Any]", str | None]:
         raise UserError(
             f"{file} describes a network of vsr {about.get('vsr.version', '?')} that is unknown: {mistakes}"
         )
-    degradation = about.get("vsr.degradation")
-    return build, degradation
+    degradation = json.loads(about.get("vsr.degradation", "null"))
+    return build, degradation["type"] if isinstance(degradation, dict) else degradation
 
 
 def _metadata(file: Path) -> dict[str, str]:

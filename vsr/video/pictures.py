@@ -36,21 +36,25 @@ def output_size(
         network_scale: of the network.
         scale: output size / input size; None is the network's.
         wanted: the output's height; None follows from ``scale``.
-        pixel_format: of the output; one with halved chroma takes even sizes only, so that a row or column is cut off.
-            None keeps odd sizes.
+        pixel_format: of the output; one with halved chroma takes even sizes only, so that the last row or column of
+            an odd one is repeated. None keeps odd sizes.
+
+    Raises:
+        UserError: the pixel format cannot have the wanted height.
     """
     factor = 1.0
     if wanted is not None:
         factor = wanted / (height * network_scale)
+        if pixel_format is not None and wanted % 2 and av.VideoFormat(pixel_format).chroma_height(2) == 1:
+            even = f"--height {wanted + 1}, or --pix-fmt yuv444p"
+            raise UserError(f"--height {wanted}: {pixel_format} needs an even height; try {even}")
     elif scale is not None:
         factor = scale / network_scale
     new = [max(round(side * network_scale * factor), 1) for side in (height, width)]
     if pixel_format is not None:
         layout = av.VideoFormat(pixel_format)
-        new[0] -= new[0] % 2 if layout.chroma_height(2) == 1 else 0
-        new[1] -= new[1] % 2 if layout.chroma_width(2) == 1 else 0
-    if min(new) < 1:
-        raise UserError(f"the output would be {new[1]} x {new[0]} pixels: choose another --scale or --height")
+        new[0] += new[0] % 2 if layout.chroma_height(2) == 1 else 0
+        new[1] += new[1] % 2 if layout.chroma_width(2) == 1 else 0
     return Size(new[0], new[1], factor)
 
 
@@ -58,7 +62,9 @@ def resized(pixels: np.ndarray, size: Size) -> np.ndarray:
     """Returns a network's frame at the size of the output; (h, w, 3) uint8 or uint16."""
     if size.factor != 1:
         pixels = _imresize(pixels, size.factor)
-    return pixels[: size.height, : size.width]
+    pixels = pixels[: size.height, : size.width]
+    more = size.height - pixels.shape[0], size.width - pixels.shape[1]
+    return np.pad(pixels, ((0, more[0]), (0, more[1]), (0, 0)), "edge") if any(more) else pixels
 
 
 def halves(lq: np.ndarray, sr: np.ndarray, network_scale: int, size: Size) -> np.ndarray:

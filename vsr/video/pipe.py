@@ -25,10 +25,11 @@ from vsr.engine.precision import full_float32
 from vsr.evaluation.restore import Step
 from vsr.utils.errors import UserError
 from vsr.utils.log import counted, logger
-from vsr.video.film import SMALL, film_of, no_cuts
+from vsr.video.memory import fitted
 from vsr.video.network import Loaded
 from vsr.video.pictures import halves, resized
-from vsr.video.run import SEGMENT, restored_frames
+from vsr.video.run import restored_frames
+from vsr.video.scan import SMALL, film_of, no_cuts
 from vsr.video.sources import Source
 from vsr.video.target import Settings, encoding_of
 
@@ -57,15 +58,15 @@ def upscale_pipe(source: Source, out: Path, loaded: Loaded, settings: Settings, 
             raise UserError(f"{name} holds no frame that can be decoded")
         film = film_of(picture_stream(container), first, name, [Fraction(0)], 0)
         size, encoding = encoding_of(film, Path(name), loaded, settings)
+        settings, memory = fitted(loaded, film, sys.maxsize, size, settings)
         scale = loaded.spec.scale
         writing = _file(out, encoding) if stdout is None else _y4m(stdout, encoding)
         write = stack.enter_context(writing)
         wanted = range(settings.start, settings.start + (settings.frames or sys.maxsize))
         steps = _steps(loaded.spec, _chained(first, frames), Path(name), wanted, settings)
-        text = "%s: %dx%d → %dx%d, by %s ×%d, frame by frame → '%s'; sound and other streams are not copied"
-        logger.info(
-            text, name, film.width, film.height, size.width, size.height, type(loaded.network).__name__, scale, out
-        )
+        sizes = f"{film.width}x{film.height} → {size.width}x{size.height}"
+        text = "%s: %s, %s, by %s ×%d, frame by frame → '%s'; sound and other streams are not copied"
+        logger.info(text, name, sizes, memory, type(loaded.network).__name__, scale, out)
         restored = restored_frames(steps, loaded, settings)
         count = 0
         with full_float32(), closing(steps), closing(restored):
@@ -141,7 +142,7 @@ def _steps(
     is_window, stopped = spec.reads == "window", Event()
     thread = Thread(target=_decode, args=(frames, name, find_cuts, events, stopped), daemon=True)
     thread.start()
-    reach, length = ((spec.num_frames or 1) // 2, 1) if is_window else (settings.overlap, settings.segment or SEGMENT)
+    reach, length = ((spec.num_frames or 1) // 2, 1) if is_window else (settings.overlap, settings.segment)
     try:
         yield from _stream(spec, name, wanted, events, held, reach, length)
     finally:

@@ -1,9 +1,6 @@
 """Upscales one film: a first pass, parts, one output."""
 
-import os
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -19,22 +16,24 @@ from vsr.data.video.cuts import scene_cuts
 from vsr.engine.precision import full_float32
 from vsr.evaluation.draw.images import write_image
 from vsr.evaluation.restore import Frame, Step, restore, steps_of
+from vsr.utils.allocator import peak_memory
 from vsr.utils.errors import UserError
 from vsr.utils.files import size_text, sync
 from vsr.utils.locks import sole_use
 from vsr.utils.log import counted, logger
 from vsr.utils.signals import StopSignals
 from vsr.video import muxing
-from vsr.video.film import Film, Reader, frame_names, no_cuts, scan, shots
+from vsr.video.film import Film, Reader, frame_names, shots
+from vsr.video.memory import FITTED, WAITING, fitted
 from vsr.video.network import Loaded
 from vsr.video.pictures import halves, preview, resized
+from vsr.video.scan import no_cuts, scan
 from vsr.video.sources import Source
 from vsr.video.target import Settings, output_of, target_of
 from vsr.video.work import PartWriter, Queue, Target, Work, digest_of, folder_of
 
-SEGMENT = 30  # frames that a recurrent network restores at a time
+CPU = torch.device("cpu")
 PART = 100  # frames of a part at least: what a crash may lose
-WAITING = 4  # restored frames that wait for the encoder
 
 
 def upscale(source: Source, out: Path | None, loaded: Loaded, settings: Settings) -> None:
@@ -52,8 +51,9 @@ def upscale(source: Source, out: Path | None, loaded: Loaded, settings: Settings
         film = _scan(source, settings)
         frames = _range(film, settings)
         target, _ = target_of(source, film, named, is_png, loaded, settings)
+        settings, memory = fitted(loaded, film, film.longest, target.size, settings)
         parts = [part for part, _ in _parts(source, film, frames, loaded, settings)]
-        _announce(film, frames, target, loaded, settings, len(parts), 0)
+        _announce(film, frames, target, loaded, memory, len(parts), 0)
     else:
         with _sole_use(named):
             _upscale(source, named, is_png, loaded, settings)
@@ -68,15 +68,16 @@ def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: 
         work.remove()  # the process was killed between naming the output and this
         logger.info("'%s' is complete", out)
         return
-    known = work.film()
-    film = known or _scan(source, settings)
+    known = work.known()
+    film, calls = known or (_scan(source, settings), {})
     frames = _range(film, settings)
     target, plan = target_of(source, film, out, is_png, loaded, settings)
+    settings, memory = fitted(loaded, film, film.longest, target.size, settings._replace(**calls), known is None)
     if known is None:
-        work.begin(film)
+        work.begin(film, {name: getattr(settings, name) for name in FITTED})
     parts = [part for part, _ in _parts(source, film, frames, loaded, settings)]
     missing = [part for part in parts if not work.part(part).is_file()]
-    _announce(film, frames, target, loaded, settings, len(parts), len(parts) - len(missing))
+    _announce(film, frames, target, loaded, memory, len(parts), len(parts) - len(missing))
     if missing:
         steps = (
             step for part, own in _parts(source, film, frames, loaded, settings) if part in missing for step in own
@@ -84,7 +85,7 @@ def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: 
         _restore(list(steps), missing, work, target, loaded, settings, len(frames))
     lost = _finish(source, film, frames, target, plan, work, [work.part(part) for part in parts])
     count = sum(len(part) for part in missing)
-    _report(film, target, lost, count, time.perf_counter() - started)
+    _report(film, target, lost, settings.device, count, time.perf_counter() - started)
 
 
 def _restore(
@@ -130,6 +131,7 @@ def restored_frames(steps: Iterable[Step], loaded: Loaded, settings: Settings) -
         precision=settings.precision,
         tile=settings.tile,
         tile_overlap=settings.tile_overlap,
+        keep_features=settings.keep_features,
     )
 
 
@@ -172,7 +174,7 @@ def _range(film: Film, settings: Settings) -> range:
 def _steps(source: Source, film: Film, frames: range, loaded: Loaded, settings: Settings) -> Iterator[Step]:
     clips = shots(film, source.path.name, frames, frame_names(source), Reader(source).read)
     overlap = settings.overlap
-    return iter(steps_of(loaded.spec, clips, settings.segment or SEGMENT, warm_up=overlap, look_ahead=overlap))
+    return iter(steps_of(loaded.spec, clips, settings.segment, warm_up=overlap, look_ahead=overlap))
 
 
 def _parts(
@@ -216,7 +218,7 @@ def _sole_use(out: Path) -> Iterator[None]:
 
 
 def _announce(
-    film: Film, frames: range, target: Target, loaded: Loaded, settings: Settings, num_parts: int, num_done: int
+    film: Film, frames: range, target: Target, loaded: Loaded, memory: str, num_parts: int, num_done: int
 ) -> None:
     size = f"{film.width}x{film.height} → {target.size.width}x{target.size.height}"
     cuts = counted(sum(cut in frames for cut in film.cuts), "cut")
@@ -224,39 +226,22 @@ def _announce(
     encoding = target.encoding
     kind = "PNG" if encoding is None else f"{encoding.codec}, {encoding.pixel_format}, crf {encoding.crf:g}"
     network = f"{type(loaded.network).__name__} ×{loaded.spec.scale}"
-    trained = f" ({loaded.degradation})" if loaded.degradation else ""
-    text = "%s, %s, %s, %s, %s of memory free, by %s%s → '%s' (%s)"
-    free = size_text(free_memory(settings.device))
-    logger.info(text, counted(len(frames), "frame"), size, cuts, parts, free, network, trained, target.out, kind)
+    trained = f" (trained for {loaded.degradation})" if loaded.degradation else ""
+    text = "%s, %s, %s, %s, %s, by %s%s → '%s' (%s)"
+    logger.info(text, counted(len(frames), "frame"), size, cuts, parts, memory, network, trained, target.out, kind)
 
 
-def _report(film: Film, target: Target, lost: list[str], count: int, seconds: float) -> None:
+def _report(film: Film, target: Target, lost: list[str], device: torch.device, count: int, seconds: float) -> None:
     """Logs what could not be kept, the speed, the peak memory and the size."""
     if lost := [*film.losses, *lost]:
         logger.warning("not kept: %s", "; ".join(lost))
     files = [target.out] if target.out.is_file() else target.out.iterdir()
-    memory = f"{size_text(peak_memory())} of memory"
-    if torch.cuda.is_available():
-        memory += f", {size_text(torch.cuda.max_memory_allocated())} of GPU memory"
+    memory = f"{size_text(peak_memory(torch.device('cpu')) * 2**30)} of memory"
+    if device.type == "cuda":
+        memory += f", {size_text(peak_memory(device) * 2**30)} of GPU memory"
     size = size_text(sum(file.stat().st_size for file in files))
     speed = f"{count / seconds:.2f} frames/s, " if count else ""
     logger.info("'%s' is complete: %s%s at most, %s", target.out, speed, memory, size)
-
-
-def free_memory(device: torch.device) -> int:
-    """Returns the bytes that can be allocated on a device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    lines = meminfo.read_text().splitlines() if meminfo.is_file() else []
-    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * int(available[0]) if available else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def peak_memory() -> int:
-    """Returns the largest number of bytes that this process had in memory."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _preview(source: Source, out: Path, loaded: Loaded, settings: Settings) -> None:

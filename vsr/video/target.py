@@ -9,6 +9,7 @@ import torch
 
 from vsr.data.video.colors import BT709, Colors
 from vsr.data.video.encoding import Encoding, output_colors, trial
+from vsr.data.video.side_data import PARAMETERS, Light
 from vsr.engine.precision import Precision
 from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
 from vsr.registry import did_you_mean
@@ -21,17 +22,19 @@ from vsr.video.pictures import Size, output_size
 from vsr.video.sources import Source
 from vsr.video.work import Target
 
+SEGMENT = 30  # frames that a recurrent network restores at a time
+LIGHT = "the mastering and light levels of HDR"
 NO_STREAMS = muxing.Plan((), ())
 
 
 class Settings(NamedTuple):
-    """The command line of ``vsr upscale``; see its help."""
+    """The command line of ``vsr upscale``; see its help. ``keep_features`` follows from the free memory."""
 
     device: torch.device
     precision: Precision = "auto"
     tile: int | None = None
     tile_overlap: int = TILE_OVERLAP
-    segment: int | None = None
+    segment: int = SEGMENT
     overlap: int = OVERLAP
     scene_cut: str = "auto"
     height: int | None = None
@@ -49,6 +52,7 @@ class Settings(NamedTuple):
     side_by_side: bool = False
     dry_run: bool = False
     fps: Fraction = Fraction(25)
+    keep_features: bool = True
 
 
 def target_of(
@@ -56,15 +60,25 @@ def target_of(
 ) -> tuple[Target, muxing.Plan]:
     """Returns what is written, and which streams are copied; one black frame is encoded to see that it can be."""
     if is_png:
-        check_hdr(film, source.path, settings)
+        check_hdr(film, source.path, settings, keeps_tags=False)
         size = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, None)
-        return Target(out, "", size, None, frame_names(source)), NO_STREAMS
+        return Target(out, "", size, None, frame_names(source)), NO_STREAMS._replace(lost=_lost_of_png(film))
     size, encoding = encoding_of(film, source.path, loaded, settings)
     suffix = out.suffix.lower()
     if not muxing.holds(trial(encoding), suffix):
         raise UserError(f"-o {out}: {suffix} does not hold {settings.codec}; choose .mkv")
     plan = NO_STREAMS if source.frames else muxing.plan_streams(source.path, suffix, settings.audio)
+    if film.light != Light() and settings.codec not in PARAMETERS:
+        plan = plan._replace(lost=(*plan.lost, f"{LIGHT} ({settings.codec} does not write them)"))
+    if not source.frames and (left_out := _held_by_matroska(source.path, suffix, settings)):
+        logger.warning("%s does not hold %s; .mkv does", suffix, ", ".join(left_out))
     return Target(out, suffix, size, encoding, frame_names(source)), plan
+
+
+def _lost_of_png(film: Film) -> tuple[str, ...]:
+    """Returns what PNG files do not hold of a video."""
+    light = (LIGHT,) if film.light != Light() else ()
+    return (f"colour tags ({hdr_of(film)})", *light) if hdr_of(film) else light
 
 
 def encoding_of(film: Film, name: Path, loaded: Loaded, settings: Settings) -> tuple[Size, Encoding]:
@@ -72,21 +86,24 @@ def encoding_of(film: Film, name: Path, loaded: Loaded, settings: Settings) -> t
     check_hdr(film, name, settings)
     kind = pixel_format(settings.pix_fmt or ("yuv420p10le" if film.depth > 8 else "yuv420p"))
     size = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, kind)
-    exact = [round(side * loaded.spec.scale * size.factor) for side in (film.height, film.width)]
-    if exact != [size.height, size.width]:
-        cut = f"{exact[1]} x {exact[0]} become {size.width} x {size.height}"
-        logger.warning("%s needs even sizes: %s; --pix-fmt yuv444p keeps odd ones", kind, cut)
+    exact = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, None)
+    if exact != size:
+        change = f"{exact.width} x {exact.height} become {size.width} x {size.height}, by repeating the last pixels"
+        logger.warning("%s needs even sizes: %s; --pix-fmt yuv444p keeps odd ones", kind, change)
     colors, aspect = output_colors(film.colors, kind, size.height), Fraction(*film.aspect)
-    encoding = Encoding(settings.codec, settings.crf, kind, size.height, size.width, film.rate, colors, aspect)
+    encoding = Encoding(
+        settings.codec, settings.crf, kind, size.height, size.width, film.rate, colors, aspect, film.light
+    )
     return size, encoding
 
 
-def check_hdr(film: Film, name: Path, settings: Settings) -> None:
+def check_hdr(film: Film, name: Path, settings: Settings, keeps_tags: bool = True) -> None:
     """Warns of an HDR film; raises UserError if HDR is refused."""
     if (hdr := hdr_of(film)) and settings.hdr == "refuse":
         raise UserError(f"'{name}' is HDR ({hdr}), and --hdr is refuse")
     if hdr:
-        logger.warning("'%s' is HDR: the network sees %s values as if they were SDR; tags are kept", name, hdr)
+        tags = "tags are kept" if keeps_tags else "the output has no tags"
+        logger.warning("'%s' is HDR: the network sees %s values as if they were SDR; %s", name, hdr, tags)
 
 
 def output_of(source: Source, out: Path | None, is_png: bool, loaded: Loaded, settings: Settings) -> Path:
@@ -118,12 +135,13 @@ def _misfits(video: Path, suffix: str, settings: Settings) -> list[str]:
     black = trial(Encoding(settings.codec, settings.crf, name, 64, 64, settings.fps, colors, Fraction(1)))
     if not muxing.holds(black, suffix):
         return [f"{suffix or 'the container'} does not hold {settings.codec}, or is not written"]
-    others = muxing.plan_streams(video, ".mkv", settings.audio).lost
-    return [
-        f"{suffix} does not hold {s}"
-        for s in muxing.plan_streams(video, suffix, settings.audio).lost
-        if s not in others
-    ]
+    return [f"{suffix} does not hold {stream}" for stream in _held_by_matroska(video, suffix, settings)]
+
+
+def _held_by_matroska(video: Path, suffix: str, settings: Settings) -> list[str]:
+    """Returns the streams that a container cannot hold although Matroska can."""
+    own, matroska = (muxing.plan_streams(video, kind, settings.audio).lost for kind in (suffix, ".mkv"))
+    return [stream for stream in own if stream not in matroska]
 
 
 def pixel_format(name: str) -> str:

@@ -59,22 +59,23 @@ class Work:
         self.frames = self.folder / "frames"  # of PNG files
         self.suffix = ".complete" if is_png else ".mkv"
 
-    def film(self) -> Film | None:
-        """Returns the film whose parts are here; None where there are none."""
+    def known(self) -> tuple[Film, dict[str, Any]] | None:
+        """Returns the film whose parts are here, and the record of its calls; None where there are none."""
         if not self.manifest.is_file():
             return None
         remove_unfinished(self.folder)
-        return from_record(json.loads(self.manifest.read_text(encoding="utf-8"))["film"])
+        record = json.loads(self.manifest.read_text(encoding="utf-8"))
+        return from_record(record["film"]), record["calls"]
 
-    def begin(self, film: Film) -> None:
-        """Records the settings and the film; notes work with other settings."""
+    def begin(self, film: Film, calls: Mapping[str, Any]) -> None:
+        """Records the settings, the film and the sizes of the network's calls; notes work with other settings."""
         others = sorted(self.root.glob("*/manifest.json"), key=lambda file: file.stat().st_mtime)
         if others:
             before = json.loads(others[-1].read_text(encoding="utf-8"))["settings"]
             changed = [f"{k}: {before.get(k)} → {v}" for k, v in self.settings.items() if before.get(k) != v]
             text = "'%s' holds work with other settings (%s), kept until the output is complete: starting anew"
             logger.info(text, self.root, ", ".join(changed))
-        record = {"settings": self.settings, "film": to_record(film)}
+        record = {"settings": self.settings, "film": to_record(film), "calls": calls}
         write_text_atomically(self.manifest, json.dumps(record))
 
     def part(self, frames: range) -> Path:

@@ -22,11 +22,12 @@ _AGAIN = "copy it again, or remove its folder and prepare the clip again"
 _PIECE = 1 << 14  # bytes inflated at a time: the result stays in the processor's cache
 
 
-def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> np.ndarray:
+def decode(data: bytes | memoryview, source: str, crop: Crop | None = None, keeps_depth: bool = False) -> np.ndarray:
     """Returns the (h, w, 3) uint8 RGB pixels of an encoded or packed frame, or a rectangle of them.
 
     Of a packed frame, only the tiles of the rectangle are read; without one, the pixels are compared with their
-    checksum. ``source`` is the file's name or key, for messages.
+    checksum. ``source`` is the file's name or key, for messages. With ``keeps_depth``, pixels of 16 bits are uint16;
+    without it, their lower 8 bits are dropped.
 
     Raises:
         ValueError: the image is empty, truncated, damaged or no image, or the crop does not fit it.
@@ -43,7 +44,9 @@ def decode(data: bytes | memoryview, source: str, crop: Crop | None = None) -> n
         return cut(pixels, crop, source)
     # Crops and the sizes in headers do not follow a camera's orientation. OpenCV would clip the values of HDR and PFM.
     is_float = bytes(data[:2]) in (b"#?", b"PF", b"Pf")
-    if is_float or (pixels := _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)) is None:
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if keeps_depth else 0)
+    pixels = None if is_float else _imdecode(data, flags)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         if (raw := _imdecode(data, cv2.IMREAD_UNCHANGED)) is not None:
             remedy = "frames have 8 or 16 bits per value: convert it, to PNG for example"
             raise ValueError(f"{source} cannot be decoded: it is an image of {raw.dtype} values; {remedy}")

@@ -18,8 +18,9 @@ WEIGHTS = {BT709: (0.2126, 0.0722), 4: (0.30, 0.11), BT601: (0.299, 0.114), BT60
 WEIGHTS |= {7: (0.212, 0.087), BT2020: (0.2627, 0.0593)}
 # swscale's bicubic, full chroma interpolation and accurate rounding. The other settings are up to 4 levels too dark.
 ACCURATE = 4 | 0x2000 | 0x40000
+PYAV = int(av.__version__.split(".")[0])
 # One thread: a forked worker that frees its parent's converter would wait for threads that it does not have.
-NO_THREADS = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+NO_THREADS = {"threads": 1} if PYAV >= 17 else {}
 
 
 class Colors(NamedTuple):

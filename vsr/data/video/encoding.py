@@ -19,13 +19,14 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from vsr.data.video.colors import BT601, BT601_525, BT709, HD_LINES, UNSPECIFIED, Colors, from_rgb, is_rgb
+from vsr.data.video.side_data import PARAMETERS, Light, parameters_of
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError
 from vsr.utils.files import write_atomically
 
 # With AVX-512, libx264 encodes the same frames differently from run to run (x264 core 165, mbtree).
-REPEATABLE = {"libx264": {"x264-params": "asm=avx2"}} if torch.cpu._is_avx512_supported() else {}
-QUIET = {"libx265": {"x265-params": "log-level=error"}}  # writes its settings to standard error otherwise
+REPEATABLE = {"libx264": ["asm=avx2"]} if torch.cpu._is_avx512_supported() else {}
+QUIET = {"libx265": ["log-level=error"]}  # writes its settings to standard error otherwise
 QUALITY = {"prores_ks": None, "prores": None, "ffv1": None, "mpeg4": "qscale", "mjpeg": "qscale"}  # the others: crf
 
 os.environ.setdefault("SVT_LOG", "1")  # errors only
@@ -43,6 +44,7 @@ class Encoding(NamedTuple):
         rate: mean frames per second.
         colors: matrix, primaries, transfer and range that the stream is tagged with.
         aspect: width of a pixel / its height.
+        light: HDR metadata that is written; encoders outside of PARAMETERS leave it out.
     """
 
     codec: str
@@ -53,6 +55,7 @@ class Encoding(NamedTuple):
     rate: Fraction
     colors: Colors
     aspect: Fraction
+    light: Light = Light()
 
 
 def output_colors(colors: Colors, pixel_format: str, height: int) -> Colors:
@@ -121,7 +124,10 @@ def _add_stream(target: OutputContainer, encoding: Encoding) -> VideoStream:
     if formats and encoding.pixel_format not in formats:
         text = f"--pix-fmt: {name} does not encode {encoding.pixel_format}"
         raise UserError(f"{text}{did_you_mean(encoding.pixel_format, formats)}; it knows {', '.join(formats)}")
-    options = {**QUIET.get(name, {}), **REPEATABLE.get(name, {})}
+    options = {}
+    if name in PARAMETERS:
+        words = [*QUIET.get(name, ()), *REPEATABLE.get(name, ()), *parameters_of(encoding.light, name)]
+        options |= {PARAMETERS[name]: ":".join(words)} if words else {}
     if QUALITY.get(name, "crf") == "crf":
         options["crf"] = f"{encoding.crf:g}"
     stream = target.add_stream(name, rate=encoding.rate, options=options)

@@ -19,7 +19,9 @@ from av.video.stream import VideoStream
 
 from vsr.data.lists.clip_lists import is_video
 from vsr.data.sources.base import IMAGE_SUFFIXES
-from vsr.data.video.colors import BT709, UNSPECIFIED, is_rgb, matrix_of, to_rgb
+from vsr.data.video.colors import BT709, PYAV, UNSPECIFIED, is_rgb, matrix_of, to_rgb
+
+ANY_TEXT: dict[str, Any] = {} if PYAV >= 19 else {"metadata_errors": "replace"}  # PyAV 19 always reads any text
 
 _log = logging.getLogger(__name__)
 
@@ -79,12 +81,13 @@ def pixels_of(frame: av.VideoFrame, video: Path, reformatter: VideoReformatter) 
     return np.rot90(pixels, frame.rotation // 90) if frame.rotation else pixels
 
 
-def frames_of(video: Path, threads: int = 1) -> Iterator[av.VideoFrame]:
+def frames_of(video: Path, threads: int = 1, failed: list[FFmpegError] | None = None) -> Iterator[av.VideoFrame]:
     """Yields each decoded frame; interlaced ones are deinterlaced. Undecodable frames are left out.
 
     Args:
         video: the file.
         threads: of the decoder, 0 is one per core. Only 1 may be used in a process that forks.
+        failed: gets the error of each packet that cannot be decoded.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -92,7 +95,7 @@ def frames_of(video: Path, threads: int = 1) -> Iterator[av.VideoFrame]:
     """
     size = None
     with open_video(video) as container:
-        for frame in deinterlaced(decoded(container, threads), str(video)):
+        for frame in deinterlaced(decoded(container, threads, failed), str(video)):
             size = size or (frame.height, frame.width)
             if size != (frame.height, frame.width):
                 now = (frame.height, frame.width)
@@ -119,16 +122,22 @@ def deinterlaced(frames: Iterator[av.VideoFrame], name: str) -> Iterator[av.Vide
         yield from _pulled(filters)
 
 
-def decoded(container: InputContainer, threads: int) -> Iterator[av.VideoFrame]:
+def decoded(
+    container: InputContainer, threads: int, failed: list[FFmpegError] | None = None
+) -> Iterator[av.VideoFrame]:
     """Yields the frames of an opened video; undecodable ones are left out. See frames_of."""
     stream = picture_stream(container)
     stream.codec_context.thread_count = threads  # see NO_THREADS in colors.py
     if threads != 1:
         stream.codec_context.thread_type = "AUTO"
     for packet in packets_of(container, stream):
-        with suppress(FFmpegError):  # damaged; the frames after it may be intact
+        try:
             frames = packet.decode()
-            yield from frames
+        except FFmpegError as error:  # damaged; the frames after it may be intact
+            if failed is not None:
+                failed.append(error)
+            continue
+        yield from frames
 
 
 def damage(video: Path, num_decoded: int) -> str | None:
@@ -171,7 +180,7 @@ def open_video(video: Path) -> InputContainer:
     if not video.is_file():
         raise FileNotFoundError(f"video '{video}' does not exist")
     try:
-        container = av.open(str(video.absolute()), metadata_errors="replace")  # of a:b.mp4, a: would be a protocol
+        container = av.open(str(video.absolute()), **ANY_TEXT)  # of a:b.mp4, a: would be a protocol
     except FFmpegError:
         found = f"{video.stat().st_size} bytes that are damaged, truncated, or no video"
         raise ValueError(f"video '{video}' cannot be opened: {found}; copy it again") from None

@@ -38,10 +38,17 @@ class Calls:
         precision: see restoration_type.
         tile: side of a tile in pixels of LQ; None is the whole frame.
         tile_overlap: pixels of LQ that neighbouring tiles share.
+        keep_features: False computes a frame's features for each window, which takes less memory.
     """
 
     def __init__(
-        self, network: nn.Module, device: torch.device, precision: Precision, tile: int | None, tile_overlap: int
+        self,
+        network: nn.Module,
+        device: torch.device,
+        precision: Precision,
+        tile: int | None,
+        tile_overlap: int,
+        keep_features: bool = True,
     ) -> None:
         if tile is not None and tile <= tile_overlap:
             raise UserError(f"tile {tile} has to be larger than tile_overlap {tile_overlap}")
@@ -49,7 +56,7 @@ class Calls:
         self.dtype = restoration_type(precision, device)[0]
         self.tile, self.tile_overlap = tile, tile_overlap
         self.segment: int | None = None  # frames that a call restores; None is as many as a step asks for
-        self.keeps_features = self.spec.reads == "window" and isinstance(network, HasFrameFeatures)
+        self.keeps_features = keep_features and self.spec.reads == "window" and isinstance(network, HasFrameFeatures)
         self.features: dict[int, dict[tuple[int, int], Sequence[Tensor]]] = {}  # by frame, and corner of the tile
         self.tilings: dict[tuple[int, int], Tiling] = {}  # by size of the frame
 

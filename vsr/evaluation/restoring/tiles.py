@@ -46,7 +46,7 @@ def tiling(size: tuple[int, int], tile: int | None, overlap: int, spec: Spec, de
         device: of the weights.
     """
     sides = [valid_side(tile, length, overlap, spec) for length in size]
-    starts = [_starts(length, side, overlap, spec.multiple) for length, side in zip(size, sides, strict=True)]
+    starts = [starts_of(length, side, overlap, spec.multiple) for length, side in zip(size, sides, strict=True)]
     shares = [_shares(own, side, spec.scale, device) for own, side in zip(starts, sides, strict=True)]
     tiles = [Tile(slice(y, y + sides[0]), slice(x, x + sides[1])) for y in starts[0] for x in starts[1]]
     return Tiling(tiles, [rows.unsqueeze(1) * columns for rows in shares[0] for columns in shares[1]])
@@ -62,8 +62,8 @@ def valid_side(tile: int | None, length: int, overlap: int, spec: Spec) -> int:
     return min(-(-max(tile, spec.min_size, overlap + spec.multiple) // spec.multiple) * spec.multiple, length)
 
 
-def _starts(length: int, side: int, overlap: int, multiple: int) -> list[int]:
-    """Returns the first pixels of tiles along an axis, spread evenly."""
+def starts_of(length: int, side: int, overlap: int, multiple: int) -> list[int]:
+    """Returns the first pixels of tiles of this side along an axis of this length, spread evenly."""
     if side == length:
         return [0]
     step = (side - overlap) // multiple * multiple
