@@ -217,11 +217,32 @@ BAD = {
     ("--pix-fmt", "yuv421p"): "--pix-fmt: FFmpeg has no pixel format 'yuv421p'; did you mean",
     ("--pix-fmt", "gbrp"): "--pix-fmt: libx264 does not encode gbrp; it knows yuv420p",
     ("--start", "100"): "--start 100: the film has 12 frames, 0 to 11",
+    ("--preview", "12"): "--preview 12: the film has 12 frames, 0 to 11",
     ("-o", "x.xyz"): "-o x.xyz: the container '.xyz' is not written; expected one of .mp4",
     ("-o", "x.webm"): "-o x.webm: .webm does not hold libx264; choose .mkv",
     ("--weights", "none.pth"): "none.pth does not exist",
     ("--precision", "fp16"): "precision fp16 needs a GPU",
 }
+
+
+def test_the_input_is_never_the_output(tmp_path, same, texture):
+    given = film(tmp_path / "a.mkv", texture[:2])
+    before = given.read_bytes()
+    with pytest.raises(UserError, match=r"a\.mkv: the output would replace the input; name another"):
+        run(given, *same, "-o", given, "--overwrite")
+    folder = write_frames(tmp_path / "f", texture[:2])
+    with pytest.raises(UserError, match="f: the output would replace the input"):
+        run(folder, *same, "-o", folder, "--png", "--overwrite")
+    assert given.read_bytes() == before and len(list(folder.iterdir())) == 2
+
+
+def test_the_matrix_of_an_untagged_film_is_in_the_log(tmp_path, same, texture, capsys, caplog):
+    with caplog.at_level("INFO"):
+        run(film(tmp_path / "sd.mkv", texture[:2], "libx264", "yuv420p"), *same)
+        run(film(tmp_path / "hd.mkv", np.zeros((2, 720, 32, 3), np.uint8), "libx264", "yuv420p"), *same)
+    text = caplog.text + capsys.readouterr().out
+    assert "sd.mkv' has no colour tags: read as BT.601, since it has 32 lines" in text
+    assert "hd.mkv' has no colour tags: read as BT.709, since it has 720 lines" in text
 
 
 @pytest.mark.parametrize("arguments", BAD)

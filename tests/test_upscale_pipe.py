@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -63,3 +64,30 @@ def test_y4m_goes_in_and_out(cut_film, tmp_path):
     run(cut_film, *four, "--codec", "ffv1", "--pix-fmt", "yuv444p", "-o", tmp_path / "direct.mkv")
     for frame, expected in zip(pictures(tmp_path / "b.mkv"), pictures(tmp_path / "direct.mkv"), strict=True):
         assert np.abs(frame.astype(int) - expected).max() <= 3
+
+
+def piped(tmp_path, given):
+    """Returns the y4m that comes out, and the log."""
+    command = [sys.executable, "-m", "vsr.upscale", "--device", "cpu", *network(tmp_path), str(given), "-o", "-"]
+    done = subprocess.run(command, capture_output=True, check=True, cwd="tests")
+    return done.stdout, done.stderr.decode()
+
+
+def test_a_pipe_has_the_rate_of_the_stream_and_names_what_it_loses(tmp_path):
+    """Matroska's times are whole milliseconds, of which 24000/1001 frames per second are no multiple."""
+    with av.open(str(tmp_path / "a.mkv"), "w") as target:
+        stream = target.add_stream("libx264", rate=Fraction(24000, 1001))
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p10le"
+        stream.codec_context.color_trc = 16
+        for _ in range(30):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8), format="rgb24")
+            target.mux(stream.encode(frame.reformat(format="yuv420p10le")))
+        target.mux(stream.encode(None))
+    out, log = piped(tmp_path, tmp_path / "a.mkv")
+    assert b" F24000:1001 " in out[:100]
+    assert "not kept: colour tags (PQ)\n" in log and "the output has no tags" in log
+    shown = [0, 40, 80, 300, 340, 380, 900]
+    varying = film(tmp_path / "b.mkv", np.zeros((7, 32, 48, 3), np.uint8), times=shown)
+    assert (
+        "not kept: the frames' times, which differ from a constant rate from frame 3 on" in piped(tmp_path, varying)[1]
+    )

@@ -31,7 +31,7 @@ ENCODING = 60  # frames that an encoder holds, of which libx264 looks 40 ahead
 HEAP = 2  # a CPU's C library keeps freed memory, and holds so many times the tensors: 1.7 to 2.3 times, measured
 LIBRARIES = 100_000_000  # bytes that PyTorch's libraries take with their first calls on a CPU
 FITTED = "tile", "segment", "keep_features"  # settings that follow from the free memory
-COUNTED = 12, 24  # frames of the clips that are counted; longer ones follow from these two
+COUNTED = 5, 10  # frames of the clips that are counted; each more frame of a longer one takes as much
 
 
 class LiveTensors(TorchDispatchMode):

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -31,7 +32,7 @@ from vsr.video.pictures import halves, resized
 from vsr.video.run import restored_frames
 from vsr.video.scan import SMALL, film_of, no_cuts
 from vsr.video.sources import Source
-from vsr.video.target import Settings, encoding_of
+from vsr.video.target import Settings, encoding_of, lost_colors
 
 AHEAD = 8  # decoded frames that wait
 Y4M = {"yuv420p": "420mpeg2", "yuv422p": "422", "yuv444p": "444"}
@@ -52,18 +53,22 @@ def upscale_pipe(source: Source, out: Path, loaded: Loaded, settings: Settings, 
     except FFmpegError as error:
         raise UserError(f"{name} cannot be opened as a video: {error.strerror}") from None
     with container, ExitStack() as stack:
-        frames = deinterlaced(decoded(container, 0), name)
+        failed: list[FFmpegError] = []
+        frames = deinterlaced(decoded(container, 0, failed), name)
         first = next(frames, None)
         if first is None:
             raise UserError(f"{name} holds no frame that can be decoded")
-        film = film_of(picture_stream(container), first, name, [Fraction(0)], 0)
-        size, encoding = encoding_of(film, Path(name), loaded, settings)
+        stream = picture_stream(container)
+        film = film_of(stream, first, name, [Fraction(0)], 0)
+        size, encoding = encoding_of(film, Path(name), loaded, settings, keeps_tags=stdout is None)
+        encoding = encoding._replace(rate=stream.average_rate or film.rate)  # Matroska's times are rounded
         settings, memory = fitted(loaded, film, sys.maxsize, size, settings)
         scale = loaded.spec.scale
         writing = _file(out, encoding) if stdout is None else _y4m(stdout, encoding)
         write = stack.enter_context(writing)
         wanted = range(settings.start, settings.start + (settings.frames or sys.maxsize))
-        steps = _steps(loaded.spec, _chained(first, frames), Path(name), wanted, settings)
+        late: list[int] = []
+        steps = _steps(loaded.spec, _watched(first, frames, encoding.rate, late), Path(name), wanted, settings)
         sizes = f"{film.width}x{film.height} → {size.width}x{size.height}"
         text = "%s: %s, %s, by %s ×%d, frame by frame → '%s'; sound and other streams are not copied"
         logger.info(text, name, sizes, memory, type(loaded.network).__name__, scale, out)
@@ -74,6 +79,11 @@ def upscale_pipe(source: Source, out: Path, loaded: Loaded, settings: Settings, 
                 count += 1
                 pixels = resized(frame.sr, size)
                 write(halves(frame.lq, pixels, scale, size) if settings.side_by_side else pixels)
+    lost = [*film.losses, *lost_colors(film, None if stdout is not None else settings.codec)]
+    lost += [f"{counted(len(failed), 'packet')} of the input that cannot be decoded"] if failed else []
+    lost += [f"the frames' times, which differ from a constant rate from frame {late[0]} on"] if late else []
+    if lost:
+        logger.warning("not kept: %s", "; ".join(lost))
     logger.info("'%s' is complete: %s", out, counted(count, "frame"))
 
 
@@ -114,9 +124,14 @@ def _y4m(stream: BinaryIO, encoding: Encoding) -> Iterator[Callable[[np.ndarray]
     stream.flush()
 
 
-def _chained(first: av.VideoFrame, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    yield first
-    yield from frames
+def _watched(
+    first: av.VideoFrame, frames: Iterable[av.VideoFrame], rate: Fraction, late: list[int]
+) -> Iterator[av.VideoFrame]:
+    """Yields all frames; ``late`` gets the first that is half a frame or more away from its time at a constant rate."""
+    for index, frame in enumerate(chain([first], frames)):
+        if not late and frame.time is not None and abs((frame.time - (first.time or 0)) * rate - index) >= 0.5:
+            late.append(index)
+        yield frame
 
 
 class _Names(Sequence[str]):

@@ -45,6 +45,8 @@ def upscale(source: Source, out: Path | None, loaded: Loaded, settings: Settings
     """
     is_png = settings.png or (bool(source.frames) and (out is None or not out.suffix))
     named = output_of(source, out, is_png, loaded, settings)
+    if named.resolve() == source.path.resolve():
+        raise UserError(f"-o {out}: the output would replace the input; name another")
     if settings.preview is not None:
         _preview(source, named, loaded, settings)
     elif settings.dry_run:
@@ -167,7 +169,8 @@ def _range(film: Film, settings: Settings) -> range:
     """Returns the frames that are restored."""
     count = len(film.times)
     if settings.start >= count:
-        raise UserError(f"--start {settings.start}: the film has {counted(count, 'frame')}, 0 to {count - 1}")
+        option = "--start" if settings.preview is None else "--preview"
+        raise UserError(f"{option} {settings.start}: the film has {counted(count, 'frame')}, 0 to {count - 1}")
     return range(count)[settings.start :][: settings.frames]
 
 

@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from vsr.data.sources import images
 from vsr.data.video.colors import BT601, BT601_525, UNSPECIFIED, Colors, depth_of, is_full_range, is_rgb, matrix_of
-from vsr.data.video.reader import damage, frames_of, open_video, picture_stream
+from vsr.data.video.reader import damage, frames_of, note_untagged, open_video, picture_stream
 from vsr.data.video.side_data import light_of, not_kept
 from vsr.data.video.truncation import missing_bytes
 from vsr.utils.errors import UserError
@@ -117,6 +117,7 @@ def film_of(
         losses.append("transparency (alpha)")
     is_full = is_full_range(frame) and not is_rgb(pixel_format)
     try:
+        note_untagged(frame, name)
         colors = Colors(_tag(frame), int(context.color_primaries), int(context.color_trc), is_full)
     except ValueError as error:
         raise UserError(f"video '{name}' cannot be read: {error}") from None

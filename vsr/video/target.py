@@ -23,7 +23,6 @@ from vsr.video.sources import Source
 from vsr.video.work import Target
 
 SEGMENT = 30  # frames that a recurrent network restores at a time
-LIGHT = "the mastering and light levels of HDR"
 NO_STREAMS = muxing.Plan((), ())
 
 
@@ -62,28 +61,31 @@ def target_of(
     if is_png:
         check_hdr(film, source.path, settings, keeps_tags=False)
         size = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, None)
-        return Target(out, "", size, None, frame_names(source)), NO_STREAMS._replace(lost=_lost_of_png(film))
+        return Target(out, "", size, None, frame_names(source)), NO_STREAMS._replace(lost=lost_colors(film, None))
     size, encoding = encoding_of(film, source.path, loaded, settings)
     suffix = out.suffix.lower()
     if not muxing.holds(trial(encoding), suffix):
         raise UserError(f"-o {out}: {suffix} does not hold {settings.codec}; choose .mkv")
     plan = NO_STREAMS if source.frames else muxing.plan_streams(source.path, suffix, settings.audio)
-    if film.light != Light() and settings.codec not in PARAMETERS:
-        plan = plan._replace(lost=(*plan.lost, f"{LIGHT} ({settings.codec} does not write them)"))
     if not source.frames and (left_out := _held_by_matroska(source.path, suffix, settings)):
         logger.warning("%s does not hold %s; .mkv does", suffix, ", ".join(left_out))
+    plan = plan._replace(lost=(*plan.lost, *lost_colors(film, settings.codec)))
     return Target(out, suffix, size, encoding, frame_names(source)), plan
 
 
-def _lost_of_png(film: Film) -> tuple[str, ...]:
-    """Returns what PNG files do not hold of a video."""
-    light = (LIGHT,) if film.light != Light() else ()
-    return (f"colour tags ({hdr_of(film)})", *light) if hdr_of(film) else light
+def lost_colors(film: Film, codec: str | None) -> tuple[str, ...]:
+    """Returns what an encoder does not write of a film's colours; ``codec`` None is an output without tags."""
+    tags = (f"colour tags ({hdr_of(film)})",) if codec is None and hdr_of(film) else ()
+    if film.light == Light() or codec in PARAMETERS:
+        return tags
+    return (*tags, "mastering and light levels of HDR" + (f" ({codec} does not write them)" if codec else ""))
 
 
-def encoding_of(film: Film, name: Path, loaded: Loaded, settings: Settings) -> tuple[Size, Encoding]:
+def encoding_of(
+    film: Film, name: Path, loaded: Loaded, settings: Settings, keeps_tags: bool = True
+) -> tuple[Size, Encoding]:
     """Returns the size of the output and how it is encoded; raises UserError if HDR is refused."""
-    check_hdr(film, name, settings)
+    check_hdr(film, name, settings, keeps_tags)
     kind = pixel_format(settings.pix_fmt or ("yuv420p10le" if film.depth > 8 else "yuv420p"))
     size = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, kind)
     exact = output_size(film.height, film.width, loaded.spec.scale, settings.scale, settings.height, None)
@@ -97,7 +99,7 @@ def encoding_of(film: Film, name: Path, loaded: Loaded, settings: Settings) -> t
     return size, encoding
 
 
-def check_hdr(film: Film, name: Path, settings: Settings, keeps_tags: bool = True) -> None:
+def check_hdr(film: Film, name: Path, settings: Settings, keeps_tags: bool) -> None:
     """Warns of an HDR film; raises UserError if HDR is refused."""
     if (hdr := hdr_of(film)) and settings.hdr == "refuse":
         raise UserError(f"'{name}' is HDR ({hdr}), and --hdr is refuse")

@@ -100,9 +100,17 @@ def frames_of(video: Path, threads: int = 1, failed: list[FFmpegError] | None = 
             if size != (frame.height, frame.width):
                 now = (frame.height, frame.width)
                 raise ValueError(f"the frames of video '{video}' change from {size} to {now} (h, w)")
-            if frame.colorspace == UNSPECIFIED and not is_rgb(frame.format.name) and matrix_of(frame) == BT709:
-                _note(f"video '{video}' has no colour tags: read as BT.709, since it has {frame.height} lines")
+            if matrix_of(frame) == BT709:
+                note_untagged(frame, str(video))
             yield frame
+
+
+def note_untagged(frame: av.VideoFrame, name: str) -> None:
+    """Logs the matrix that is assumed for a video without colour tags, once."""
+    is_grey = frame.format.name.startswith(("gray", "ya"))
+    if frame.colorspace == UNSPECIFIED and not is_rgb(frame.format.name) and not is_grey:
+        matrix = "BT.709" if matrix_of(frame) == BT709 else "BT.601"
+        _note(f"video '{name}' has no colour tags: read as {matrix}, since it has {frame.height} lines")
 
 
 def deinterlaced(frames: Iterator[av.VideoFrame], name: str) -> Iterator[av.VideoFrame]:
