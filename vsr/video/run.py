@@ -76,7 +76,7 @@ def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: 
     target, plan = target_of(source, film, out, is_png, loaded, settings)
     settings, memory = fitted(loaded, film, film.longest, target.size, settings._replace(**calls), known is None)
     if known is None:
-        work.begin(film, {name: getattr(settings, name) for name in FITTED})
+        work.begin(film, {name: settings._asdict()[name] for name in FITTED})
     parts = [part for part, _ in _parts(source, film, frames, loaded, settings)]
     missing = [part for part in parts if not work.part(part).is_file()]
     _announce(film, frames, target, loaded, memory, len(parts), len(parts) - len(missing))
