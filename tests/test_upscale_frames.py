@@ -109,7 +109,8 @@ def test_a_folder_of_frames_goes_on_after_a_kill(tmp_path, same):
     for number, frame in enumerate(frames):
         cv2.imwrite(str(tmp_path / "f" / f"{number:03d}.png"), frame[..., ::-1])
     slow, out = network(tmp_path, name="slow", seconds=0.01), tmp_path / "out"
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    given = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+    paths = os.pathsep.join([*given, str(Path(__file__).parents[1]), str(Path(__file__).parent)])
     command = [
         sys.executable,
         "-m",

@@ -66,9 +66,13 @@ def test_y4m_goes_in_and_out(cut_film, tmp_path):
         assert np.abs(frame.astype(int) - expected).max() <= 3
 
 
+def command_of(tmp_path, given):
+    return [sys.executable, "-m", "vsr.upscale", "--device", "cpu", *network(tmp_path), str(given), "-o", "-"]
+
+
 def piped(tmp_path, given):
     """Returns the y4m that comes out, and the log."""
-    command = [sys.executable, "-m", "vsr.upscale", "--device", "cpu", *network(tmp_path), str(given), "-o", "-"]
+    command = command_of(tmp_path, given)
     done = subprocess.run(command, capture_output=True, check=True, cwd="tests")
     return done.stdout, done.stderr.decode()
 
@@ -85,9 +89,25 @@ def test_a_pipe_has_the_rate_of_the_stream_and_names_what_it_loses(tmp_path):
         target.mux(stream.encode(None))
     out, log = piped(tmp_path, tmp_path / "a.mkv")
     assert b" F24000:1001 " in out[:100]
+    (tmp_path / "a.y4m").write_bytes(out)
+    with av.open(str(tmp_path / "a.y4m")) as written:
+        frames = list(written.decode(video=0))
+    assert len(frames) == 30 and {frame.format.name for frame in frames} == {"yuv420p10le"}
+    assert all(np.abs(frame.to_ndarray(format="gray16le").astype(int)).max() < 5000 for frame in frames)  # black
     assert "not kept: colour tags (PQ)\n" in log and "the output has no tags" in log
     shown = [0, 40, 80, 300, 340, 380, 900]
     varying = film(tmp_path / "b.mkv", np.zeros((7, 32, 48, 3), np.uint8), times=shown)
     assert (
         "not kept: the frames' times, which differ from a constant rate from frame 3 on" in piped(tmp_path, varying)[1]
     )
+
+
+def test_a_reader_that_ends_early_is_one_message(tmp_path):
+    given = film(tmp_path / "a.mkv", np.zeros((40, 128, 192, 3), np.uint8), "ffv1", "yuv420p")
+    process = subprocess.Popen(command_of(tmp_path, given), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="tests")
+    process.stdout.read(100)
+    process.stdout.close()
+    log = process.stderr.read().decode()
+    assert process.wait() == 2
+    assert log.endswith("error: the program that reads the pipe has ended before the film\n")
+    assert "Traceback" not in log and "ignored" not in log

@@ -19,9 +19,10 @@ from vsr.video import muxing
 
 LENGTH = 230  # frames: three parts
 COMMAND = [sys.executable, "-m", "vsr.upscale", "--device", "cpu"]
+GIVEN = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []  # such as another PyAV
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parent}",
+    "PYTHONPATH": ":".join([*GIVEN, str(Path(__file__).parents[1]), str(Path(__file__).parent)]),
     "OMP_NUM_THREADS": "1",
 }
 

@@ -5,10 +5,11 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type
 from synthetic import moving_texture
 from upscaling import film, network, packets, pictures, run, times
 
-from vsr.data.video.side_data import light_of
+from vsr.data.video.side_data import NOT_KEPT, Light, light_of, not_kept
 from vsr.data.video.truncation import missing_bytes
 from vsr.utils.errors import UserError
 
@@ -53,7 +54,7 @@ def test_subtitles_are_copied_and_named_where_a_container_cannot_hold_them(tmp_p
     assert packets(tmp_path / "b.mkv", "subtitle") == packets(subtitled, "subtitle")
     with av.open(str(tmp_path / "b.mkv")) as out:
         assert out.streams.subtitles[0].metadata["language"] == "fra"
-    assert "not kept" not in capsys.readouterr().out
+    assert "subtitle" not in capsys.readouterr().out
     run(subtitled, *same, "-o", tmp_path / "c.mp4")
     begun, ended = capsys.readouterr().out.split("25 frames, ")
     assert ".mp4 does not hold subtitle stream 2 (" in begun and "; .mkv does" in begun
@@ -172,3 +173,9 @@ def test_a_packet_that_cannot_be_decoded_is_named(tmp_path, same, texture, numbe
     run(given, *same, "--codec", "ffv1", "-o", tmp_path / "b.mkv")
     assert len(pictures(tmp_path / "b.mkv")) == 24
     assert "not kept: 1 packet of the input that cannot be decoded" in capsys.readouterr().out
+
+
+def test_what_frames_carry_is_looked_for_by_its_names_in_pyav():
+    assert {*NOT_KEPT} <= {*Type.__members__}
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    assert not_kept(frame) == set() and light_of(frame) == Light()

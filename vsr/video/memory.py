@@ -84,6 +84,7 @@ def fitted(
         return settings, f"{size_text(free)} of {kind} free"
     if settings != given:
         tiles = f"tiles of {settings.tile} pixels" if settings.tile else "whole frames"
+        tiles += "" if settings.keep_features else ", whose features are computed for each window"
         kept = f"segments of {settings.segment} frames, {tiles}" if loaded.spec.reads == "clip" else tiles
         logger.warning("%s of %s are free, so that smaller parts are restored: %s", size_text(free), kind, kept)
     if needed > free:

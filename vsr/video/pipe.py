@@ -1,5 +1,6 @@
 """Upscales a film that comes or goes through a pipe: frame by frame, without a first pass and without resuming."""
 
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -118,10 +119,15 @@ def _y4m(stream: BinaryIO, encoding: Encoding) -> Iterator[Callable[[np.ndarray]
         stream.write(b"FRAME\n")
         for plane in frame.planes:
             rows = np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)
-            stream.write(rows[:, : plane.width * frame.format.components[0].bits // 8].tobytes())
+            stream.write(rows[:, : plane.width * (2 if frame.format.components[0].bits > 8 else 1)].tobytes())
 
-    yield write
-    stream.flush()
+    try:
+        yield write
+        stream.flush()
+    except BrokenPipeError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())  # what is left in the buffer
+        raise UserError("the program that reads the pipe has ended before the film") from None
 
 
 def _watched(
