@@ -54,7 +54,7 @@ def test_subtitles_are_copied_and_named_where_a_container_cannot_hold_them(tmp_p
     assert packets(tmp_path / "b.mkv", "subtitle") == packets(subtitled, "subtitle")
     with av.open(str(tmp_path / "b.mkv")) as out:
         assert out.streams.subtitles[0].metadata["language"] == "fra"
-    assert "subtitle" not in capsys.readouterr().out
+    assert "subtitle stream" not in capsys.readouterr().out
     run(subtitled, *same, "-o", tmp_path / "c.mp4")
     begun, ended = capsys.readouterr().out.split("25 frames, ")
     assert ".mp4 does not hold subtitle stream 2 (" in begun and "; .mkv does" in begun
