@@ -62,7 +62,7 @@ def upscale_pipe(source: Source, out: Path, loaded: Loaded, settings: Settings, 
         stream = picture_stream(container)
         film = film_of(stream, first, name, [Fraction(0)], 0)
         size, encoding = encoding_of(film, Path(name), loaded, settings, keeps_tags=stdout is None)
-        encoding = encoding._replace(rate=stream.average_rate or film.rate)  # Matroska's times are rounded
+        encoding = encoding._replace(rate=Fraction(stream.average_rate or film.rate))  # Matroska's times are rounded
         settings, memory = fitted(loaded, film, sys.maxsize, size, settings)
         scale = loaded.spec.scale
         writing = _file(out, encoding) if stdout is None else _y4m(stdout, encoding)
