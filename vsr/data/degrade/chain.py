@@ -127,7 +127,7 @@ def realbasicvsr(
     scale: Annotated[Positive, Shared("scale")] = 4,
     sharpen: Sharpening | None = Sharpening(),
     steps: list[Step] | None = None,
-) -> Tensor | dict[str, Tensor]:
+) -> dict[str, Tensor]:
     """Degrades clips as RealBasicVSR's authors do: blur, resizing, noise, JPEG and video compression, twice.
 
     The parameters are drawn per clip; most of them then walk from frame to frame. The LQ frames are clipped to [0, 1]
