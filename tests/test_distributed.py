@@ -8,6 +8,7 @@ import cv2
 import pytest
 import torch
 from processes import run_ranks, start_ranks
+from reports import data_of
 from synthetic import make_clips
 from training import (
     BATCH_NORM,
@@ -84,6 +85,13 @@ def test_two_processes_predict_frames_as_one(tmp_path):
     assert launch(tmp_path, predictor_options(root, name="one"), 1, entry="test")[0] == 0
     code, text = launch(tmp_path, predictor_options(root, name="two"), 2, entry="test")
     assert code == 0, text
+    found = []
+    for name in ("one", "two"):
+        (clip,) = data_of(tmp_path / f"results/{name}/report.html")["sets"][0]["clips"]
+        found.append(
+            {kind: shot["frame"] for shot in clip["shots"] for kind in shot["kinds"] if kind in ("best", "worst")}
+        )
+    assert len(found[0]) == 2 and found[0] == found[1]
     pictures = [tmp_path / f"results/{name}/visualization/held_out_comparison.png" for name in ("one", "two")]
     assert cv2.imread(pictures[0]).shape == cv2.imread(pictures[1]).shape, "rows of both processes"
 

@@ -18,7 +18,7 @@ from vsr.train import main as train
 from vsr.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-OWN_NETWORK, OWN_EDGE_LOSS, OWN_DATA = (
+OWN_NETWORK, OWN_EDGE_LOSS, OWN_FLICKER, OWN_DATA = (
     part.split("```")[0] for part in (ROOT / "docs" / "training.md").read_text().split("```python\n")[1:]
 )
 (OWN_TEST_SET,) = (part.split("```")[0] for part in (ROOT / "docs/testing.md").read_text().split("```python\n")[1:])
@@ -144,22 +144,28 @@ def test_a_data_set_of_ones_own_is_given_numbers(tmp_path, clips, monkeypatch, w
 
 
 def test_a_test_set_of_ones_own_is_validated_on_and_tested(tmp_path, clips, monkeypatch):
-    """The example of docs/testing.md: its protocol follows from its clips."""
+    """The example of docs/testing.md: its protocol follows from its clips; with the metric of docs/training.md."""
     (tmp_path / "my_clips.py").write_text(OWN_TEST_SET)
+    (tmp_path / "my_flicker.py").write_text(OWN_FLICKER)
     gt = np.random.default_rng(0).integers(0, 256, (4, 40, 56, 3), np.uint8)
     np.savez(tmp_path / "walk.npz", lq=gt[:, ::4, ::4], gt=gt)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    options = small_options(clips, imports=["my_clips"], train__total_iter=1)
+    options = small_options(clips, imports=["my_clips", "my_flicker"], train__total_iter=1)
+    options["val"]["metrics"] = {"flicker": {"type": "flicker"}, "psnr": {"type": "calculate_psnr", "crop_border": 0}}
     options["datasets"]["val"] = {"type": "MyClips", "folder": str(tmp_path), "name": "mine"}
     file = tmp_path / "options.yml"
     file.write_text(yaml.safe_dump(options))
     assert train(["-opt", str(file)]) == 0
-    assert [row[1] for row in rows(tmp_path, "small") if row[1].startswith("val/")] == ["val/mine/psnr"]
+    assert [row[1] for row in rows(tmp_path, "small") if row[1].startswith("val/")] == [
+        "val/mine/flicker",
+        "val/mine/psnr",
+    ]
     assert tester.main(["-opt", str(file)]) == 0
     report = json.loads(Path("results/small/metrics.json").read_text())["datasets"]["mine"]
     assert report["protocols"]["psnr"]["name"] == "mine-rgb" and report["protocols"]["psnr"]["frames"] == 4
-    assert report["scores"]["network"]["walk"].keys() == {"psnr"}
+    assert report["scores"]["network"]["walk"].keys() == {"flicker", "psnr"}
+    assert report["lower_is_better"] == ["flicker"]
 
 
 @pytest.mark.parametrize(

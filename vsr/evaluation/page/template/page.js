@@ -7,14 +7,17 @@ function fill(select, texts, chosen) {
 function start(section, data) {
   const state = {clip: null, shot: null, listeners: []};
   const selects = section.querySelectorAll("select.clip");
-  const rows = section.querySelectorAll("button[data-clip]");
+  const tables = section.querySelector(".tables");
   const shots = section.querySelector(".shots");
 
   state.choose = (clip, shot) => {
     state.clip = clip;
     state.shot = shot ?? clip.shots[0] ?? null;
     for (const select of selects) select.value = clip.name;
-    for (const button of rows) button.closest("tr").classList.toggle("current", button.dataset.clip === clip.name);
+    for (const row of tables.querySelectorAll("tr.current")) row.classList.remove("current");
+    for (const button of tables.querySelectorAll(`[data-clip="${CSS.escape(clip.name)}"]`)) {
+      button.closest("tr").classList.add("current");
+    }
     shots.replaceChildren(...clip.shots.map(own => {
       const button = document.createElement("button");
       const detail = document.createElement("small");
@@ -35,9 +38,10 @@ function start(section, data) {
     fill(select, data.clips.map(clip => clip.name));
     select.addEventListener("change", () => state.choose(data.clips[select.selectedIndex]));
   }
-  for (const button of rows) {
-    button.addEventListener("click", () => state.choose(data.clips.find(clip => clip.name === button.dataset.clip)));
-  }
+  tables.addEventListener("click", event => {
+    const chosen = event.target.closest("[data-clip]")?.dataset.clip;
+    if (chosen !== undefined) state.choose(data.clips.find(clip => clip.name === chosen));
+  });
   viewer(section.querySelector(".pictures"), data, state);
   curves(section.querySelector(".curves"), data, state);
   const first = data.clips.find(clip => clip.shots.length) ?? data.clips[0];
