@@ -122,8 +122,8 @@ def test_frames_that_are_too_large_are_cut_to_their_middle():
     restored = cut(Restored("a", "0", lq, sr, {"bicubic": sr, "network": sr}), 4)
     assert restored.gt.shape[:2] == LARGEST and restored.lq.shape[:2] == (180, 320)
     assert (restored.lq == lq[60:240, 40:360]).all() and (restored.gt == sr[240:960, 160:1440]).all()
-    small = Restored("a", "0", lq[:50, :50], None, {"network": sr[:200, :200]})
-    assert cut(small, 4) is small
+    small = cut(Restored("a", "0", lq[:50, :50], None, {"bicubic": sr[:200, :200], "network": sr[:200, :200]}), 4)
+    assert list(small.by_method) == ["network"] and small.by_method["network"].shape == (200, 200, 3)
 
 
 def test_pictures_are_encoded_at_their_size_and_the_difference_is_bright_where_frames_differ():

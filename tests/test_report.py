@@ -124,7 +124,7 @@ def test_a_network_of_clips_and_motion_are_shown_too(folder):
     assert train.main(["-opt", file]) == 0
     assert test.main(["-opt", file]) == 0
     own = data_of(Path("results/motion/report.html"))["sets"][0]
-    assert [metric["name"] for metric in own["metrics"]] == ["motion", "psnr"]
+    assert own["metrics"] == ["motion", "psnr"]
     assert own["clips"][0]["values"]["motion"]["network"][0] is None
     values = own["clips"][0]["values"]["motion"]["network"]
     found = {kind: shot["frame"] for shot in own["clips"][0]["shots"] for kind in shot["kinds"]}

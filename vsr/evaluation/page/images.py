@@ -16,18 +16,21 @@ QUALITIES = 90, 80, 70, 60, 45, 30  # of JPEG, tried one after another
 
 
 def cut(restored: Restored, scale: int) -> Restored:
-    """Returns the middle of a frame that is larger than LARGEST, so that its pictures keep their pixels."""
+    """Returns what a page needs of a frame, without baselines; of one larger than LARGEST the middle.
+
+    Pictures so keep their pixels, and frames that are kept until their clip ends take little memory.
+    """
     h, w = restored.lq.shape[:2]
     rows, columns = (min(length, most // scale) for length, most in zip((h, w), LARGEST, strict=True))
     if (rows, columns) == (h, w):
-        return restored
+        return restored._replace(by_method={"network": restored.by_method["network"]})
     top, left = (h - rows) // 2, (w - columns) // 2
 
     def part(image: np.ndarray, factor: int) -> np.ndarray:
         return image[top * factor : (top + rows) * factor, left * factor : (left + columns) * factor].copy()
 
     gt = None if restored.gt is None else part(restored.gt, scale)
-    by_method = {"network": part(restored.by_method["network"], scale)}  # bicubic is computed again of the part
+    by_method = {"network": part(restored.by_method["network"], scale)}
     return restored._replace(lq=part(restored.lq, 1), gt=gt, by_method=by_method)
 
 

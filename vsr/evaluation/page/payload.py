@@ -66,8 +66,7 @@ def set_data(name: str, results: Sequence[Result], shots: dict[str, list[Shot]],
     labels = [result.label for result in results if result.label in by_method] or [result.label for result in results]
     lower = set(entry.get("lower_is_better", []))
     clips = _clips(by_method, metrics, shots)
-    data = {"name": name, "metrics": [{"name": metric} for metric in metrics], "methods": list(by_method)}
-    data |= {"results": labels, "clips": clips}
+    data = {"name": name, "metrics": metrics, "methods": list(by_method), "results": labels, "clips": clips}
     texts = {result.label: protocol_text(result.report["datasets"][name]) for result in results}
     return SetData(name, metrics, lower, list(by_method), labels, means, texts, data)
 

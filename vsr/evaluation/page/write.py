@@ -149,7 +149,7 @@ def _cell(value: float, row: list[float], index: int, digits: int, is_lower: boo
 
 def signed(value: float, digits: int) -> str:
     """Returns a difference as text, with a typographic minus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # -0.0 + 0.0 is 0.0
 
 
 def number(value: float, digits: int) -> str:

@@ -10,7 +10,7 @@ function curves(root, data, state) {
   let cursor = null; // index of a frame
   let scales = null;
 
-  fill(metric, data.metrics.map(entry => entry.name), data.metrics[0]?.name);
+  fill(metric, data.metrics, data.metrics[0]);
   data.methods.forEach((method, index) => {
     const button = document.createElement("button");
     button.type = "button";
