@@ -23,7 +23,7 @@ def main() -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("report", type=Path)
-    parser.add_argument("--size", type=int, nargs=2, default=[1280, 1500], metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--size", type=int, nargs=2, default=[1280, 2030], metavar=("WIDTH", "HEIGHT"))
     args = parser.parse_args()
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if program is None:
@@ -35,7 +35,7 @@ def main() -> None:
         command = [program, *FLAGS.split(), f"--user-data-dir={folder}/profile", window, f"--screenshot={shot}", page]
         subprocess.run(command, check=True, capture_output=True)
         picture = cv2.imread(str(shot))
-    cv2.imwrite(str(PICTURE), picture, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    cv2.imwrite(str(PICTURE), picture, [cv2.IMWRITE_JPEG_QUALITY, 76])
     print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
 
 

@@ -6,7 +6,7 @@ function viewer(root, data, state) {
   const [under, over, left, right, factor] = ["under", "over", "left", "right", "factor"].map(find);
   let shot = null;
   let divider = 50;
-  const point = {x: 0.5, y: 0.5};
+  const point = {x: 0.3, y: 0.4}; // not under the handle
   let canvases = [];
 
   function show(next) {
