@@ -65,6 +65,7 @@ def test_the_committed_schema_is_that_of_the_code(built):
         ("network_g.type", "EDVRR"),
         ("datasets.train.dataroot_gtt", "x"),
         ("datasets.train.batch_size_per_gpu", 1.5),
+        ("datasets.train.degradation", "BX"),
         ("datasets.training", {}),
         ("train.total_iter", None),
         ("train.optim_g.betas", [0.9]),
@@ -84,6 +85,21 @@ def test_the_schema_finds_a_mistake(validator, path, value):
         place = place[section]
     place[key] = value
     assert any(found.startswith(path) for found in mistakes(validator, tree))
+
+
+@pytest.mark.parametrize("value", ["BI", "BD", {"type": "bicubic"}, None])
+def test_the_schema_accepts_every_form_of_a_degradation(validator, value):
+    tree = read_tree(ROOT / "options" / "demo.yml")
+    tree["datasets"]["train"]["degradation"] = value
+    assert mistakes(validator, tree) == []
+
+
+@pytest.mark.parametrize("key", ["network_g.spynet_path", "network_g.edvr_path", "gpu_ids", "network_g.ema_decay"])
+def test_the_schema_accepts_keys_of_published_files(validator, key):
+    tree = read_tree(ROOT / "options" / "demo.yml")
+    section, _, key = key.rpartition(".")
+    (tree[section] if section else tree)[key] = [0, 1] if key == "gpu_ids" else 0.9 if key == "ema_decay" else "a.pth"
+    assert mistakes(validator, tree) == []
 
 
 @pytest.mark.parametrize("path", ["network_g", "datasets", "train.optim_g", "train.optim_g.lr", "network_g.type"])

@@ -15,7 +15,7 @@ from vsr.config.leftovers import LEFTOVERS
 from vsr.config.manual import descriptions_of, summary_of
 from vsr.config.options import MADE_AS, GeneralOptions, LoaderOptions
 from vsr.config.schema import MISSING, num_supplied, options_of
-from vsr.config.spellings import PARTS, RENAMED, RENAMED_VALUES, RULES
+from vsr.config.spellings import PARTS, RENAMED, RENAMED_VALUES, RULES, WEIGHTS
 from vsr.registry import Component, Kind, Limit, Shared, find, names
 
 Schema = dict[str, Any]
@@ -214,14 +214,17 @@ def add_spellings(root: Schema, definitions: dict[str, Schema], loss: Schema) ->
 
     def add(section: str, key: str, text: str, schema: Schema | None = None) -> None:
         named = {"": [root], "path": [definitions["PathOptions"]], "val": [definitions["ValOptions"]]}
-        starts = {"datasets.*": "dataset.", "network_g": "arch.", "train": "train.", "val.metrics.*": "metric."}
-        start = starts.get(section)
+        starts = {"datasets.*": "dataset.", "network_g": "arch.", "network_g.encoder": "encoder."}
+        start = (starts | {"train": "train.", "val.metrics.*": "metric."}).get(section)
         parts = [part for name, part in definitions.items() if start is not None and name.startswith(start)]
         for part in named.get(section, parts):
             part["properties"].setdefault(key, {**(schema or {}), "description": text})
 
     for section, old, new in RENAMED:
         add(section, old, f"Read as {new}.", loss if new.startswith("train.losses.") else None)
+    for section, key, part in WEIGHTS:
+        add(section, key, f"Read as path.pretrain_network_g: {{{part}: FILE}}.", {"type": ["string", "null"]})
+    add("", "gpu_ids", "Read as num_gpu, their number.")
     for section, keys, values, reason in LEFTOVERS:
         for old in keys:
             schema: Schema = {} if values is None else {"enum": list(values)}
