@@ -26,6 +26,9 @@ PACKAGES = [
     "scipy",
     "lmdb",
     "zlib-ng",
+    "filelock",
+    "onnx",
+    "onnxruntime",
 ]
 
 
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="vsr env", description=(__doc__ or "").split("\n")[0]).parse_args(arguments)
     lines = [
         f"vsr {vsr.__version__}",
-        f"python {platform.python_version()} on {platform.system()} {platform.machine()}",
+        f"python {platform.python_version()} on {platform.platform()}",
     ]
     lines += [f"{name} {installed(name)}" for name in PACKAGES]
     sys.stdout.write("\n".join([*lines, *devices(), *backends(), *libraries()]) + "\n")
