@@ -172,13 +172,3 @@ def test_a_direct_call_with_wrong_sizes_is_refused():
 def test_meta_tensors_have_shapes_only():
     x, flow, _ = (value.to("meta") for value in make())
     assert flow_warp(x, flow).shape == x.shape
-
-
-@compiled
-def test_an_exported_program_needs_no_operator_of_ours():
-    from vsr.ops.export import decompositions
-
-    x, flow, _ = make(dtype=torch.float32)
-    for border in (False, True):
-        plain = decompositions(with_deform_conv=True)[torch.ops.vsr.flow_warp.default](x, flow, border)
-        torch.testing.assert_close(plain, flow_warp(x, flow, "border" if border else "zeros"))
