@@ -157,10 +157,8 @@ def test_a_test_set_of_ones_own_is_validated_on_and_tested(tmp_path, clips, monk
     file = tmp_path / "options.yml"
     file.write_text(yaml.safe_dump(options))
     assert train(["-opt", str(file)]) == 0
-    assert [row[1] for row in rows(tmp_path, "small") if row[1].startswith("val/")] == [
-        "val/mine/flicker",
-        "val/mine/psnr",
-    ]
+    names = {row[1] for row in rows(tmp_path, "small") if row[1].startswith("val/")}
+    assert names == {"val/mine/flicker", "val/mine/psnr"}
     assert tester.main(["-opt", str(file)]) == 0
     report = json.loads(Path("results/small/metrics.json").read_text())["datasets"]["mine"]
     assert report["protocols"]["psnr"]["name"] == "mine-rgb" and report["protocols"]["psnr"]["frames"] == 4
