@@ -71,7 +71,7 @@ network_g: {type: EDVR, num_feat: 8, deformable_groups: 2, num_extract_block: 1,
 train: {total_iter: 2, optim_g: {type: Adam, lr: 1e-4}, pixel_opt: {type: CharbonnierLoss}}
 YAML
 "$venv/bin/vsr" train -opt films.yml
-"$venv/bin/vsr" export --weights experiments/films/models/net_g_2.safetensors --to films.onnx
+"$venv/bin/vsr" export --weights experiments/films/models/net_g_2.safetensors --to films.onnx --deform decomposed
 "$venv/bin/vsr" schema -o schema.json
 
 say "4/4 the operators' tests"

@@ -237,6 +237,17 @@ def test_bad_arguments_are_refused(tmp_path, clips, monkeypatch, arguments, mess
     assert message in str(refused.value)
 
 
+def test_a_runtime_without_the_operator_is_named(tmp_path, monkeypatch):
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoSuchOperator
+
+    def refuse(*_, **__):
+        raise NoSuchOperator("Could not find an implementation for DeformConv(19)")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(UserError, match=r"net.onnx is unchecked: ONNX Runtime .*DeformConv.*--deform decomposed"):
+        export.compare(nn.Identity(), tmp_path / "net.onnx", [(1, 3, 4, 4)])
+
+
 def test_a_missing_package_is_named(tmp_path, clips, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())

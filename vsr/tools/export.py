@@ -196,8 +196,13 @@ def compare(network: nn.Module, file: Path, shapes: list[tuple[int, ...]]) -> fl
         if file.suffix == ".pt2":
             return float((torch.export.load(file).module()(*frames) - expected).abs().max())
     import onnxruntime  # only here: an optional package
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoSuchOperator
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    except NoSuchOperator as error:
+        reason = f"ONNX Runtime {onnxruntime.__version__} cannot run it ({error})"
+        raise UserError(f"{file} is unchecked: {reason}; a newer one may, or use --deform decomposed") from None
     named = {entry.name: part.numpy() for entry, part in zip(session.get_inputs(), frames, strict=True)}
     output: Any = session.run(None, named)[0]
     return float(np.abs(output - expected.numpy()).max())
