@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def row_of(sample: dict[str, Tensor]) -> np.ndarray:
     """Returns the pictures of a sample beside each other, (H, n, 3) uint8 RGB."""
     gt, lq = sample["gt"], sample["lq"]
-    truths = [sample["gt_unsharp"], gt] if "gt_unsharp" in sample else [gt]
+    truths = [*(clip for name, clip in sample.items() if name.startswith("gt_")), gt]  # the original one, if it changed
     h, w = gt.shape[-2:]
     pictures = [pixels(clip[len(clip) // 2]) for clip in truths]
     for frame in (lq[0], lq[-1]):
