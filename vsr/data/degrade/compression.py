@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from vsr.data.degrade.draws import BitRate, Quality, Weight, Weights
 from vsr.data.video.colors import Colors, default_matrix, from_rgb, to_rgb
 from vsr.data.video.encoding import REPEATABLE
+from vsr.data.video.side_data import PARAMETERS
 from vsr.registry import register
 
 DECODERS = {"libx264": "h264", "mpeg4": "mpeg4"}
@@ -95,7 +96,8 @@ def as_video(frames: list[np.ndarray], codec: str, bits_per_frame: int) -> list[
     encoder, decoder = _context(codec, "w"), _context(DECODERS[codec], "r")
     encoder.width, encoder.height, encoder.pix_fmt = w + w % 2, h + h % 2, "yuv420p"
     encoder.time_base, encoder.framerate, encoder.bit_rate = Fraction(1), Fraction(1), bits_per_frame
-    encoder.options = dict(REPEATABLE.get(codec, {}))
+    if codec in REPEATABLE:
+        encoder.options = {PARAMETERS[codec]: ":".join(REPEATABLE[codec])}
     packets = []
     for number, pixels in enumerate(frames):
         even = cv2.copyMakeBorder(pixels, 0, h % 2, 0, w % 2, cv2.BORDER_REPLICATE)
