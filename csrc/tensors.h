@@ -30,10 +30,16 @@ inline bool is_channels_last(const Tensor& x) {
   return true;
 }
 
+// The memory format of results and gradients: channels_last if the channels of `like` are innermost, also in a slice of
+// a channels_last tensor, and `like` is not contiguous as well. As vsr/ops/tensors.py has it.
+inline MemoryFormat layout_of(const Tensor& like) {
+  bool inside = !like.is_contiguous() && like.size(1) > 1 && like.stride(1) == 1;
+  return inside ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+}
+
 // Uninitialised (n, c, h, w) tensor in the memory format of `like`, on its device.
 inline Tensor empty_as(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
-  auto format = is_channels_last(like) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  return torch::stable::empty(sizes, dtype, std::nullopt, like.device(), std::nullopt, format);
+  return torch::stable::empty(sizes, dtype, std::nullopt, like.device(), std::nullopt, layout_of(like));
 }
 
 inline std::vector<int64_t> sizes_of(const Tensor& x) { return {x.sizes().begin(), x.sizes().end()}; }

@@ -41,7 +41,7 @@ def test_every_instruction_set_gives_the_same(isa, dtype, monkeypatch):
 def test_an_unknown_instruction_set_is_refused(monkeypatch):
     tensors, geometry = make()
     monkeypatch.setenv("VSR_CPU_ISA", "AVX512")
-    with pytest.raises(RuntimeError, match="VSR_CPU_ISA=AVX512: expected one of portable, avx2, avx512, or nothing"):
+    with pytest.raises(RuntimeError, match="VSR_CPU_ISA=AVX512: expected one of portable, avx2, avx512, with"):
         run(deform_conv2d, tensors, geometry)
     monkeypatch.setenv("VSR_CPU_ISA", "")
     run(deform_conv2d, tensors, geometry)

@@ -33,6 +33,23 @@ def test_the_pack_equals_the_published_formula():
     torch.testing.assert_close(pack(x, feature), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("pixels", [1, 16, 64])
+def test_offsets_in_16_bits_are_off_by_a_small_part_of_their_size(pixels):
+    torch.manual_seed(pixels)
+    pack = ModulatedDeformConvPack(16, 8, 3, padding=1, deformable_groups=4)
+    torch.nn.init.normal_(pack.conv_offset.weight, std=pixels / 12)  # the offsets' standard deviation is `pixels`
+    feature = torch.randn(1, 16, 20, 20).bfloat16().float()
+    with torch.no_grad():
+        exact, exact_mask = pack.predict(feature)
+        with torch.autocast("cpu", torch.bfloat16):
+            offset, mask = pack.predict(feature)
+    assert exact.abs().mean() > 0.5 * pixels
+    # a number of bfloat16 is off by at most 1/512 of itself; the weights' rounding adds as much of a typical offset
+    assert ((offset.float() - exact).abs() <= exact.abs() / 400 + 0.01 * pixels).all()
+    assert (offset.float() - exact).abs().mean() < 0.003 * pixels
+    assert (mask.float() - exact_mask).abs().max() < 0.005 * pixels
+
+
 def test_offsets_are_measured_only_when_asked():
     pack = ModulatedDeformConvPack(16, 8, 3, padding=1, deformable_groups=4)
     torch.nn.init.constant_(pack.conv_offset.bias, -3.0)

@@ -14,6 +14,15 @@ namespace portable {  // SSE2 on x86-64, NEON on aarch64
 }  // namespace portable
 
 #if defined(__x86_64__)
+#if defined(VSR_AVX512_BF16)  // the widest kernels need this extension of AVX-512, too
+#define VSR_AVX512 "avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,avx2,fma"
+constexpr InstructionSet kWidest = InstructionSet::kAvx512Bf16;
+#else
+#define VSR_AVX512 "avx512f,avx512dq,avx512vl,avx2,fma"
+constexpr InstructionSet kWidest = InstructionSet::kAvx512;
+#endif
+#define VSR_PRAGMA(x) _Pragma(#x)
+#define VSR_GCC_TARGET(x) VSR_PRAGMA(GCC target(x))
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
@@ -29,11 +38,11 @@ namespace avx2 {
 }  // namespace avx2
 #if defined(__clang__)
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target(VSR_AVX512))), apply_to = function)
 #else
 #pragma GCC pop_options
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx2,fma")
+VSR_GCC_TARGET(VSR_AVX512)
 #endif
 namespace avx512 {
 #define VSR_VECTOR_BYTES 64
@@ -49,20 +58,13 @@ namespace avx512 {
 #endif
 #endif  // __x86_64__
 
-// The widest instruction set of this machine; VSR_CPU_ISA=portable|avx2|avx512 asks for a narrower one (tests,
-// comparisons).
+// The kernels for the widest instruction set that this machine has and VSR_CPU_ISA allows.
 template <typename T>
 Kernels<T> choose_kernels() {
-  const char* asked = std::getenv("VSR_CPU_ISA");
-  std::string limit = asked == nullptr || *asked == '\0' ? "avx512" : asked;
-  STD_TORCH_CHECK(limit == "portable" || limit == "avx2" || limit == "avx512", "VSR_CPU_ISA=", limit,
-                  ": expected one of portable, avx2, avx512, or nothing");
 #if defined(__x86_64__)
-  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && limit == "avx512") return avx512::kernels<T>();
-  if (has_avx2 && limit != "portable") return avx2::kernels<T>();
+  InstructionSet widest = widest_instruction_set();
+  if (widest >= kWidest) return avx512::kernels<T>();
+  if (widest >= InstructionSet::kAvx2) return avx2::kernels<T>();
 #endif
   return portable::kernels<T>();
 }

@@ -1,18 +1,20 @@
 // CPU deformable convolution: packs the tensors, shares blocks of positions among the threads, and picks the kernels
 // for this machine.
 //
-// Everything is computed in fp32 (fp64 for fp64). The forward pass shares (image, block); the backward pass shares
-// (image, slab of channels), which own disjoint parts of every gradient, so that no atomics are needed and results do
-// not depend on timing. Where there are fewer slabs than threads, an image's positions are split into parts with
-// gradients of their own, summed in order.
+// Everything is computed in fp32 (fp64 for fp64); cpu_16bit.cpp has bfloat16 on machines with units for it. The forward
+// pass shares (image, block); the backward pass shares (image, slab of channels), which own disjoint parts of every
+// gradient, so that no atomics are needed and results do not depend on timing. Where there are fewer slabs than threads,
+// an image's positions are split into parts with gradients of their own, summed in order.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #include <torch/csrc/stable/library.h>
 
-#include <algorithm>
-#include <cstdlib>
-#include <string>
 #include <tuple>
 
-#include "cpu_problem.h"
+#include "../cpu/choice.h"
+#include "cpu_16bit.h"
+#include "cpu_layouts.h"
 
 namespace vsr {
 
@@ -20,89 +22,6 @@ namespace vsr {
 #include "../cpu/instruction_sets.h"
 
 namespace {
-
-namespace st = torch::stable;
-
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-// A tensor whose positions have a common stride (contiguous, channels_last, or slices of them along n and c); copied
-// only if necessary.
-Tensor with_planes(const Tensor& x) {
-  bool lines = x.size(2) <= 1 || x.size(3) <= 1 || x.stride(2) == x.size(3) * x.stride(3);
-  return lines ? x : st::contiguous(x);
-}
-
-template <typename T>
-Planes<T> planes(const Tensor& x) {
-  int64_t position = x.size(3) > 1 ? x.stride(3) : x.stride(2);
-  return {static_cast<T*>(x.data_ptr()), x.stride(0), x.stride(1), position};
-}
-
-// A flat tensor that lives as long as its handle. PyTorch's allocator reuses the memory in the next call; malloc would
-// return it to the system.
-template <typename T>
-Tensor workspace(int64_t size) {
-  return st::empty({size}, dtype_of<T>());
-}
-
-template <typename T>
-Tensor zero_workspace(int64_t size) {
-  Tensor x = workspace<T>(size);
-  T* to = data<T>(x);
-  st::parallel_for(0, (size + 65535) / 65536, 1, [&](int64_t begin, int64_t end) {
-    int64_t last = std::min(size, end * 65536);
-    std::fill(to + begin * 65536, to + last, T(0));
-  });
-  return x;
-}
-
-// (n, c, h, w) of any floating type to (n, h * w, row) of T; channel i goes to channel_of(i), the rest is zero.
-template <typename T, typename F>
-void pack(const Tensor& x, T* to, int64_t row, F channel_of) {
-  int64_t n = x.size(0), c = x.size(1), pixels = x.size(2) * x.size(3), blocks = (pixels + kPanel - 1) / kPanel;
-  bool padded = row != c;
-  with_type(x.scalar_type(), [&](auto tag) {
-    using From = decltype(tag);
-    Planes<const From> from = planes<const From>(x);
-    st::parallel_for(0, n * blocks, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) {
-        int64_t first = i % blocks * kPanel, count = std::min(kPanel, pixels - first);
-        T* out = to + (i / blocks * pixels + first) * row;
-        if (padded) std::fill(out, out + count * row, T(0));
-        for (int64_t k = 0; k < c; k++) {
-          const From* in = from.plane(i / blocks, k) + first * from.position;
-          T* column = out + channel_of(k);
-          for (int64_t t = 0; t < count; t++) column[t * row] = static_cast<T>(in[t * from.position]);
-        }
-      }
-    });
-  });
-}
-
-// One row of a packed gradient, summed over the parts, to a tensor of any layout.
-template <typename T, typename F>
-void unpack(const T* from, int64_t parts, int64_t row, const Tensor& x, F channel_of) {
-  int64_t n = x.size(0), c = x.size(1), pixels = x.size(2) * x.size(3), blocks = (pixels + kPanel - 1) / kPanel;
-  with_type(x.scalar_type(), [&](auto tag) {
-    using To = decltype(tag);
-    Planes<To> to = planes<To>(x);
-    st::parallel_for(0, n * blocks, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) {
-        int64_t first = i % blocks * kPanel, count = std::min(kPanel, pixels - first);
-        const T* in = from + (i / blocks * pixels + first) * row;
-        for (int64_t k = 0; k < c; k++) {
-          To* out = to.plane(i / blocks, k) + first * to.position;
-          const T* column = in + channel_of(k);
-          for (int64_t t = 0; t < count; t++) {
-            T sum = column[t * row];
-            for (int64_t part = 1; part < parts; part++) sum += column[(part * n * pixels + t) * row];
-            out[t * to.position] = static_cast<To>(sum);
-          }
-        }
-      }
-    });
-  });
-}
 
 // Element (o, i, tap) of a contiguous (co, c / groups, kh, kw) weight to and from the packed panels. Visit(from, to)
 // gets both indices.
@@ -153,7 +72,7 @@ Packed<T> make_problem(const Shape& s, const Tensor& input, const Tensor& offset
   p.slab_groups = std::max<int64_t>(1, kPanel / p.group_channels);
   p.slabs = p.channels / p.slab_channels();
 
-  p.zeros_ = zero_workspace<T>(std::max(p.group_channels, p.outputs));
+  p.zeros_ = zero_workspace<T>(p.channels);
   p.zeros = data<T>(p.zeros_);
   bool as_it_is = input.scalar_type() == dtype_of<T>() && p.channels == s.c && is_channels_last(input);
   if (as_it_is) {
@@ -219,8 +138,6 @@ Tensor forward(const Shape& s, const Tensor& input, const Tensor& offset, const 
   return output;
 }
 
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-
 // How many parts an image's positions are split into so that every thread has work.
 int64_t count_parts(int64_t tasks, int64_t blocks) {
   int64_t threads = st::get_num_threads();
@@ -254,7 +171,7 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
   int64_t blocks = (s.positions() + kBlock - 1) / kBlock;
   int64_t parts = count_parts(s.n * p.slabs, blocks);
   int64_t weight_size = s.taps() * p.channels * p.outputs;
-  Tensor packed_grad_input = zero_workspace<T>(needed[0] ? parts * s.n * s.pixels() * p.channels : 0);
+  Tensor packed_grad_input = zero_workspace<T>(needed[0] ? parts * s.n * (s.pixels() + 1) * p.channels : 0);
   Tensor packed_grad_weight = zero_workspace<T>(needed[2] ? parts * s.n * weight_size : 0);
   p.grad_input = needed[0] ? data<T>(packed_grad_input) : nullptr;
   p.grad_weight = needed[2] ? data<T>(packed_grad_weight) : nullptr;
@@ -291,6 +208,7 @@ Tensor deform_conv2d(const Tensor& input, const Tensor& offset, const Tensor& we
                      std::optional<Tensor> mask, Pair stride, Pair padding, Pair dilation) {
   Shape s = make_shape(input, offset, weight, bias, mask, stride, padding, dilation);
   if (input.scalar_type() == ScalarType::Double) return forward<double>(s, input, offset, weight, bias, mask);
+  if (computes_in_16_bits(s, input)) return forward_16bit(s, input, offset, weight, bias, mask);
   return forward<float>(s, input, offset, weight, bias, mask);
 }
 
@@ -301,6 +219,7 @@ Gradients deform_conv2d_backward(const Tensor& grad_output, const Tensor& input,
   check_grad_output(s, input, grad_output, needed);
   if (input.scalar_type() == ScalarType::Double)
     return backward<double>(s, grad_output, input, offset, weight, mask, needed);
+  if (computes_in_16_bits(s, input)) return backward_16bit(s, grad_output, input, offset, weight, mask, needed);
   return backward<float>(s, grad_output, input, offset, weight, mask, needed);
 }
 

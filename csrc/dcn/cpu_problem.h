@@ -32,14 +32,14 @@ struct Problem {
   int64_t group_channels, channels;
   int64_t group_outputs, outputs;
   int64_t slab_groups, slabs;  // a slab is what one backward task owns: as few groups as fill a panel
-  const T* zeros;              // a pixel outside the frame, group_channels long
+  const T* zeros;              // a pixel outside the frame, `channels` long
   const T* input;              // (n, h * w, channels)
   Planes<const T> offset, mask;
   const T* weight_forward;   // (tap, outputs / 16, channels, 16)
   const T* weight_backward;  // (tap, channels / 16, outputs, 16)
   const T* bias;             // (outputs)
   const T* grad_output;      // (n, ho * wo, outputs)
-  T* grad_input;             // (part, n, h * w, channels), null if not needed
+  T* grad_input;             // (part, n, h * w + 1, channels), null if not needed; a pixel for what is outside
   Planes<T> grad_offset, grad_mask;
   T* grad_weight;  // (part, n, tap, channels / 16, outputs, 16), null if not needed
 
@@ -78,21 +78,29 @@ struct Problem {
   }
 };
 
+// A number of bfloat16.
+struct Bits16 {
+  uint16_t bits;
+};
+
 // Where one block of positions reads for one group and tap, bilinear.
 template <typename T>
 struct Samples {
-  int32_t corner[4][kBlock];  // pixel: upper left, upper right, lower left, lower right; -1 outside the frame
+  T base_y[kBlock], base_x[kBlock];  // coordinates of a position before padding, dilation and offset
+  // The pixels upper left, upper right, lower left and lower right; outside the frame the one after the last.
+  int32_t corner[4][kBlock];
+  int64_t from[4][kBlock], to[4][kBlock];  // where they are in the image and in its gradient
   T weight[4][kBlock];
   T fraction_y[kBlock], fraction_x[kBlock];
   T mask[kBlock];
+  T dot[kBlock][4];  // of the corners' values with the gradients of the columns
 };
 
 // Scratch memory of one thread.
 template <typename T>
 struct Scratch {
-  Buffer<T> base_y{kBlock}, base_x{kBlock};  // coordinates of a position before padding, dilation and offset
-  Buffer<T> strided{3 * kBlock};             // offsets and masks copied out of a layout with channels innermost
-  Buffer<T> columns, grad_columns, output;   // (positions, channels) twice, (positions, outputs)
+  Buffer<T> strided{3 * kBlock};            // offsets and masks copied out of a layout with channels innermost
+  Buffer<T> columns, grad_columns, output;  // (positions, channels) twice, (positions, outputs)
   Samples<T> samples;
 
   Scratch(int64_t channels, int64_t outputs)

@@ -230,7 +230,7 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
     grad_weight = st::reshape(st::contiguous(st::to(taps_inside, weight.scalar_type())), sizes_of(weight));
   }
   if (needed[0]) {
-    auto format = is_channels_last(input) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+    auto format = layout_of(input);
     grad_input = st::contiguous(st::to(grad_input, input.scalar_type()), format);
   }
   if (needed[1]) grad_offset = st::to(grad_offset, offset.scalar_type());

@@ -8,14 +8,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <optional>
-#include <string>
 #include <tuple>
 #include <type_traits>
 #include <vector>
 
+#include "../cpu/choice.h"
 #include "../cpu/memory.h"
 
 namespace vsr::flow_warp {

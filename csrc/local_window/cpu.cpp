@@ -9,13 +9,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <memory>
-#include <string>
 #include <tuple>
 #include <vector>
 
+#include "../cpu/choice.h"
 #include "../cpu/memory.h"
 #include "cpu_tiles.h"
 

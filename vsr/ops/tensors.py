@@ -10,9 +10,14 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """Returns the memory format of outputs: channels_last only if ``x`` has it and is not contiguous as well."""
-    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if is_channels_last else torch.contiguous_format
+    """Returns the memory format of results and gradients of ``x`` (n, c, h, w).
+
+    It is channels_last if the channels are innermost, also in a slice of a channels_last tensor, and ``x`` is not
+    contiguous as well.
+    """
+    if x.is_contiguous() or x.shape[1] == 1:
+        return torch.contiguous_format
+    return torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
 
 
 def check_tensors(required: dict[str, Tensor], optional: dict[str, Tensor | None]) -> None:

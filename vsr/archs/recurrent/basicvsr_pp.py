@@ -37,8 +37,8 @@ class BasicVSRPlusPlus(RecurrentNetwork):
 
     Reference: Chan et al., "BasicVSR++: Improving Video Super-Resolution with Enhanced Propagation and Alignment",
         CVPR 2022, https://arxiv.org/abs/2104.13371; the released model in https://github.com/XPixelGroup/BasicSR.
-    Differs: any size of the frames; mirrored clips are computed as all others. Under autocast, offsets are predicted
-        in float32.
+    Differs: any size of the frames; mirrored clips are computed as all others. Under autocast on a GPU, offsets are
+        predicted in float32.
     """
 
     def __init__(

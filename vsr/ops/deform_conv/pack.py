@@ -38,7 +38,8 @@ class ModulatedDeformConvPack(nn.Module):
 
     Differs:
         the published layer checks the offsets in every pass, which synchronises; here see ``offset_magnitude``.
-        Under autocast, ``conv_offset`` runs in float32: half-precision offsets cost more accuracy than anything else.
+        Under autocast on a GPU, ``conv_offset`` runs in float32. On a CPU it runs in the autocast type, with sums in
+        float32: an offset of bfloat16 is off by at most 1/512 of itself, 0.03 pixels at 16.
     """
 
     def __init__(
@@ -97,8 +98,11 @@ class ModulatedDeformConvPack(nn.Module):
 
     def raw(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the offsets and the masks before the sigmoid that ``conv_offset`` computes of a feature."""
-        with torch.autocast(feature.device.type, enabled=False):
-            predicted = self.conv_offset(feature.to(self.weight.dtype))
+        if feature.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            predicted = self.conv_offset(feature)
+        else:
+            with torch.autocast(feature.device.type, enabled=False):
+                predicted = self.conv_offset(feature.to(self.weight.dtype))
         # Two views, no copy. The published code chunks into (offset 1, offset 2, mask) and concatenates the first two.
         offset, mask = predicted.split(self.offset_channels, dim=1)
         return offset, mask

@@ -1,0 +1,58 @@
+// The data of the CPU kernels of bfloat16 features, and the scratch memory of one thread.
+#pragma once
+
+#include "cpu_problem.h"
+
+namespace vsr::bits16 {
+
+constexpr int64_t kPitch = kBlock + 16;  // of a block's lines: lines side by side do not share the sets of a cache
+
+// Planes (n, c, h, w) of float or bfloat16.
+struct Source {
+  void* data = nullptr;
+  bool is_16bit = false;
+  int64_t channels = 0, image = 0, channel = 0, position = 0;
+};
+
+// A row of the columns is (group, tap, channel of the group).
+struct Problem16 {
+  Shape s;
+  const Bits16* input;  // (n, group, h * w + 1, channel of the group); the last pixel is zero
+  Source offset, mask;            // a mask without data is 1
+  Source grad_offset, grad_mask;  // without data where not wanted
+
+  int64_t row() const { return s.taps() * s.c; }
+  int64_t plane() const { return (s.pixels() + 1) * s.group_channels(); }
+};
+
+// Scratch memory of one thread, which handles `block` positions at a time.
+struct Scratch16 {
+  Buffer<Bits16> columns, grad_columns;  // (block, row)
+  Buffer<float> offset, mask;            // (channel, kPitch), copied where they are not so in memory
+  Buffer<float> grad_offset, grad_mask;
+  Samples<float> samples;
+
+  Scratch16(const Shape& s, int64_t block, bool backward)
+      : columns(block * s.taps() * s.c),
+        grad_columns(backward ? block * s.taps() * s.c : 0),
+        offset(2 * s.offset_groups * s.taps() * kPitch),
+        mask(s.offset_groups * s.taps() * kPitch),
+        grad_offset(backward ? 2 * s.offset_groups * s.taps() * kPitch : 0),
+        grad_mask(backward ? s.offset_groups * s.taps() * kPitch : 0) {}
+};
+
+// The kernels compiled for one instruction set.
+template <typename T>
+struct Kernels {
+  // The columns of positions first ... first + count of image n, in scratch.columns.
+  void (*gather)(const Problem16&, int64_t n, int64_t first, int64_t count, Scratch16&);
+  // From scratch.grad_columns: the columns, the gradients of offset and mask, and the input's, added to grad_image
+  // (group, h * w + 1, channel of the group) unless it is null.
+  void (*scatter)(const Problem16&, int64_t n, int64_t first, int64_t count, float* grad_image, Scratch16&);
+  // total += part.
+  void (*add)(float* total, const Bits16* part, int64_t size);
+  // to (rows, width), `row` apart = the sum of parts (rows, width), `step` apart.
+  void (*sum)(const float* from, int64_t parts, int64_t step, int64_t width, Bits16* to, int64_t row, int64_t rows);
+};
+
+}  // namespace vsr::bits16
