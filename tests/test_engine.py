@@ -222,13 +222,6 @@ def test_bf16_trains_nearly_as_32_bits(tmp_path, clips, train):
                            weights(tmp_path, "bf16", 3)["params"]["conv_last.bias"])  # fmt: skip
 
 
-def test_automatic_precision_says_what_it_chose(tmp_path, clips, train):
-    train(small_options(clips, train__total_iter=1, train__amp="auto"))
-    assert "train.amp: auto is off on this device" in log_of(tmp_path)
-    with pytest.raises(UserError, match="fp16 needs a GPU"):
-        train(small_options(clips, name="other", train__amp="fp16"))
-
-
 def test_fp16_scales_the_loss_skips_what_overflows_and_resumes_exactly(tmp_path, clips, train, monkeypatch):
     """On a CPU, which can be made to compute in fp16, though users are told not to."""
     monkeypatch.setattr(trainer, "autocast_type", lambda amp, device: torch.float16)

@@ -10,7 +10,7 @@ from torch import nn
 from vsr.archs import EDVR
 from vsr.config.options import ValOptions
 from vsr.contracts import Clip, Spec
-from vsr.evaluation.plan import calls_of
+from vsr.evaluation.plan import calls_of, with_precision
 from vsr.evaluation.restore import restore, steps_of
 from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
 from vsr.utils.errors import UserError
@@ -83,8 +83,8 @@ def test_a_tile_that_is_not_larger_than_the_overlap_is_a_mistake_of_the_options(
 
 def test_a_precision_that_the_device_lacks_is_refused_before_training():
     with pytest.raises(UserError, match="precision fp16 needs a GPU"):
-        calls_of(ValOptions(precision="fp16"), CPU)
-    assert calls_of(ValOptions(tile=64), CPU) == {"precision": "float32", "tile": 64, "tile_overlap": 32}
+        with_precision(ValOptions(precision="fp16"), CPU)
+    assert calls_of(ValOptions(tile=64)) == {"precision": "float32", "tile": 64, "tile_overlap": 32}
 
 
 def test_the_defaults_of_the_options_are_those_of_restoration():

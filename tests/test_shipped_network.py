@@ -26,20 +26,40 @@ def test_it_is_small_and_describes_itself():
     assert about["vsr.iteration"] in card and "bicubic" in card
 
 
-def test_it_restores_edges_that_bicubic_blurs():
+def shipped():
     with safe_open(FILE, "pt") as content:
         settings = json.loads(content.metadata()["vsr.network"])
     settings.pop("type")
     network = EDVR(**settings).eval()
     load_weights(network, read_weights(FILE), FILE)
+    return network
+
+
+def edges():
+    """A picture of edges (3, 128, 160), and its LQ."""
     rows, columns = torch.meshgrid(torch.arange(128), torch.arange(160), indexing="ij")
     gt = ((0.7 * rows + columns) % 40 < 20).float().expand(3, -1, -1) * 0.6 + 0.2
-    lq = imresize(gt, 0.25)
+    return gt, imresize(gt, 0.25)
+
+
+def error(image, gt):
+    return (image - gt)[..., 16:-16, 16:-16].square().mean()
+
+
+def test_it_restores_edges_that_bicubic_blurs():
+    gt, lq = edges()
     with torch.no_grad():
-        restored = network(lq.expand(1, 5, -1, -1, -1))[0]
-    inside = (..., slice(16, -16), slice(16, -16))
-    errors = [(image - gt)[inside].square().mean() for image in (restored, imresize(lq, 4.0))]
-    assert errors[0] < 0.7 * errors[1]
+        restored = shipped()(lq.expand(1, 5, -1, -1, -1))[0]
+    assert error(restored, gt) < 0.7 * error(imresize(lq, 4.0), gt)
+
+
+def test_16_bits_restore_as_well():
+    gt, lq = edges()
+    window, network, decibels = lq.expand(1, 5, -1, -1, -1), shipped(), []
+    for is_16bit in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=is_16bit):
+            decibels.append(-10 * error(network(window)[0].float(), gt).log10())
+    assert decibels[0] != decibels[1] and abs(decibels[0] - decibels[1]) < 0.02
 
 
 @pytest.mark.slow
@@ -57,5 +77,11 @@ def test_it_beats_bicubic_on_real_frames(tmp_path, monkeypatch):
     changes = [f"datasets.test_film.{key}={tmp_path / 'demo' / name}" for key, name in demo.items()]
     settings = [part for change in [*changes, "datasets.test_unseen=~"] for part in ("--set", change)]
     assert main(["-opt", str(options), "--weights", str(FILE), *settings]) == 0
-    scores = json.loads((tmp_path / "results/edvr_small/metrics.json").read_text())["datasets"]["film"]["scores"]
+    half = [*settings, "--set", "val.precision=bf16", "--set", "name=half"]
+    assert main(["-opt", str(options), "--weights", str(FILE), *half]) == 0
+    scores, in_16_bits = (
+        json.loads((tmp_path / f"results/{name}/metrics.json").read_text())["datasets"]["film"]["scores"]
+        for name in ("edvr_small", "half")
+    )
+    assert abs(in_16_bits["network"]["mean"]["psnr"] - scores["network"]["mean"]["psnr"]) < 0.02
     assert scores["network"]["mean"]["psnr"] > scores["bicubic"]["mean"]["psnr"] + 0.3

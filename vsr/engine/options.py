@@ -36,9 +36,11 @@ class TrainOptions:
         accumulate: gradient accumulation: batches per optimiser step; the effective batch is that many times larger.
         clip_grad_norm: gradients of a larger norm are scaled down to it; null is off.
         amp: mixed precision: computes in 16 bits where that is safe (``bf16``, or ``fp16`` with loss scaling on a GPU);
-            weights, offsets and the loss stay in 32. ``auto`` is bf16 on a GPU that has it, else ``off``.
+            weights and the loss stay in 32, on a GPU also offsets. ``auto`` is bf16 where the device has units for it
+            (of CPUs, AMX or AVX512-BF16), else ``off``. A resumed training keeps what it chose.
         compile: compiles the network with torch.compile; the first steps take minutes.
-        channels_last: keeps features in channels-last order, which tensor cores prefer.
+        channels_last: keeps features in channels-last order, which tensor cores and CPUs with AVX-512 prefer. ``auto``
+            measures steps in both orders when a training begins; resuming keeps the choice.
         checkpointing: activation checkpointing: recomputes activations in the backward pass: less memory, about a third
             more time.
         tf32: lets a GPU multiply 32-bit numbers with 10 bits of mantissa (TF32); null keeps PyTorch's setting.
@@ -61,7 +63,7 @@ class TrainOptions:
     clip_grad_norm: Annotated[float, above(0)] | None = None
     amp: Literal["auto", "bf16", "fp16", "off"] = "off"
     compile: bool = False
-    channels_last: bool = False
+    channels_last: bool | Literal["auto"] = False
     checkpointing: bool = False
     tf32: bool | None = None
     deterministic: bool = False

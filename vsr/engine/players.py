@@ -69,8 +69,7 @@ class Player:
         ema_decay: float = 0.0,
     ) -> None:
         self.fixed = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
-        layout = torch.channels_last if train.channels_last else torch.preserve_format
-        self.network = network.to(place.device, memory_format=layout)  # type: ignore[call-overload]  # not in stubs
+        self.network = network.to(place.device)
         self.ema_decay = ema_decay
         self.ema = copy.deepcopy(self.network).requires_grad_(False) if ema_decay else None
         if train.checkpointing:
@@ -82,6 +81,15 @@ class Player:
         self.main_group = self.base_rates.index(rate) if rate in self.base_rates else 0
         self.buffers = persistent_buffers(self.network)
         self.model: Any = None
+        if train.channels_last is True:
+            self.set_layout(True)
+
+    def set_layout(self, channels_last: bool) -> None:
+        """Orders the weights, and with them the features, channels last or not."""
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        for network in (self.network, self.ema):
+            if network is not None:
+                network.to(memory_format=layout)  # type: ignore[call-overload]  # not in PyTorch's stubs
 
     @property
     def evaluated(self) -> nn.Module:

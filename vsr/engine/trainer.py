@@ -22,7 +22,7 @@ from vsr.engine.optim.rules import ParameterRule, phase_of
 from vsr.engine.optim.schedules import learning_rate
 from vsr.engine.options import TrainOptions, built_loss
 from vsr.engine.players import Player, Turn
-from vsr.engine.precision import autocast_type, set_switches
+from vsr.engine.precision import autocast_type, is_faster_channels_last, kept_type, set_switches
 from vsr.engine.record import Recorder
 from vsr.engine.run import Progress, Run, Validation
 from vsr.engine.saving import checkpoints
@@ -55,6 +55,7 @@ class Trainer:
         set_switches(train, run.place.device)
         self.autocast_type = autocast_type(train.amp, run.place.device)
         self.scales_loss = self.autocast_type is torch.float16
+        self.channels_last = None if train.channels_last == "auto" else train.channels_last  # None until measured
         self.phase: int | None = None  # of the parameters that are trained, see phase_of
         self.players = self.make_players(network)
         self.guard = guards.OffsetGuard(self.players["g"].network, train, run.place)
@@ -135,6 +136,10 @@ class Trainer:
         if count == 0:
             raise UserError(f"iteration {iteration}: every parameter is frozen; there is nothing to train")
         logger.info("from iteration %d on, %s parameters are trained", iteration, f"{count:,}")
+        if self.channels_last is None:
+            faster, times = is_faster_channels_last(lambda: self.try_step(batch), self.set_layout, place)
+            self.set_layout(faster)
+            logger.info("train.channels_last: auto is %s: %s", "on" if faster else "off", times)
         if place.world_size > 1:
             has_unused = self.try_step(batch)
             for name, player in self.players.items():
@@ -145,6 +150,12 @@ class Trainer:
             torch.compiler.reset()  # else code of the phase before, with its gradients, is used again
             for player in self.players.values():
                 player.model = torch.compile(player.model)
+
+    def set_layout(self, channels_last: bool) -> None:
+        """Orders the networks' weights channels last or not."""
+        self.channels_last = channels_last
+        for player in self.players.values():
+            player.set_layout(channels_last)
 
     def try_step(self, batch: Batch) -> dict[str, bool]:
         """Makes a step that changes nothing; returns whether it left a player's trained parameters without gradient."""
@@ -353,6 +364,10 @@ class Trainer:
             "players": {name: player.state_dict() for name, player in self.players.items()},
             "guard": {"ok_until": self.guard.ok_until},
             "random": rng.get_state(self.run.place.device),
+            "chosen": {  # by auto
+                "amp": ("bf16" if self.autocast_type else "off") if self.train.amp == "auto" else None,
+                "channels_last": self.channels_last if self.train.channels_last == "auto" else None,
+            },
             "effective_batch": self.run.effective_batch,
             "training_set": self.run.training_set,
             "settings": self.run.settings,
@@ -367,6 +382,11 @@ class Trainer:
             vars(self.progress).update(state["progress"])
             self.guard.ok_until = state["guard"]["ok_until"]
             rng.set_state(state["random"], device)
+            chosen = state.get("chosen", {})  # nothing in states of former versions
+            if self.train.amp == "auto" and chosen.get("amp") is not None:
+                self.autocast_type = kept_type(chosen["amp"], self.autocast_type, device)
+            if self.train.channels_last == "auto" and chosen.get("channels_last") is not None:
+                self.set_layout(chosen["channels_last"])
         except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"the training state does not fit this network and optimiser: {reason}") from None

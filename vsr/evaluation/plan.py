@@ -1,6 +1,7 @@
 """How a test set is restored: which frames, in which calls of the network, once or in both directions of time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from vsr.archs.build import spec_of
 from vsr.config.options import DatasetOptions, ValOptions
 from vsr.contracts import Clip, Spec
-from vsr.engine.precision import restoration_type
+from vsr.engine.precision import NAMES, restoration_type
 from vsr.evaluation.restore import Step, clips_of, spec_for, steps_of
 from vsr.metrics import traits_of
 from vsr.utils.distributed import Place
@@ -78,13 +79,19 @@ def settings(spec: Spec, val: ValOptions) -> dict[str, Any]:
     return {"frames_per_call": read, **segments, "flip_seq": val.flip_seq, **common}
 
 
-def calls_of(val: ValOptions, device: torch.device) -> dict[str, Any]:
-    """Returns the options of ``restore`` that ``val`` sets; logs what ``precision: auto`` is on this device.
+def with_precision(val: ValOptions, device: torch.device) -> ValOptions:
+    """Returns the options with ``precision: auto`` replaced by what it is on this device; logs it.
 
     Raises:
         UserError: the device cannot compute in this precision.
     """
-    _, reason = restoration_type(val.precision, device)
-    if val.precision == "auto":
-        logger.info("val.precision: auto is %s", reason)
+    dtype, reason = restoration_type(val.precision, device)
+    if val.precision != "auto":
+        return val
+    logger.info("val.precision: auto is %s", reason)
+    return replace(val, precision=NAMES[dtype])
+
+
+def calls_of(val: ValOptions) -> dict[str, Any]:
+    """Returns the options of ``restore`` that ``val`` sets."""
     return {"precision": val.precision, "tile": val.tile, "tile_overlap": val.tile_overlap}

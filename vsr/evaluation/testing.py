@@ -2,6 +2,7 @@
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from vsr.evaluation.draw.videos import clip_videos
 from vsr.evaluation.next_frame import ERRORS, PROTOCOL, Predicted, beats_memory, predict_all, standing
 from vsr.evaluation.page.album import Album, Shot, fixed_frames, merged
 from vsr.evaluation.page.images import cut, panels
-from vsr.evaluation.plan import calls_of, deviations, measured_clips, planned, settings
+from vsr.evaluation.plan import calls_of, deviations, measured_clips, planned, settings, with_precision
 from vsr.evaluation.restore import middle_target, restore, spec_for
 from vsr.evaluation.scores import FrameScore, Restored, average, collect, measure_all, overall
 from vsr.metrics import prepare, traits_of
@@ -46,6 +47,7 @@ def restoration(
     """Restores and measures one test set."""
     started = time.perf_counter()
     prepare(options.val.metrics)
+    options = replace(options, val=with_precision(options.val, place.device))
     num_threads, pictures = entry.loader.num_worker_per_gpu, folder / "visualization" / entry.name
     clips, spec = measured_clips(entry, options.val), spec_for(network, entry.data)
     middle_clip, middle = middle_target(clips)
@@ -75,7 +77,7 @@ def restoration(
         if (restored.clip, restored.frame) == shown:
             write_image(report.picture_file(folder, entry.name), comparison(restored, spec.scale))
 
-    frames = restore(called, steps, place.device, num_threads, **calls_of(options.val, place.device))
+    frames = restore(called, steps, place.device, num_threads, **calls_of(options.val))
     measured = measure_all(weights.of(frames, network), steps, options.val.metrics, num_threads, spec.scale)
     count = sum(len(step.gives) for step in steps)
     with video as write_video:

@@ -1,5 +1,6 @@
 """Measures a network while it is trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from vsr.engine.run import Validate, Validation
 from vsr.evaluation import next_frame
 from vsr.evaluation.draw.comparison import triptych
 from vsr.evaluation.draw.next_frame import example, write_pictures
-from vsr.evaluation.plan import calls_of, measured_clips, planned
+from vsr.evaluation.plan import calls_of, measured_clips, planned, with_precision
 from vsr.evaluation.restore import restore
 from vsr.evaluation.scores import FrameScore, Restored, average, collect, measure_all, overall
 from vsr.metrics import prepare, traits_of
@@ -29,7 +30,8 @@ def restoration_validation(options: Options, validation_sets: list[DatasetOption
             logger.warning("%s has no ground truth: nothing is validated on it", entry.name)
         else:
             opened.append((entry, clips))
-    metrics, how = options.val.metrics, calls_of(options.val, place.device)
+    options = replace(options, val=with_precision(options.val, place.device))
+    metrics, how = options.val.metrics, calls_of(options.val)
     prepare(metrics)
     errors = [name for name, metric in metrics.items() if traits_of(metric).lower_is_better]
     lower_is_better = frozenset(f"{entry.name}/{metric}" for entry, _ in opened for metric in errors)
