@@ -2,22 +2,20 @@
 
     python benchmarks/inference.py                     # a CPU thread, 30 frames of 180 x 320
     python benchmarks/inference.py --against ../other  # also the package of another checkout, with its libraries built
-    python benchmarks/inference.py --precision bf16
+    python benchmarks/inference.py --precision bf16 float32
     pip install --no-deps basicsr                      # adds BasicSR's network and loop
     python benchmarks/inference.py --save NAME         # keeps benchmarks/results/inference_NAME.json
 
 All networks have the same weights and frames, and each runs in a process of its own. They take turns, a frame each, so
 that a busy machine slows all. The first and the last five frames are left out: the former fill caches. Of the others,
-the table has the mean processor time and the mean wall time, and how many levels of 255 the frames differ at most.
+the table has the mean processor time and the mean wall time, the peak of the process's memory, and how many levels of
+255 the frames differ at most from the first row's.
 """
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
-import time
 import types
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -28,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
+from turns import asked, ended, keep_freed_memory, serve, started
 
 RESULTS = Path(__file__).parent / "results"
 EDVR_M = {"num_feat": 64, "num_extract_block": 5, "num_reconstruct_block": 10}
@@ -56,11 +55,7 @@ def restored_by_vsr(clip: np.ndarray, device: torch.device, options: dict[str, A
     """Yields the frames that the package on the path restores, whichever of its loops it has."""
     from vsr.archs import EDVR
 
-    try:
-        from vsr.utils.allocator import keep_freed_memory
-    except ImportError:
-        from vsr.utils.memory import keep_freed_memory  # its former place
-    keep_freed_memory()  # as vsr.test does
+    keep_freed_memory()
     network = with_weights(EDVR(**EDVR_M)).to(device)
     try:
         from vsr.contracts import Clip
@@ -98,44 +93,18 @@ def restored_by_windows(network: nn.Module, clip: np.ndarray, device: torch.devi
         yield (pixels * 255).round().astype(np.uint8)
 
 
-def serve(options: argparse.Namespace) -> None:
-    """Restores a frame per line of standard input; answers with its seconds, processor and wall, and some pixels."""
+def serve_frames(options: argparse.Namespace) -> None:
+    """Restores a frame per request; answers with some of its pixels."""
     torch.set_num_threads(options.threads)
     clip, device = frames_of(options.frames, *options.size), torch.device(options.device)
     loop = restored_by_basicsr if options.serve == "basicsr" else restored_by_vsr
-    restored = loop(clip, device, {"precision": options.precision} if options.serve == "vsr" else {})
-    for _ in sys.stdin:
-        before = time.process_time(), time.perf_counter()
+    restored = loop(clip, device, {"precision": options.precision[0]} if options.serve == "vsr" else {})
+
+    def work() -> dict[str, Any]:
         frame = next(restored)
-        seconds = time.process_time() - before[0], time.perf_counter() - before[1]
-        answer = {
-            "seconds": seconds,
-            "pixels": frame[:: max(len(frame) // 8, 1), :: max(len(frame[0]) // 8, 1)].tolist(),
-        }
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        return {"pixels": frame[:: max(len(frame) // 8, 1), :: max(len(frame[0]) // 8, 1)].tolist()}
 
-
-def started(name: str, path: Path | None, words: list[str]) -> "subprocess.Popen[str]":
-    """Starts the process that restores with a package; ``path`` is the checkout of vsr that it imports."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # threads that wait would take the others' time
-    if path is not None:
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [str(path.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
-        )
-    command = [sys.executable, str(Path(__file__).resolve()), *words, "--serve", name]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def one_frame(name: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """Has a process restore its next frame, and returns its answer."""
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        process.stdin.write("next\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline())
-    except (OSError, ValueError):
-        sys.exit(f"{name}: its process ended; the message above says why")
+    serve(work)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -143,7 +112,10 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, metavar="PATH", help="another checkout of vsr, with its libraries")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["float32", "bf16", "fp16", "auto"], default="float32", help="ours")
+    precisions = ["float32", "bf16", "fp16", "auto"]
+    parser.add_argument(
+        "--precision", choices=precisions, nargs="+", default=["float32"], help="ours, one after another"
+    )
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--size", type=int, nargs=2, default=(180, 320), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--threads", type=int, default=1)
@@ -152,49 +124,55 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.serve:
-        return serve(options)
+        return serve_frames(options)
     here = Path(__file__).parents[1]
-    packages: dict[str, tuple[str, Path | None]] = {"vsr": ("vsr", here)}
+    first = options.precision[0]
+    packages = {f"vsr, {precision}": ("vsr", here, precision) for precision in options.precision}
     if options.against:
-        packages[f"vsr at {options.against}"] = ("other", options.against)
+        packages[f"vsr at {options.against}"] = ("other", options.against, first)
     if find_spec("basicsr") is None:
         print("basicsr is left out: pip install --no-deps basicsr", file=sys.stderr)
     else:
-        packages["basicsr"] = ("basicsr", here)
-    passed_on = ["--device", options.device, "--precision", options.precision, "--frames", str(options.frames)]
+        packages["basicsr"] = ("basicsr", here, first)
+    passed_on = ["--device", options.device, "--frames", str(options.frames)]
     passed_on += ["--size", *map(str, options.size), "--threads", str(options.threads)]
-    processes = {name: started(role, path, passed_on) for name, (role, path) in packages.items()}
+    processes = {
+        name: started(__file__, [*passed_on, "--serve", role, "--precision", precision], path)
+        for name, (role, path, precision) in packages.items()
+    }
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in packages}
     for _ in tqdm(range(options.frames), unit="frame"):
         for name, process in processes.items():
-            answers[name].append(one_frame(name, process))
+            answers[name].append(asked(name, process))
     for process in processes.values():
-        process.terminate()
-        process.wait()
+        ended(process)
     report(answers, options)
 
 
 def report(answers: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
-    """Prints the table, and how far the restored frames differ from ours; keeps both with ``--save``."""
+    """Prints the table, and how far the restored frames differ from the first row's; keeps both with ``--save``."""
     left_out = min(LEFT_OUT, (options.frames - 1) // 2)
     middle = slice(left_out, options.frames - left_out)
     rows = {}
     for name, own in answers.items():
         cpu, wall = (statistics.mean(answer["seconds"][i] for answer in own[middle]) for i in range(2))
-        pixels = [np.array([answer["pixels"] for answer in answers[n]], int) for n in (name, "vsr")]
+        pixels = [np.array([answer["pixels"] for answer in answers[n]], int) for n in (name, next(iter(answers)))]
         rows[name] = {
             "cpu_seconds": cpu,
             "wall_seconds": wall,
+            "peak_mib": own[-1]["peak_mib"],
             "largest_difference": int(abs(pixels[0] - pixels[1]).max()),
         }
-    print("| package | processor seconds per frame | wall seconds | ours is as fast, times: processor, wall | levels |")
-    print("|---|---|---|---|---|")
-    ours = rows["vsr"]
+    print(
+        "| package | processor seconds per frame | wall | the first is as fast, times: processor, wall | MiB | levels |"
+    )
+    print("|---|---|---|---|---|---|")
+    ours = next(iter(rows.values()))
     for name, row in rows.items():
         ratios = (row[clock] / ours[clock] for clock in ("cpu_seconds", "wall_seconds"))
         faster = "{:.2f}, {:.2f}".format(*ratios)
         seconds = f"{row['cpu_seconds']:.3f} | {row['wall_seconds']:.3f}"
-        print(f"| {name} | {seconds} | {faster} | {row['largest_difference']} |")
+        print(f"| {name} | {seconds} | {faster} | {row['peak_mib']} | {row['largest_difference']} |")
     if options.save:
         from machine import machine
 

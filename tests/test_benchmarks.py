@@ -1,7 +1,6 @@
 """Every benchmark runs, on tiny inputs and for a moment: no speed is asserted."""
 
 import json
-import multiprocessing
 import sys
 
 import numpy as np
@@ -74,15 +73,13 @@ def test_memory_measures_a_case_in_a_process_of_its_own(monkeypatch):
 def test_training_step(tmp_path, monkeypatch, capsys):
     benchmark = load_script("training_step", BENCHMARKS)
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
-    monkeypatch.setattr(benchmark, "EDVR_M", {"num_feat": 8, "num_extract_block": 1, "num_reconstruct_block": 1})
     monkeypatch.setattr(benchmark, "find_spec", lambda _: None)
-    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: None)
-
-    fork = multiprocessing.get_context("fork")  # with what is patched, and PyTorch imported
-    monkeypatch.setattr(benchmark.multiprocessing, "get_context", lambda _: fork)
-    benchmark.main(["--size", "16", "--rounds", "2", "--save", "tiny"])
+    words = ["--size", "16", "--rounds", "1", "--precision", "bf16", "--channels_last", "--threads", "1"]
+    benchmark.main([*words, "--against", str(ROOT), "--save", "tiny"])
     kept = json.loads((tmp_path / "training_step_tiny.json").read_text())
-    assert kept["shape"] == "1x5x3x16x16" and kept["milliseconds"].keys() == {"vsr, fp32"}
+    assert kept["shape"] == "1x5x3x16x16" and kept["rows"].keys() == {"vsr", f"vsr at {ROOT}"}
+    assert len({row["first_loss"] for row in kept["rows"].values()}) == 1
+    assert all(row["cpu_ms"] > 0 and row["peak_mib"] > 0 for row in kept["rows"].values())
     assert "basicsr is left out" in capsys.readouterr().err
 
 
@@ -97,10 +94,12 @@ def test_inference(monkeypatch, capsys, tmp_path):
     benchmark = load_script("inference", BENCHMARKS)
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     monkeypatch.setattr(benchmark, "find_spec", lambda _: None)
-    benchmark.main(["--size", "16", "20", "--frames", "3", "--against", str(ROOT), "--save", "tiny"])
+    words = ["--size", "16", "20", "--frames", "3", "--precision", "float32", "bf16"]
+    benchmark.main([*words, "--against", str(ROOT), "--save", "tiny"])
     rows = json.loads((tmp_path / "inference_tiny.json").read_text())["rows"]
-    assert rows.keys() == {"vsr", f"vsr at {ROOT}"} and all(row["cpu_seconds"] > 0 for row in rows.values())
-    assert all(row["largest_difference"] == 0 for row in rows.values())
+    assert list(rows) == ["vsr, float32", "vsr, bf16", f"vsr at {ROOT}"]
+    assert all(row["cpu_seconds"] > 0 for row in rows.values())
+    assert rows[f"vsr at {ROOT}"]["largest_difference"] == 0
     assert "basicsr is left out" in capsys.readouterr().err
 
 
@@ -178,3 +177,36 @@ def test_data(tmp_path, monkeypatch, capsys):
     output = capsys.readouterr().out
     assert output.count("3 stores of ours give identical samples") == 1
     assert all(output.count(f"| vsr, {name} |") == 1 for name in ("folder", "tiles", "raw"))
+
+
+def test_the_performance_page_names_machine_ratios_and_losses(tmp_path, monkeypatch):
+    benchmark = load_script("performance", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmark, "PAGE", tmp_path / "performance.md")
+    machine = {"date": "2026-11-29", "device": "x86_64 Some CPU", "threads": 2, "torch": "2.11.0", "note": "busy"}
+    rows = {"cpu_ms": 800.0, "wall_ms": 400.0, "peak_mib": 900}, {"cpu_ms": 600.0, "wall_ms": 500.0, "peak_mib": 800}
+    step = {"precision": "bf16", "channels_last": True}
+    kept = {"machine": {**machine, **step}, "shape": "1x5x3x64x64", "rows": {"vsr": rows[0], "vsr at x": rows[1]}}
+    (tmp_path / "training_step_performance_bf16_channels_last.json").write_text(json.dumps(kept))
+    frames = {
+        name: {"cpu_seconds": seconds, "wall_seconds": seconds, "peak_mib": 700}
+        for name, seconds in (("vsr, bf16", 2.0), ("vsr, float32", 4.0), ("vsr at x", 8.0))
+    }
+    kept = {"machine": {**machine, "size": [180, 320], "frames": 30}, "rows": frames}
+    (tmp_path / "inference_performance.json").write_text(json.dumps(kept))
+    benchmark.main([])
+    text = (tmp_path / "performance.md").read_text()
+    assert "2026-11-29, x86_64 Some CPU, 2 threads, torch 2.11.0; busy." in text
+    assert "| bf16, channels_last | 800 | 600 | 0.75 | 1.25 | 900 against 800 |" in text
+    assert "| bf16 | 2.00 | 8.00 | 4.00 | 4.00 |" in text and "| float32 | 4.00 | 8.00 | 2.00 | 2.00 |" in text
+
+
+def test_the_performance_script_measures(tmp_path, monkeypatch):
+    benchmark = load_script("performance", BENCHMARKS)
+    calls = []
+    monkeypatch.setattr(benchmark, "run", lambda script, words: calls.append((script, words)))
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmark, "PAGE", tmp_path / "performance.md")
+    benchmark.main(["--measure", str(ROOT)])
+    assert [script for script, _ in calls] == ["training_step"] * 3 + ["inference"]
+    assert all(words[words.index("--against") + 1] == str(ROOT) for _, words in calls)

@@ -1,0 +1,137 @@
+"""Measures this package against another checkout of it, and writes docs/performance.md from what was measured.
+
+    git worktree add --detach ../old COMMIT && (cd ../old && python setup.py build_ext --inplace)
+    python benchmarks/performance.py --measure ../old    # about ten minutes on two cores; then writes the page
+    python benchmarks/performance.py                     # writes the page from benchmarks/results/*_performance*.json
+
+Each measurement is a benchmark of its own, whose processes take turns, so that both packages meet the same machine.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS, PAGE = HERE / "results", HERE.parent / "docs/performance.md"
+STEPS = {  # the results' names, and the options of training_step.py
+    "bf16_channels_last": ["--precision", "bf16", "--channels_last"],
+    "float32_channels_last": ["--channels_last"],
+    "float32": [],
+}
+FRAMES = {"performance": ["--precision", "bf16", "float32"]}
+TEXT = """# Performance
+
+This page is written by `python benchmarks/performance.py` from `benchmarks/results/`; `--measure PATH` measures first,
+against another checkout whose libraries are built. The packages take turns in one run. "Times" above 1 means that this
+version is faster. Processor time is what a busy machine disturbs least.
+
+## What to choose
+
+| machine | training | restoring |
+|---|---|---|
+| CPU with AMX or AVX512-BF16 | `train.amp: auto` (bf16), `train.channels_last: auto` | `auto` (bf16) |
+| other CPU with AVX-512 | `train.amp: auto` (off), `train.channels_last: auto` | `auto` (float32) |
+| other CPU | `train.channels_last: auto`; bfloat16 is slower than float32 | `auto` (float32) |
+| GPU | `train.amp: auto`, `train.channels_last: true`; not measured yet, see [ops.md](ops.md) | `auto` |
+
+`vsr upscale` restores with `--precision auto`; `vsr test` with `val.precision: float32`, as published numbers are.
+On CPUs without these units bfloat16 is emulated: correct, and slower than float32. AVX512-BF16 doubles the speed of
+float32, AMX multiplies it; the tables below name the machine.
+"""
+
+
+def measure(other: Path, note: str) -> None:
+    """Runs the benchmarks, each in its own process, and keeps their results."""
+    for name, words in STEPS.items():
+        run("training_step", [*words, "--against", str(other), "--save", f"performance_{name}", "--note", note])
+    for name, words in FRAMES.items():
+        run("inference", [*words, "--threads", "2", "--against", str(other), "--save", name, "--note", note])
+
+
+def run(script: str, words: list[str]) -> None:
+    """Runs a benchmark of this folder; its table is printed."""
+    subprocess.run([sys.executable, str(HERE / f"{script}.py"), *words], check=True)
+
+
+def page(results: Path) -> str:
+    """Returns the page of the results in a folder; the parts that were not measured are left out."""
+    parts = [TEXT]
+    steps = {name: read(results / f"training_step_performance_{name}.json") for name in STEPS}
+    if any(steps.values()):
+        parts += ["## One training step of EDVR-M", table_of_steps({n: kept for n, kept in steps.items() if kept})]
+    for name in FRAMES:
+        if kept := read(results / f"inference_{name}.json"):
+            parts += ["## One restored frame of EDVR-M", table_of_frames(kept)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """Returns kept results; None if there are none."""
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def table_of_steps(kept: dict[str, dict[str, Any]]) -> str:
+    """Returns a row for each way of training."""
+    first = next(iter(kept.values()))
+    lines = [f"One window, {first['shape']}. {about(first['machine'])}", ""]
+    lines += [
+        "| precision, layout | this version, processor ms | the other | times: processor | times: wall | peak MiB |"
+    ]
+    lines += ["|---|---|---|---|---|---|"]
+    for result in kept.values():
+        ours, other = sides(result["rows"])
+        layout = "channels_last" if result["machine"]["channels_last"] else "contiguous"
+        times = [other[clock] / ours[clock] for clock in ("cpu_ms", "wall_ms")]
+        lines.append(
+            f"| {result['machine']['precision']}, {layout} | {ours['cpu_ms']:.0f} | {other['cpu_ms']:.0f} "
+            f"| {times[0]:.2f} | {times[1]:.2f} | {ours['peak_mib']} against {other['peak_mib']} |"
+        )
+    return "\n".join(lines)
+
+
+def table_of_frames(kept: dict[str, Any]) -> str:
+    """Returns a row for each precision; the other version computes in float32, as its ``vsr.test`` does."""
+    machine, rows = kept["machine"], kept["rows"]
+    height, width = machine["size"]
+    lines = [f"{machine['frames']} frames of {width}×{height}, ×4. {about(machine)}", ""]
+    lines += ["| precision | processor s per frame | the other, float32 | times: processor | times: wall | peak MiB |"]
+    lines += ["|---|---|---|---|---|---|"]
+    other = sides(rows)[1]
+    for name, ours in rows.items():
+        if name.startswith("vsr, "):
+            times = [other[clock] / ours[clock] for clock in ("cpu_seconds", "wall_seconds")]
+            lines.append(
+                f"| {name.removeprefix('vsr, ')} | {ours['cpu_seconds']:.2f} | {other['cpu_seconds']:.2f} "
+                f"| {times[0]:.2f} | {times[1]:.2f} | {ours['peak_mib']} against {other['peak_mib']} |"
+            )
+    return "\n".join(lines)
+
+
+def sides(rows: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the first row of this version and the row of the other one."""
+    return next(iter(rows.values())), next(row for name, row in rows.items() if name.startswith("vsr at"))
+
+
+def about(machine: dict[str, Any]) -> str:
+    """Returns a sentence on when and where something was measured."""
+    note = f"; {machine['note']}" if machine["note"] else ""
+    return f"{machine['date']}, {machine['device']}, {machine['threads']} threads, torch {machine['torch']}{note}."
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measures where it is asked to, and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", type=Path, metavar="PATH", help="another checkout of vsr, with its libraries")
+    parser.add_argument("--note", default="", help="kept with the results: which commit PATH is, who used the machine")
+    options = parser.parse_args(words)
+    if options.measure:
+        measure(options.measure, options.note)
+    PAGE.write_text(page(RESULTS))
+    print(f"written: {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
