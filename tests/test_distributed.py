@@ -1,5 +1,6 @@
 """Several processes train what one does: same losses, same metrics, and states that pass between them."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -94,6 +95,28 @@ def test_two_processes_predict_frames_as_one(tmp_path):
     assert len(found[0]) == 2 and found[0] == found[1]
     pictures = [tmp_path / f"results/{name}/visualization/held_out_comparison.png" for name in ("one", "two")]
     assert cv2.imread(pictures[0]).shape == cv2.imread(pictures[1]).shape, "rows of both processes"
+
+
+@pytest.mark.slow
+def test_two_processes_show_and_measure_a_clip_as_one(tmp_path, clips):
+    """They share its frames; measures of pairs give a whole clip to one of them, and the other has none."""
+    assert launch(tmp_path, small_options(clips, name="one", train__total_iter=1, datasets__val=None), 1)[0] == 0
+    psnr, motion = {"type": "calculate_psnr", "crop_border": 0}, {"type": "calculate_tof", "crop_border": 0}
+    weights = ["--weights", "experiments/one/models/net_g_1.pth"]
+    tables, shown = [], []
+    for metrics, name, processes in (({"psnr": psnr}, "frames", 2), ({"psnr": psnr, "tof": motion}, "clips", 2),
+                                     ({"psnr": psnr, "tof": motion}, "alone", 1)):  # fmt: skip
+        options = small_options(clips, name=name, val__metrics=metrics)
+        code, text = launch(tmp_path, options, processes, *weights, entry="test")
+        assert code == 0, text
+        with (tmp_path / f"results/{name}/metrics.csv").open(newline="") as stream:
+            tables.append(
+                [(row["method"], row["frame"], row["psnr"], row.get("tof")) for row in csv.DictReader(stream)]
+            )
+        (clip,) = data_of(tmp_path / f"results/{name}/report.html")["sets"][0]["clips"]
+        shown.append({kind: shot["frame"] for shot in clip["shots"] for kind in shot["kinds"] if kind != "median"})
+    assert tables[1] == tables[2] and [row[:3] for row in tables[0]] == [row[:3] for row in tables[2]]
+    assert shown[0] == shown[1] == shown[2] and set(shown[0]) == {"middle", "best", "worst"}
 
 
 def test_a_state_passes_from_two_processes_to_one_to_three(tmp_path, clips):
