@@ -7,9 +7,8 @@ import pytest
 
 from vsr.contracts import Clip
 from vsr.evaluation.page.album import CANDIDATES, Album, Spread, fixed_frames, limited, merged
+from vsr.evaluation.page.fitting import MOST_BYTES, bytes_of, fitting, joined
 from vsr.evaluation.page.images import LARGEST, cut, encoded, from_data_uri, panels, size_of
-from vsr.evaluation.page.payload import MOST_BYTES, _bytes_of, fitting
-from vsr.evaluation.page.results import Result
 from vsr.evaluation.scores import FrameScore, Restored
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -142,15 +141,32 @@ def test_pictures_are_encoded_at_their_size_and_the_difference_is_bright_where_f
 def test_pictures_are_made_coarser_until_they_fit_into_a_page(monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
     images = encoded({"network": noise, "GT": noise})
-    shots = [shot._replace(images=images) for shot in album_of({"a": [1.0, 2.0], "b": [1.0, 2.0]})]
-    result = Result("network", {}, {"set": []}, {"set": shots})
-    assert fitting([result], ["set"])["set"]["network"] == shots
-    for factor in (2, 100):
-        most = _bytes_of({"set": {"network": shots}}) / factor
-        monkeypatch.setattr("vsr.evaluation.page.payload.MOST_BYTES", most)
-        fitted = fitting([result], ["set"])
-        assert 0 < _bytes_of(fitted) <= most if factor == 2 else _bytes_of(fitted) <= most
+    shots = [shot._replace(images=images) for shot in album_of({"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 3.0]})]
+    assert len(shots) == 6 and fitting({"set": shots}) == {"set": shots}
+    most = bytes_of({"set": shots})
+    monkeypatch.setattr("vsr.evaluation.page.fitting.MOST_BYTES", 0.9 * most)
+    (coarse,) = fitting({"set": shots}).values()
+    assert len(coarse) == 6, "a little coarser is enough"
+    monkeypatch.setattr("vsr.evaluation.page.fitting.MOST_BYTES", 0.35 * most)
+    (few,) = fitting({"set": shots}).values()
+    assert [(shot.clip, shot.kinds) for shot in few] == [("a", ("middle", "median")), ("b", ("middle", "median"))]
+    assert bytes_of({"set": few}) <= 0.35 * most
+    monkeypatch.setattr("vsr.evaluation.page.fitting.MOST_BYTES", 10)
+    assert fitting({"set": shots}) == {"set": []}
     assert MOST_BYTES < 25e6
+
+
+def test_shots_of_several_results_are_joined_where_two_have_the_frame():
+    shots = {name: album_of({"a": values}) for name, values in (("x", [1, 2, 3]), ("y", [3, 1, 2]), ("z", [2, 1, 3]))}
+    for own in shots.values():
+        own[:] = [shot._replace(images={"LQ": b"l", "network": b"n", "GT": b"g"}) for shot in own]
+    shots["y"] = [shot for shot in shots["y"] if shot.frame != "0"]
+    shots["z"] = [shot for shot in shots["z"] if shot.frame == "1"]
+    found = {shot.frame: shot for shot in joined(shots)}
+    assert list(found) == ["1", "2"]
+    assert found["1"].kinds == ("middle", "median x", "worst y", "worst z")
+    assert list(found["1"].images) == ["LQ", "x", "y", "z", "GT"] and list(found["2"].images) == ["LQ", "x", "y", "GT"]
+    assert joined({"x": shots["x"], "y": []}) == shots["x"]
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [2.0, 1.0]])

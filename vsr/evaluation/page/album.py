@@ -151,15 +151,15 @@ def merged(shots: list[Shot], lower_is_better: bool) -> list[Shot]:
     return [shot for own in clips.values() for shot in _one_of_each(own, -1 if lower_is_better else 1)]
 
 
-def limited(shots: list[Shot], most: int) -> list[Shot]:
-    """Returns at most ``most`` shots: of many clips fewer each, and of very many those spread evenly."""
+def limited(shots: list[Shot], most: int, per_clip: int = PER_CLIP) -> list[Shot]:
+    """Returns at most ``most`` shots, ``per_clip`` of a clip: of many clips fewer each, of very many an even spread."""
     clips: dict[str, list[Shot]] = {}
     for shot in shots:
         clips.setdefault(shot.clip, []).append(shot)
     spread: Spread[list[Shot]] = Spread(max(most, 1))
     for own in clips.values():
         spread.add(own)
-    per_clip = min(max(most // max(len(spread.items), 1), 1), PER_CLIP)
+    per_clip = min(max(most // max(len(spread.items), 1), 1), per_clip)
     return [shot for own in spread.items for shot in own[:per_clip]]
 
 

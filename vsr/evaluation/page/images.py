@@ -12,7 +12,6 @@ from vsr.evaluation.scores import Restored, baselines
 Images = dict[str, bytes]  # PNG or JPEG, by title
 LARGEST = 720, 1280  # of a picture; of larger frames the middle is shown
 LOSSLESS = 192 * 192  # pixels of the largest picture that is stored as PNG
-QUALITIES = 90, 80, 70, 60, 45, 30  # of JPEG, tried one after another
 
 
 def cut(restored: Restored, scale: int) -> Restored:

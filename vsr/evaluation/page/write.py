@@ -12,7 +12,8 @@ import yaml
 
 import vsr
 from vsr.evaluation.draw.comparison import FULL_SCALE
-from vsr.evaluation.page.payload import SetData, common_sets, digits_of, fitting, set_data
+from vsr.evaluation.page.fitting import fitting, joined
+from vsr.evaluation.page.payload import SetData, common_sets, digits_of, set_data
 from vsr.evaluation.page.results import Result
 from vsr.utils.files import write_text_atomically
 
@@ -24,11 +25,11 @@ def write_report(file: Path, result: Result, former: Result | None) -> None:
     """Writes the report of a test; ``former`` is the test before, if its results are there."""
     former_sets = {} if former is None else former.scores
     sets = []
-    shots = fitting([result], list(result.scores))
+    shots = fitting({name: result.shots.get(name, []) for name in result.scores})
     for name in result.scores:
         is_known = former is not None and name in former_sets and _is_comparable(name, result, former)
         shown = [former, result] if former is not None and is_known else [result]
-        sets.append(set_data(name, shown, {result.label: shots[name][result.label]}, baselines_first=True))
+        sets.append(set_data(name, shown, shots[name], baselines_first=True))
     report = result.report
     weights = f"weights {report['weights']}" + (" (EMA)" if report["weights_entry"] == "params_ema" else "")
     lead = f"{report['network']}, {weights}; tested {report['tested'].replace('T', ' ')} on {report['device']}"
@@ -38,7 +39,7 @@ def write_report(file: Path, result: Result, former: Result | None) -> None:
 def write_comparison(file: Path, results: Sequence[Result], notes: list[str]) -> None:
     """Writes a page that shows results side by side; ``notes`` are remarks at its top."""
     names = common_sets(results)
-    shots = fitting(results, names)
+    shots = fitting({name: joined({r.label: r.shots.get(name, []) for r in results}) for name in names})
     sets = [set_data(name, results, shots[name], baselines_first=False) for name in names]
     title = " · ".join(result.label for result in results)
     lead = f"{len(results)} results; differences are to {results[0].label}"
