@@ -16,6 +16,7 @@ from upscaling import film, network, packets, pictures, run, times
 
 from vsr.utils.errors import UserError
 from vsr.video import muxing
+from vsr.video.work import Work
 
 LENGTH = 230  # frames: three parts
 COMMAND = [sys.executable, "-m", "vsr.upscale", "--device", "cpu"]
@@ -116,6 +117,39 @@ def test_an_existing_output_is_replaced_only_where_asked_for(given, tmp_path):
     assert (tmp_path / "out.mkv").read_bytes() == before
     run(file, *fast, "-o", tmp_path / "out.mkv", "--frames", "3", "--overwrite")
     assert len(pictures(tmp_path / "out.mkv")) == 3
+
+
+def test_an_output_that_was_there_before_is_not_taken_for_the_result(given, tmp_path, monkeypatch, capsys):
+    file, out, fast = given[0], tmp_path / "out.mkv", network(tmp_path)
+    out.write_bytes(b"older")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(muxing, "assemble", interrupted)
+        run(file, *fast, "-o", out, "--frames", "3", "--overwrite")
+    with pytest.raises(UserError, match=r"out\.mkv' exists: --overwrite replaces it"):
+        run(file, *fast, "-o", out, "--frames", "3")
+    assert out.read_bytes() == b"older"
+    run(file, *fast, "-o", out, "--frames", "3", "--overwrite")
+    assert "1 segment (1 done before)" in capsys.readouterr().out
+    assert len(pictures(out)) == 3
+
+
+@pytest.mark.parametrize("arguments", [[], ["--png"]])
+def test_a_kill_after_the_output_has_its_name_leaves_it(given, tmp_path, monkeypatch, capsys, arguments):
+    file, out, fast = given[0], tmp_path / ("out" if arguments else "out.mkv"), network(tmp_path)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Work, "remove", interrupted)
+        run(file, *fast, "-o", out, "--frames", "3", *arguments)
+    run(file, *fast, "-o", out, "--frames", "3", *arguments)
+    assert f"'{out}' is complete\n" in capsys.readouterr().out
+    assert not out.with_name(f"{out.name}.partial").exists()
 
 
 @pytest.mark.slow

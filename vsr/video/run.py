@@ -64,12 +64,12 @@ def upscale(source: Source, out: Path | None, loaded: Loaded, settings: Settings
 def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: Settings) -> None:
     started = time.perf_counter()
     work = Work(out, _deciding(source, loaded, settings), is_png)
-    if _exists(out) and not settings.overwrite:
-        if not work.manifest.is_file():
-            raise UserError(f"'{out}' exists: --overwrite replaces it, -o names another output")
-        work.remove()  # the process was killed between naming the output and this
+    if _exists(out) and work.is_named():
+        work.remove()
         logger.info("'%s' is complete", out)
         return
+    if _exists(out) and not settings.overwrite:
+        raise UserError(f"'{out}' exists: --overwrite replaces it, -o names another output")
     known = work.known()
     film, calls = known or (_scan(source, settings), {})
     frames = _range(film, settings)
@@ -143,18 +143,20 @@ def _finish(
     """Makes the output of the parts; it appears whole. Returns what of the input could not be kept."""
     lost: list[str] = []
     target.out.parent.mkdir(parents=True, exist_ok=True)
+    work.assembled.unlink(missing_ok=True)
     if target.encoding is None:
+        work.assembled.touch()
         if not target.out.exists():
             work.frames.replace(target.out)
         else:
             for file in sorted(work.frames.iterdir()):
                 file.replace(target.out / file.name)
     else:
-        file = work.folder / f".{target.out.name}.tmp"
         video = None if source.frames else source.path
-        lost = muxing.assemble(parts, film, frames, file, target.suffix, video, plan)
-        sync(file)
-        file.replace(target.out)
+        lost = muxing.assemble(parts, film, frames, work.whole, target.suffix, video, plan)
+        sync(work.whole)
+        work.assembled.touch()
+        work.whole.replace(target.out)
     sync(target.out.parent)
     work.remove()
     return [*plan.lost, *lost]

@@ -57,6 +57,8 @@ class Work:
         self.folder = self.root / hashlib.sha256(text.encode()).hexdigest()[:12]
         self.manifest = self.folder / "manifest.json"
         self.frames = self.folder / "frames"  # of PNG files
+        self.whole = self.folder / f".{out.name}.tmp"  # the parts as one file
+        self.assembled = self.folder / "assembled"  # exists when the output is whole and is about to get its name
         self.suffix = ".complete" if is_png else ".mkv"
 
     def known(self) -> tuple[Film, dict[str, Any]] | None:
@@ -81,6 +83,10 @@ class Work:
     def part(self, frames: range) -> Path:
         """Returns the file of a part, or the mark that its frames are complete; it exists when the part is finished."""
         return self.folder / f"{frames.start:08d}-{frames.stop - 1:08d}{self.suffix}"
+
+    def is_named(self) -> bool:
+        """Returns whether the output has its name: the process was killed between that and removing the parts."""
+        return self.assembled.is_file() and not self.whole.exists() and not any(self.frames.glob("*.png"))
 
     def remove(self) -> None:
         """Removes the parts of an output that is complete, with those of other settings."""
