@@ -16,7 +16,8 @@ from vsr.utils.errors import UserError
 ALL = [command for page in PAGES for command in commands(page)]
 ELSEWHERE = {"pip", "ffmpeg", "ffplay", "source", "mkdir", "sbatch", "git", "mkdocs", "pre-commit"}
 ELSEWHERE_PYTHON = re.compile(r"(basicsr|demo|inference|tools)/\S+\.py|-m (visdom|torch|venv|pip|pytest|http)\b")
-MADE = {"my.yml", "holiday.yml", "films_test.yml", "options/my.yml", "FILE"}  # options files that a page tells to write
+# options files that a page tells to write
+MADE = {"my.yml", "holiday.yml", "films_test.yml", "films_real.yml", "options/my.yml", "FILE"}
 
 
 class Parsed(Exception):

@@ -34,8 +34,8 @@ def test_the_page_on_own_films(tmp_path, monkeypatch):
         waves = [[np.sin((rows + c * columns) / 6 + t / 4) for c in (1, 2, 3)] for t in range(7)]
         write_video(tmp_path / name, (127 + 100 * np.array(waves)).astype(np.uint8).transpose(0, 2, 3, 1))
     page = ROOT / "docs/own_films.md"
-    file, text = re.search(r"`(\w+\.yml)`[^`]*?```yaml\n(.*?)```", page.read_text(), re.DOTALL).groups()
-    (tmp_path / file).write_text(text)
+    for file, text in re.findall(r"`(\w+\.yml)`[^`]*?```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+        (tmp_path / file).write_text(text)
     for command in commands(page):
         program, *arguments = [word.replace("20000", "2") for word in command.words]
         if command.is_inline:
@@ -49,3 +49,4 @@ def test_the_page_on_own_films(tmp_path, monkeypatch):
             subprocess.run([program, *arguments], check=True, capture_output=True)
     assert (tmp_path / "film_x4.mp4").is_file() and (tmp_path / "films.onnx").is_file()
     assert (tmp_path / "results/films/kept_table.txt").is_file()
+    assert {file.name for file in (tmp_path / "experiments").iterdir()} == {"films", "films_tuned", "films_real"}
