@@ -14,6 +14,7 @@ MODULES = {
     "IconVSR": "basicvsr_arch",
     "BasicVSRPlusPlus": "basicvsrpp_arch",
     "SpyNet": "spynet_arch",
+    "VGGStyleDiscriminator": "discriminator_arch",
 }
 
 

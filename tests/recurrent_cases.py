@@ -19,6 +19,12 @@ SLOW_CASES = {  # with SpyNet
     "BasicVSR with SpyNet": ("BasicVSR", BASIC, (3, 36, 33)),
     "BasicVSR++ with SpyNet": ("BasicVSRPlusPlus", PLUS_PLUS, (3, 64, 66)),
 }
+REAL = {"mid_channels": 4, "num_propagation_blocks": 1, "num_cleaning_blocks": 1}
+REAL_CASES = {
+    "RealBasicVSR": REAL,
+    "RealBasicVSR, three passes": {**REAL, "dynamic_refine_thres": 1.0},
+}
+REAL_SIZE = (3, 20, 37)
 HEAD = ("upconv", "conv_hr", "conv_last")  # stronger, so that the output shows the features
 
 

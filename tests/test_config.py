@@ -45,7 +45,7 @@ def test_a_right_file_is_read(tmp_path, tree):
         ("network_g.num_frame", 7, "datasets.train.num_frame: 5, but network_g.num_frame is 7"),
         ("path", {"type": "x"}, "path.type: unknown key"),
         ("datasets.train.val_partition", "del", "val_partition: missing; expected 'REDS4' or 'official' or 'none'"),
-        ("model_type", "VideoGANModel", "model_type: unknown trainer 'VideoGANModel': training against a discr"),
+        ("model_type", "ESRGANModel", "model_type: unknown trainer 'ESRGANModel': its losses are not built in"),
         ("train.type", "x", "train.type: unknown key"),
         ("network_g.center_frame_idx", 5, "network_g.center_frame_idx: 5 is not one of the 5 frames (num_frame)"),
         ("network_g.center_frame_idx", 1, "network_g.center_frame_idx: 1, but the ground truth is the middle frame, 2"),

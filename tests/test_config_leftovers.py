@@ -40,6 +40,12 @@ def test_a_key_that_changes_nothing_is_a_note(tmp_path, tree, key):
     assert [note for note in notes if note.startswith(f"{key} has no effect here")], notes
 
 
+def test_a_file_that_only_tests_may_name_no_discriminator(tmp_path, tree):
+    del tree["train"], tree["datasets"]["train"]
+    tree |= {"network_d": None, "path": {"pretrain_network_d": None, "strict_load_d": None}}
+    assert config.load(write(tmp_path, tree), need="test").train is None
+
+
 NOT_VIMEOS = {
     "val_partition": "REDS4",
     "interval_list": [1],
@@ -69,19 +75,15 @@ def test_keys_of_reds_change_nothing_on_vimeo(tmp_path, tree):
         (
             "network_d",
             {"type": "VGGStyleDiscriminator"},
-            "network_d: unknown key: training against a discriminator (GAN)",
+            "network_d: unknown key: training against a discriminator needs `trainer: GANTrainer`",
         ),
         (
             "model_type",
             "ESRGANModel",
-            "model_type: unknown trainer 'ESRGANModel': training against a discriminator (GAN)",
+            "model_type: unknown trainer 'ESRGANModel': its losses are not built in; `trainer: GANTrainer` trains",
         ),
-        (
-            "train.perceptual_opt",
-            {"type": "P"},
-            "train.perceptual_opt: unknown key: a perceptual loss is not built",
-        ),
-        ("train.gan_opt", {"type": "GANLoss"}, "train.gan_opt: unknown key: training against a discriminator (GAN) is"),
+        ("train.style_opt", {"type": "P"}, "train.style_opt: unknown key: a style loss is not built"),
+        ("train.gan_opt", {"type": "GANLoss"}, "train.gan_opt: unknown key: training against a discriminator needs"),
         (
             "train.use_grad_clip",
             True,
@@ -157,6 +159,12 @@ def test_weights_of_parts_are_read_as_those_of_the_path(tmp_path, tree):
     notes = config.spellings.modernise(tree, {})
     assert tree["path"] == {"pretrain_network_g": "whole.pth"}
     assert "network_g.spynet_path has no effect: path.pretrain_network_g holds the whole network" in notes
+
+
+def test_the_flow_network_of_realbasicvsr_is_in_its_basicvsr(tmp_path, tree):
+    tree["network_g"] = {"type": "RealBasicVSRNet", "spynet_pretrained": "spynet.pth"}
+    config.spellings.modernise(tree, {})
+    assert tree["path"] == {"pretrain_network_g": {"basicvsr.spynet": "spynet.pth"}}
 
 
 def test_a_network_of_ones_own_keeps_its_options(tmp_path, tree, monkeypatch):

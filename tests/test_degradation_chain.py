@@ -45,7 +45,7 @@ def test_a_sample_has_sharpened_gt_and_the_original_beside_it():
     sample = {"gt": clip(), "key": "000/00000000"}
     made = degraded_sample(sample, SampleKey(3, 1, 9), realbasicvsr)
     assert made["lq"].shape == (4, 3, 16, 20) and made["gt"].shape == (4, 3, 64, 80)
-    assert made["gt_unsharp"] is sample["gt"]
+    assert made["gt_original"] is sample["gt"]
     sharp = unsharp_mask((sample["gt"][2].transpose(1, 2, 0) / 255).astype(np.float32))
     assert made["gt"][2].transpose(1, 2, 0) == pytest.approx(sharp, abs=1e-6)
     for name in ("lq", "gt"):
@@ -56,7 +56,7 @@ def test_a_sample_has_sharpened_gt_and_the_original_beside_it():
 
 def test_without_sharpening_the_gt_stays_as_it_is():
     made = degraded_sample({"gt": clip()}, SampleKey(0), partial(realbasicvsr, sharpen=None))
-    assert np.array_equal(made["gt"], clip()) and "gt_unsharp" not in made
+    assert np.array_equal(made["gt"], clip()) and "gt_original" not in made
 
 
 def test_batches_on_the_device_are_those_of_the_loader(clips):
@@ -65,8 +65,8 @@ def test_batches_on_the_device_are_those_of_the_loader(clips):
     loaded = to_device(next(batches(dataset, draws, 2, degradation=realbasicvsr)), cpu)
     batch = to_device(next(batches(dataset, draws, 2)), cpu)
     made = degraded(batch, batch["keys"], realbasicvsr)
-    assert set(made) == set(loaded) >= {"lq", "gt", "gt_unsharp"}
-    for name in ("lq", "gt", "gt_unsharp"):
+    assert set(made) == set(loaded) >= {"lq", "gt", "gt_original"}
+    for name in ("lq", "gt", "gt_original"):
         assert torch.equal(made[name], loaded[name]), name
 
 
@@ -104,7 +104,7 @@ def test_another_process_makes_the_same_bytes():
 
 def test_a_mirrored_clip_is_degraded_after_it_is_mirrored(clips):
     (batch,) = islice(batches(recurrent(clips), TrainSampler(20, seed=5), 1, degradation=realbasicvsr), 1)
-    assert torch.equal(batch["gt_unsharp"], batch["gt_unsharp"].flip(1))
+    assert torch.equal(batch["gt_original"], batch["gt_original"].flip(1))
     assert not torch.equal(batch["lq"], batch["lq"].flip(1))
 
 
@@ -206,4 +206,4 @@ def test_films_are_degraded(work, clips):
     file = write_options(work, options(clips, datasets__train=train))
     loaded = config.load(str(file), need="train").datasets["train"]
     (batch,) = islice(batches(loaded.data, TrainSampler(7), 1, degradation=loaded.loader.degradation_on("loader")), 1)
-    assert batch["lq"].shape == (1, 3, 3, 8, 8) and batch["gt"].shape == batch["gt_unsharp"].shape == (1, 3, 3, 32, 32)
+    assert batch["lq"].shape == (1, 3, 3, 8, 8) and batch["gt"].shape == batch["gt_original"].shape == (1, 3, 3, 32, 32)

@@ -8,6 +8,7 @@ import sys
 import cv2
 import pytest
 import torch
+from gan_cases import real_options
 from processes import run_ranks, start_ranks
 from reports import data_of
 from synthetic import make_clips
@@ -165,15 +166,52 @@ def test_all_ranks_decide_alike_on_a_bad_step(tmp_path, clips):
     assert "is deprecated" not in text, "PyTorch's advice, once for each rank"
 
 
-def test_two_players_train_on_two_processes(tmp_path, clips):
-    """DDP sees the gradients of each player's own parameters only."""
-    gan = {"imports": ["gan_trainer"], "trainer": "GANTrainer", "train__optim_d": {"type": "Adam", "lr": 1e-3}}
-    stages = {"train__tsa_iter": 2, "train__accumulate": 2, "train__total_iter": 3}
-    code, text = launch(tmp_path, small_options(clips, datasets__val=None, **gan, **stages), 2)
+def test_two_players_train_on_two_processes_and_resume_exactly(tmp_path, clips):
+    """DDP sees the gradients of each player's own parameters only; the discriminator has two turns in a step."""
+    stages = {"train__accumulate": 2, "train__total_iter": 3, "logger__save_checkpoint_freq": 1}
+    code, text = launch(tmp_path, real_options(clips, tmp_path, name="whole", **stages), 2)
     assert code == 0, text
-    losses = [float(row[2]) for row in rows(tmp_path, "small") if row[1] == "train/loss"]
+    copy_until(tmp_path, "whole", "halves", 1)
+    code, text = launch(tmp_path, real_options(clips, tmp_path, name="halves", **stages), 2, "--auto_resume")
+    assert code == 0, text
+    assert rows(tmp_path, "whole") == rows(tmp_path, "halves")
+    assert_same_weights(weights(tmp_path, "whole", 3), weights(tmp_path, "halves", 3))
+    judges = [tmp_path / f"experiments/{name}/models/net_d_3.pth" for name in ("whole", "halves")]
+    assert_same_weights(*(torch.load(file, weights_only=True) for file in judges))
+    losses = [float(row[2]) for row in rows(tmp_path, "whole") if row[1] == "train/loss/real"]
     assert len(losses) == 3 and all(0 < loss < 10 for loss in losses)
-    assert (tmp_path / "experiments/small/models/net_d_3.pth").is_file()
+
+
+def test_two_processes_pass_through_stages_as_one_and_resume_exactly(tmp_path, clips):
+    def options(name, processes):
+        stages = [
+            {"from_iter": 3, "num_frame": 4, "batch_size_per_gpu": 4 // processes},
+            {"from_iter": 4, "num_frame": 5, "gt_size": 48},
+        ]
+        return small_options(
+            clips,
+            name=name,
+            imports=["recurrent_network"],
+            network_g={"type": "RecurrentNetwork"},
+            datasets__train__type="REDSRecurrentDataset",
+            datasets__train__num_frame=2,
+            datasets__train__stages=stages,
+            datasets__val=None,
+            train__total_iter=5,
+            logger__save_checkpoint_freq=1,
+            logger__keep_states=5,
+        )
+
+    for name, processes in (("one", 1), ("two", 2)):
+        code, text = launch(tmp_path, options(name, processes), processes)
+        assert code == 0, text
+        assert "stage from iteration 3 on: effective batch 4" in text
+    assert_nearly_equal_rows(rows(tmp_path, "one"), rows(tmp_path, "two"))
+    copy_until(tmp_path, "two", "halves", 2)
+    code, text = launch(tmp_path, options("halves", 2), 2, "--auto_resume")
+    assert code == 0, text
+    assert rows(tmp_path, "two") == rows(tmp_path, "halves")
+    assert_same_weights(weights(tmp_path, "two", 5), weights(tmp_path, "halves", 5))
 
 
 def test_processes_that_see_different_experiments_are_told(tmp_path, clips):

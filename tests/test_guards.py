@@ -11,7 +11,7 @@ from training import BATCH_NORM, assert_same_weights, log_of, rows, small_option
 
 from vsr.engine.guards import OffsetGuard, is_out_of_memory
 from vsr.engine.saving.checkpoints import states
-from vsr.engine.variants import ScratchTrainer
+from vsr.engine.trainers.variants import ScratchTrainer
 from vsr.evaluation import validation
 from vsr.ops import ModulatedDeformConvPack
 from vsr.utils.errors import UserError

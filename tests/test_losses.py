@@ -1,5 +1,7 @@
 """Pixel losses: their definitions, their gradients, and what they refuse."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -20,7 +22,10 @@ def test_values(loss, values):
     assert loss(SR, GT, loss_weight=2.0).item() == pytest.approx(2 * sum(values) / 3, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", registry.names("loss"))
+FUNCTIONS = [name for name in registry.names("loss") if not inspect.isclass(registry.find("loss", name))]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_loss_has_right_gradients_and_refuses_other_shapes(name):
     loss = registry.find("loss", name)
     sr = torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)

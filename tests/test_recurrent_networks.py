@@ -7,12 +7,14 @@ import pytest
 import torch
 from edvr_cases import summary
 from published import published
-from recurrent_cases import CASES, SLOW_CASES, clip, filled, quick
+from published_mmagic import published_real
+from recurrent_cases import CASES, REAL_CASES, REAL_SIZE, SLOW_CASES, clip, filled, quick
 
 from vsr import archs
 from vsr.archs import BasicVSR, BasicVSRPlusPlus, IconVSR, RealBasicVSRNet, SpyNet
 from vsr.archs.build import checked_network
-from vsr.archs.discriminator import UNetDiscriminatorWithSpectralNorm
+from vsr.archs.discriminator import UNetDiscriminatorWithSpectralNorm, VGGStyleDiscriminator
+from vsr.archs.weight_names import to_mmagic
 from vsr.costs import num_parameters
 from vsr.engine.recompute import blocks, recompute_blocks
 
@@ -49,6 +51,24 @@ def test_outputs_and_gradients_equal_the_published_network(case):
 def test_outputs_and_gradients_with_spynet_equal_the_published_network(case):
     name, options, size = SLOW_CASES[case]
     as_published(summary(filled(getattr(archs, name)(**options)), clip(size)), PUBLISHED[case])
+
+
+@pytest.mark.parametrize("case", REAL_CASES)
+def test_outputs_and_gradients_of_realbasicvsr_equal_the_published_ones(case):
+    as_published(
+        summary(filled(RealBasicVSRNet(**REAL_CASES[case])).requires_grad_(True), clip(REAL_SIZE)), PUBLISHED[case]
+    )
+
+
+def test_mmagics_realbasicvsr_gives_the_same_frames():
+    try:
+        theirs = published_real(**REAL_CASES["RealBasicVSR"]).double()
+    except ImportError:
+        pytest.skip("needs pip install --no-deps mmagic==1.2.0")
+    ours, lq = filled(RealBasicVSRNet(**REAL_CASES["RealBasicVSR"])), clip(REAL_SIZE, moved=2.0)
+    theirs.load_state_dict(to_mmagic(ours.state_dict(), prefix=""))
+    for own, expected in zip(ours(lq, return_lqs=True), theirs(lq, return_lqs=True), strict=True):
+        torch.testing.assert_close(own, expected, rtol=0, atol=1e-9)
 
 
 def test_flows_equal_the_published_ones():
@@ -88,6 +108,7 @@ def test_a_published_network_gives_the_same_frames(case):
         (lambda: RealBasicVSRNet(), 6_294_834),
         (lambda: RealBasicVSRNet().image_cleaning, 1_480_643),
         (lambda: UNetDiscriminatorWithSpectralNorm(3, 64), 4_376_897),
+        (lambda: VGGStyleDiscriminator(3, 32, 256), 5_471_113),
     ],
 )
 def test_the_published_sizes_have_the_published_numbers_of_parameters(build, count):
@@ -263,3 +284,22 @@ def test_the_discriminator_judges_every_pixel():
     network = UNetDiscriminatorWithSpectralNorm(3, 4)
     assert network(torch.rand(2, 3, 16, 24)).shape == (2, 1, 16, 24)
     assert "conv_1.weight_orig" in network.state_dict()
+
+
+def test_the_vgg_style_discriminator_is_basicsrs():
+    try:
+        theirs = published("VGGStyleDiscriminator", num_in_ch=3, num_feat=4, input_size=128)
+    except ImportError:
+        pytest.skip("needs pip install --no-deps basicsr==1.4.2")
+    ours, image = VGGStyleDiscriminator(3, 4, 128), torch.rand(2, 3, 128, 128)
+    ours.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(ours(image), theirs(image))
+
+
+@pytest.mark.slow
+def test_inductor_gives_the_same_frames():
+    """torch.compile's default compiles C++, which takes long: a flow network and a head that are small."""
+    network = quick(BasicVSR(**SMALL[BasicVSR], causal=True)).float().eval()
+    lq = clip((2, 12, 14)).float()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(network)(lq), network(lq), rtol=1e-4, atol=1e-5)

@@ -154,7 +154,7 @@ def rows(folder: Path, name: str) -> list[list[str]]:
 def undo(folder: Path, name: str, iteration: int) -> None:
     """Removes what a run saved after ``iteration``, as if it had been stopped there."""
     for file in (folder / "experiments" / name).rglob("*"):
-        number = file.stem.removeprefix("net_g_")
+        number = file.stem.removeprefix("net_g_").removeprefix("net_d_")
         if number.isdigit() and int(number) > iteration:
             file.unlink()
 

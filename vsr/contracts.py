@@ -146,6 +146,19 @@ class HasFrameFeatures(Protocol):
 
 
 @runtime_checkable
+class CleansFrames(Protocol):
+    """A network of clips that cleans its input before it restores it.
+
+    ``network(lq, return_lqs=True)`` returns the output and the cleaned frames, which have the shape of ``lq`` and a
+    loss of their own, ``train.cleaning_opt``.
+    """
+
+    def clean(self, lq: Tensor) -> Tensor:
+        """Returns the cleaned frames, (b, t, 3, h, w)."""
+        ...
+
+
+@runtime_checkable
 class HasTask(Protocol):
     """A trainer, with the task of its networks."""
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 # fmt: off
 Kind = Literal[
-    "arch", "encoder", "decoder", "memory", "dataset", "degradation", "degradation_step", "trainer", "loss", "metric",
-    "optimizer", "scheduler",
+    "arch", "encoder", "decoder", "memory", "discriminator", "dataset", "degradation", "degradation_step", "trainer",
+    "loss", "gan_loss", "metric", "optimizer", "scheduler",
 ]
 # fmt: on
 Registered = TypeVar("Registered", bound=Callable[..., object])
@@ -26,11 +26,13 @@ _PACKAGES: dict[Kind, str] = {
     "encoder": "vsr.archs",
     "decoder": "vsr.archs",
     "memory": "vsr.memory",
+    "discriminator": "vsr.archs",
     "dataset": "vsr.data.sets",
     "degradation": "vsr.data.degrade",
     "degradation_step": "vsr.data.degrade",
     "trainer": "vsr.engine",
     "loss": "vsr.losses",
+    "gan_loss": "vsr.losses",
     "metric": "vsr.metrics",
     "optimizer": "vsr.engine.optim",
     "scheduler": "vsr.engine.optim",

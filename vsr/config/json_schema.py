@@ -60,7 +60,9 @@ def json_schema() -> Schema:
         "train": {"type": ["object", "null"], "description": "How the network is trained."},
     }
     conditions = list(definitions.train_sections())
-    add_spellings(root, definitions.all, definitions.kind("loss"))
+    kinds: dict[str, Kind] = {"train.losses.": "loss", "train.network_d": "discriminator"}
+    schemas = {start: _any_of([definitions.kind(kind), NULL]) for start, kind in kinds.items()}
+    add_spellings(root, definitions.all, schemas)
     return {
         "$schema": DRAFT,
         "title": "Options of vsr",
@@ -209,19 +211,24 @@ def train_options(trainer: Callable[..., Any]) -> Any:
     return options if isclass(options) and dataclasses.is_dataclass(options) else None
 
 
-def add_spellings(root: Schema, definitions: dict[str, Schema], loss: Schema) -> None:
-    """Adds the old spellings that options files may use to the sections where they stand."""
+def add_spellings(root: Schema, definitions: dict[str, Schema], kinds: dict[str, Schema]) -> None:
+    """Adds the old spellings that options files may use to the sections where they stand.
+
+    ``kinds`` are the schemas of the components among them, by the beginning of their present key path.
+    """
 
     def add(section: str, key: str, text: str, schema: Schema | None = None) -> None:
         named = {"": [root], "path": [definitions["PathOptions"]], "val": [definitions["ValOptions"]]}
         starts = {"datasets.*": "dataset.", "network_g": "arch.", "network_g.encoder": "encoder."}
-        start = (starts | {"train": "train.", "val.metrics.*": "metric."}).get(section)
+        starts |= {"train": "train.", "train.losses.perceptual": "loss.PerceptualLoss", "val.metrics.*": "metric."}
+        start = starts.get(section)
         parts = [part for name, part in definitions.items() if start is not None and name.startswith(start)]
         for part in named.get(section, parts):
             part["properties"].setdefault(key, {**(schema or {}), "description": text})
 
     for section, old, new in RENAMED:
-        add(section, old, f"Read as {new}.", loss if new.startswith("train.losses.") else None)
+        kind = next((schema for start, schema in kinds.items() if new.startswith(start)), None)
+        add(section, old, f"Read as {new}.", kind)
     for section, key, part in WEIGHTS:
         add(section, key, f"Read as path.pretrain_network_g: {{{part}: FILE}}.", {"type": ["string", "null"]})
     add("", "gpu_ids", "Read as num_gpu, their number.")

@@ -76,7 +76,7 @@ def load(
         trainer=trainer,
         train=train,
         resolved=values,
-        notes=notes + report.notes + report.absent,
+        notes=notes + [as_written(note, written) for note in report.notes + report.absent],
         warnings=report.warnings,
         changes=report.changes,
     )
@@ -135,7 +135,10 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
         text = f"{title} does not declare its options: annotate its parameter `train`, train: TrainOptions"
         report.mistake("trainer", text + reason)
     else:
+        num_absent = len(report.absent)
         train = check_value(tree["train"], schema, "train", report)
+        if need in ("test", "network"):
+            del report.absent[num_absent:]  # files that a training reads
         report.notes += [f"train.{note}" for note in train.notes()] if train is not None else []
         return trainer, train
     return trainer, None

@@ -22,19 +22,26 @@ RENAMED = [
     ("", "use_tb_logger", "logger.use_tb_logger"),
     ("network_g", "ema_decay", "train.ema_decay"),
     ("train", "fix_iter", "fix_flow"),
+    ("train", "perceptual_opt", "train.losses.perceptual"),
     ("train", "pixel_opt", "train.losses.pixel"),
+    ("", "network_d", "train.network_d"),
+    ("path", "pretrain_model_d", "path.pretrain_network_d"),
+    ("path", "pretrain_network_d", "train.pretrain_network_d"),
+    ("path", "strict_load_d", "train.strict_load_d"),
     ("val", "use_pbar", "pbar"),
 ]
+USUAL = ("train.pixel_opt", "train.perceptual_opt", "network_d")  # our own files have them, too
 _TRAINERS = ("EDVRModel", "VideoBaseModel", "SRModel", "VideoRecurrentModel", "BasicVSRModel")
 # (section, key, old name, new name)
 RENAMED_VALUES = [
     *(("", "trainer", name, "ScratchTrainer") for name in _TRAINERS),
+    *(("", "trainer", name, "GANTrainer") for name in ("VideoRecurrentGANModel", "VideoGANModel", "SRGANModel")),
     ("train.scheduler", "type", "MultiStepLR", "MultiStepRestartLR"),
     ("train.scheduler", "type", "TrueCosineAnnealingLR", "CosineAnnealingLR"),
 ]
 # keys of `train:` that are read as `train.parameters`: the parameters that match, and the field that takes the value
 RULES = [("tsa_iter", "", "from_iter"), ("dcn_lr_mul", "dcn", "lr_mul"), ("flow_lr_mul", "spynet", "lr_mul")]
-RULES += [("fix_flow", "spynet|edvr", "from_iter")]
+RULES += [("lr_flow", "spynet", "lr_mul"), ("fix_flow", "spynet|edvr", "from_iter")]
 PARTS = {"encoder": r"^(sentence_)?encoder\.", "decoder": r"^decoder\.", "memory": r"^memory\."}
 # (section, key) of files that constructors elsewhere read, and the part of the network that takes the weights
 WEIGHTS = [
@@ -63,8 +70,9 @@ def modernise(tree: dict[str, Any], written: dict[str, str]) -> list[str]:
             contradict each other.
     """
     renamed = rename(tree, RENAMED, written)
-    # pixel_opt is a usual key, which our own files have, too
-    notes = [f"{old} is read as {new}" for old, new in renamed if not old.endswith(".pixel_opt")]
+    if not any("network_d" in train for _, train in sections_at(tree, "train")):
+        written["train.network_d"] = "network_d"  # where it is missing
+    notes = [f"{old} is read as {new}" for old, new in renamed if old not in USUAL]
     notes += rename_values(tree, RENAMED_VALUES)
     if isinstance(tree.get("gpu_ids"), list):
         count = len(tree.pop("gpu_ids"))
@@ -111,6 +119,8 @@ def as_written(text: str, written: Mapping[str, str]) -> str:
 
 def _move(tree: dict[str, Any], value: Any, old: str, new: str) -> None:
     *sections, key = new.split(".")
+    if value is None and sections[0] not in tree:
+        return  # network_d: ~ in a file that only tests
     target = tree
     for section in sections:
         target = target.setdefault(section, {})
@@ -145,19 +155,22 @@ def _parameter_rules(tree: dict[str, Any], written: dict[str, str]) -> list[str]
     train = tree.get("train")
     if not isinstance(train, dict):
         return []
+    optimizer = train.get("optim_g")
+    base = as_number(optimizer.get("lr")) if isinstance(optimizer, dict) else None
     rules: list[tuple[str, dict[str, Any]]] = []  # with the key that each comes from
     for key, match, field in RULES:
         if key not in train or (key == "tsa_iter" and tree.get("trainer") == "FreezeTrainer"):
             continue  # FreezeTrainer's tsa_iter ends its freeze
         value = train.pop(key)
         number = as_number(value)
+        if key == "lr_flow" and number is not None and base:
+            value = number = number / base
         is_neutral = number == 1 if field == "lr_mul" else number is not None and number <= 0
         if value is not None and value is not False and not is_neutral:
             rules.append((key, {"match": match, field: value}))
             rules += [(key, {"match": "fusion", "from_iter": 0})] if key == "tsa_iter" else []
     if isinstance(train.get("lr"), dict):
-        optimizer = train.get("optim_g")
-        rates = _part_rules(train.pop("lr"), optimizer.get("lr") if isinstance(optimizer, dict) else None)
+        rates = _part_rules(train.pop("lr"), base)
         rules += [("lr", rule) for rule in rates]
     own = train.get("parameters") or []
     if not rules or not isinstance(own, list):
@@ -171,13 +184,12 @@ def _parameter_rules(tree: dict[str, Any], written: dict[str, str]) -> list[str]
     return [f"{as_written(f'train.{key}', written)} is read as train.parameters: {r}" for key, r in by_key.items()]
 
 
-def _part_rules(value: Mapping[str, Any], base: Any) -> list[dict[str, Any]]:
+def _part_rules(value: Mapping[str, Any], base: float | None) -> list[dict[str, Any]]:
     """Returns the rules of ``train.lr: {encoder, decoder, memory}``, factors of the base rate."""
     report = Report()
     rates = check_value(value, PartRates, "train.lr", report)
     if report.mistakes:
         raise UserError(report.mistakes[0])
-    base = as_number(base)
     others = {part: rate for part, rate in vars(rates).items() if base is not None and rate not in (None, base)}
     for part, rate in others.items():
         if base == 0:
@@ -194,6 +206,8 @@ def _weights_of_parts(tree: dict[str, Any]) -> list[str]:
             kind = "encoder" if part == "encoder" else "arch"
             if key not in mapping or key in known_options(kind, mapping.get("type")) or not isinstance(path, dict):
                 continue
+            if mapping.get("type") == "RealBasicVSRNet":
+                part = f"basicvsr.{part}"  # the network that has the part is its own part
             file, given = mapping.pop(key), path.get("pretrain_network_g")
             if file is None:
                 continue

@@ -1,4 +1,4 @@
-"""The keys of ``train:``; FreezeOptions and NextFrameOptions add some."""
+"""The keys of ``train:``; FreezeOptions, GANOptions and NextFrameOptions add some."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vsr.config.schema import settings_of
+from vsr.contracts import CleansFrames
 from vsr.engine.optim.rules import ParameterRule, unmatched
 from vsr.registry import Component, NotNegative, Positive, above, at_least, below
 from vsr.utils.errors import refuse
@@ -26,7 +27,9 @@ class TrainOptions:
         total_iter: iterations (optimiser steps) of the whole training.
         optim_g: the optimiser.
         losses: by name; their sum is minimised. Each is a function of (sr, gt), or a class whose instances are, such as
-            a module. ``pixel_opt``, BasicSR's key, is read as the loss ``pixel``.
+            a module. BasicSR's keys ``pixel_opt`` and ``perceptual_opt`` are read as ``pixel`` and ``perceptual``.
+        cleaning_opt: of a network that cleans its input, RealBasicVSRNet, the loss of the cleaned frames against the
+            ground truth reduced to their size, each pixel the mean of a square; it is logged as ``cleaning``.
         scheduler: the learning rate over the iterations; constant without one.
         warmup_iter: iterations over which the learning rate rises from 0; -1 is none.
         parameters: rules for parameters by name, ``[{match: spynet, lr_mul: 0.25, from_iter: 5000}]``; see
@@ -55,6 +58,7 @@ class TrainOptions:
     total_iter: Positive
     optim_g: Annotated[Callable[..., Optimizer], Component("optimizer")]
     losses: dict[str, Loss]
+    cleaning_opt: Loss | None = None
     scheduler: Annotated[Callable[[int, float], float], Component("scheduler")] | None = None
     warmup_iter: int = -1
     parameters: list[ParameterRule] = field(default_factory=list)
@@ -80,15 +84,22 @@ class TrainOptions:
         parts: dict[str, Callable[..., Any]] = {"optim_g": lambda: self.optim_g([torch.zeros(1, requires_grad=True)])}
         if self.scheduler is not None:
             parts["scheduler"] = partial(self.scheduler, 0, 1e-3)
-        for name, loss in self.losses.items():
-            image = torch.zeros(1, 3, 8, 8)
-            parts[f"losses.{name}"] = partial(loss) if is_class(loss) else partial(loss, image, image)
+        losses = {f"losses.{name}": loss for name, loss in self.losses.items()}
+        if self.cleaning_opt is not None:
+            losses["cleaning_opt"] = self.cleaning_opt
+        image = torch.zeros(1, 3, 8, 8)
+        for key, loss in losses.items():
+            parts[key] = partial(loss) if is_class(loss) else partial(loss, image, image)
+        missing: list[str] = []
         for key, build in parts.items():
             try:
                 build()
-            except ValueError as error:
-                mistakes += [f"{key}: {line}" for line in str(error).splitlines()]
+            except (FileNotFoundError, ValueError) as error:
+                lines = missing if isinstance(error, FileNotFoundError) else mistakes
+                lines += [f"{key}: {line}" for line in str(error).splitlines()]
         refuse(mistakes)
+        if missing:
+            raise FileNotFoundError("\n".join(missing))
 
     def notes(self) -> Iterator[str]:
         """Yields a schedule whose periods do not sum to ``total_iter``, or whose lowest rate is above the highest."""
@@ -103,8 +114,10 @@ class TrainOptions:
             yield f"scheduler.eta_min is {lowest:g}, above train.optim_g.lr, {rate:g}: the rate rises"
 
     def mistakes(self, network: nn.Module) -> Iterator[tuple[str, str]]:
-        """Yields the rules of ``parameters`` that match no parameter of the network."""
+        """Yields the rules of ``parameters`` that match no parameter of the network, and a loss that it cannot have."""
         yield from unmatched(self.parameters, network)
+        if self.cleaning_opt is not None and not isinstance(network, CleansFrames):
+            yield "cleaning_opt", f"{type(network).__name__} does not clean its input: leave it out"
 
 
 def is_class(loss: Callable[..., Any]) -> bool:

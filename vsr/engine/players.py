@@ -118,7 +118,10 @@ class Player:
     def gradient_norm(self) -> Tensor:
         """Returns the norm of all gradients, after undoing the loss scale."""
         self.scaler.unscale_(self.optimizer)
-        return nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        if not gradients:  # a step of the other player alone
+            return torch.zeros((), device=next(self.network.parameters()).device)
+        return nn.utils.get_total_norm(gradients)
 
     def update(self, norm: Tensor, largest_norm: float | None) -> None:
         """Updates parameters and average by gradients of this norm, which are first clipped to ``largest_norm``."""

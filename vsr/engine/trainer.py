@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.config.schema import settings_of
@@ -60,7 +61,9 @@ class Trainer:
         self.players = self.make_players(network)
         self.guard = guards.OffsetGuard(self.players["g"].network, train, run.place)
         self.criteria = {name: built_loss(loss, run.place.device) for name, loss in train.losses.items()}
-        self.sums = {name for name, loss in train.losses.items() if settings_of(loss).get("reduction") == "sum"}
+        self.cleaning = None if train.cleaning_opt is None else built_loss(train.cleaning_opt, run.place.device)
+        losses = train.losses if train.cleaning_opt is None else {**train.losses, "cleaning": train.cleaning_opt}
+        self.sums = {name for name, loss in losses.items() if settings_of(loss).get("reduction") == "sum"}
 
     def make_players(self, network: nn.Module) -> dict[str, Player]:
         """Returns the networks in training; ``g`` comes first."""
@@ -87,13 +90,27 @@ class Trainer:
             batch: ``lq`` (b, t, 3, h, w) and ``gt`` of the network's output: (b, 3, H, W), or of a network of clips
                 (b, t, 3, H, W).
         """
-        sr, gt = self.players["g"].model(batch["lq"]).float(), batch["gt"]
+        yield self.restored(batch)
+
+    def restored(self, batch: Batch) -> Turn:
+        """Returns the network's output for a batch, as float32, and its losses; those of a discriminator are not here.
+
+        Raises:
+            UserError: the output has not the shape of the ground truth.
+        """
+        model, lq, gt = self.players["g"].model, batch["lq"], batch["gt"]
+        sr, cleaned = (model(lq), None) if self.cleaning is None else model(lq, return_lqs=True)
+        sr = sr.float()
         if sr.shape != gt.shape:
             raise UserError(
                 f"the network restores {tuple(sr.shape)}, the ground truth is {tuple(gt.shape)}: check network_g, and "
                 "the data against `scale`"
             )
-        yield Turn("g", {name: loss(sr, gt) for name, loss in self.criteria.items()}, sr)
+        losses = {name: loss(sr, gt) for name, loss in self.criteria.items()}
+        if self.cleaning is not None and cleaned is not None:
+            small = F.adaptive_avg_pool2d(gt.flatten(0, 1), cleaned.shape[-2:]).view_as(cleaned)
+            losses["cleaning"] = self.cleaning(cleaned.float(), small)
+        return Turn("g", losses, sr)
 
     def check_start(self) -> None:
         """Raises a UserError where the training cannot start; called once, also after resuming."""
@@ -247,8 +264,9 @@ class Trainer:
         for number, batch in enumerate(batches, start=1):
             batch = to_device(batch, place.device)
             batch = self.prepare(batch, batch["keys"])
-            if not restores_clips and "gt" in batch and batch["gt"].ndim == 5:  # the middle of (b, k, 3, H, W)
-                batch = {**batch, "gt": batch["gt"][:, batch["gt"].shape[1] // 2]}
+            if not restores_clips:  # the middle of (b, k, 3, H, W)
+                clips = {key: batch[key] for key in ("gt", "gt_original") if key in batch and batch[key].ndim == 5}
+                batch = {**batch, **{key: clip[:, clip.shape[1] // 2] for key, clip in clips.items()}}
             with ExitStack() as stack:
                 if number < len(batches) and place.world_size > 1:
                     for player in players.values():

@@ -5,8 +5,8 @@ from typing import Any
 
 from vsr.config.options import Options
 from vsr.config.schema import settings_of
-from vsr.engine.next_frame import NextFrameOptions
 from vsr.engine.optim.rules import training_of
+from vsr.engine.trainers.next_frame import NextFrameOptions
 
 DATASETS = {"HumanEvaDataset": "Humaneva", "CharadesDataset": "Charades_v1_480"}
 EMBEDDINGS = {"conv": "_Conv_multi_sep1by1", "conv3x3": "_Conv_multi_sep3by3", "fc": "_FC_multi_sep"}

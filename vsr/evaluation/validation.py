@@ -7,8 +7,8 @@ import numpy as np
 from torch import nn
 
 from vsr.config.options import DatasetOptions, Options
-from vsr.engine.next_frame import NextFrameOptions
 from vsr.engine.run import Validate, Validation
+from vsr.engine.trainers.next_frame import NextFrameOptions
 from vsr.evaluation import next_frame
 from vsr.evaluation.draw.comparison import triptych
 from vsr.evaluation.draw.next_frame import example, write_pictures

@@ -50,7 +50,8 @@ def read_entry(file: Path, key: str | None = None, prefer: str = "params") -> tu
 
     Args:
         file: ``.safetensors``, BasicSR's ``.pth`` (entries ``params``, ``params_ema``), mmagic's (its ``generator`` is
-            read as ``params``, ``generator_ema`` as ``params_ema``), or the parameters alone.
+            read as ``params``, ``generator_ema`` as ``params_ema``; ``discriminator`` keeps its name), or the
+            parameters alone.
         key: the entry to return; None returns the one that is there.
         prefer: the entry to return if there are several and ``key`` is None.
 
@@ -81,7 +82,8 @@ def read_entry(file: Path, key: str | None = None, prefer: str = "params") -> tu
 def _of_mmagic(weights: dict[Any, Any]) -> dict[str, dict[Any, Any]]:
     """Returns the entries that a file of mmagic would have in BasicSR's form."""
     entries: dict[str, dict[Any, Any]] = {}
-    for entry, prefix in (("params", "generator."), ("params_ema", "generator_ema.")):
+    networks = {"params": "generator.", "params_ema": "generator_ema.", "discriminator": "discriminator."}
+    for entry, prefix in networks.items():
         own = {str(k).removeprefix(prefix): v for k, v in weights.items() if str(k).startswith(prefix)}
         entries |= {entry: own} if own else {}
     return entries

@@ -53,14 +53,14 @@ class RealBasicVSRNet(nn.Module):
         self.basicvsr = BasicVSR(mid_channels, num_propagation_blocks)
         self.basicvsr.spynet.requires_grad_(False)
 
-    def forward(self, lq: Tensor) -> Tensor:
-        """Returns the restored clip (b, t, 3, 4h, 4w), not clamped, of (b, t, 3, h, w), RGB in [0, 1]."""
-        return self.restored_and_cleaned(lq)[0]
+    def forward(self, lq: Tensor, return_lqs: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Returns the restored clip (b, t, 3, 4h, 4w), not clamped, of (b, t, 3, h, w), RGB in [0, 1].
 
-    def restored_and_cleaned(self, lq: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the restored clip and the cleaned LQ clip, (b, t, 3, h, w), which has a loss of its own."""
+        With ``return_lqs`` it also returns the cleaned clip, (b, t, 3, h, w), for a loss of its own.
+        """
         cleaned = self.clean(lq)
-        return self.basicvsr(cleaned), cleaned
+        restored = self.basicvsr(cleaned)
+        return (restored, cleaned) if return_lqs else restored
 
     def clean(self, lq: Tensor) -> Tensor:
         """Returns the cleaned clip, of the input's shape.

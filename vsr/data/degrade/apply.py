@@ -2,7 +2,7 @@
 
 A degradation is a registered function ``(gt, rng, /, **options)``: ``gt`` (t, 3, H, W) float32 in [0, 1], ``rng`` a
 NumPy generator of the sample's own. It returns LQ frames, (t, 3, H / scale, W / scale), float in [0, 1]; or a dict of
-them as ``lq`` and, where it changes the ground truth, of that as ``gt``. The original is then kept as ``gt_unsharp``.
+them as ``lq`` and, where it changes the ground truth, of that as ``gt``. The original is then kept as ``gt_original``.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,7 +63,7 @@ def _made_of(gt: Tensor, key: SampleKey, degradation: Degradation) -> dict[str, 
 
 
 def _replaced(batch: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
-    return {**batch, **({"gt_unsharp": batch["gt"]} if "gt" in made else {}), **made}
+    return {**batch, **({"gt_original": batch["gt"]} if "gt" in made else {}), **made}
 
 
 def degradation_problem(data: DataSpec, is_given: bool) -> tuple[str, str] | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -49,8 +49,13 @@ def from_files(network: nn.Module, path: PathOptions) -> tuple[list[str], dict[s
         weights = read_weights(file, part.key)
         others = [other for other in parts if other != prefix and other.startswith(f"{prefix}." if prefix else "")]
         loaded.update(load_weights(network, weights, file, bool(part.strict), prefix, others).matched)
-        files[prefix] = f"{file} sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        files[prefix] = recorded(file)
     return sorted(loaded), files
+
+
+def recorded(file: Path) -> str:
+    """Returns what a state records of a file of weights: its path and the SHA-256 of its content."""
+    return f"{file} sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 def from_state(network: nn.Module, found: Found, strict: bool) -> tuple[list[str], dict[str, str]]:
@@ -67,6 +72,7 @@ def load_weights(
     strict: bool = True,
     prefix: str = "",
     others: Collection[str] = (),
+    role: Literal["g", "d"] = "g",
 ) -> Match:
     """Loads parameters into a network or a part of it; logs and returns how the names fit.
 
@@ -77,6 +83,7 @@ def load_weights(
         strict: every name and shape of the network has to fit and, without a prefix, every one of the file.
         prefix: the part's name, such as ``spynet``; "" is the whole network.
         others: prefixes of parts that other files are loaded into; they may be missing here.
+        role: the network's in the options file: ``network_g`` or ``network_d``; for messages.
 
     Raises:
         UserError: nothing fits, or with ``strict`` a name does not.
@@ -99,8 +106,8 @@ def load_weights(
     left_out = _left_out(match, weights, own)
     if strict and (missing or (match.unexpected and not prefix)):
         raise UserError(
-            f"{file} does not fit {name}: {match}{left_out}. {_held(weights)}Check network_g (path.strict_load_g: "
-            "false starts a training with the weights that fit)"
+            f"{file} does not fit {name}: {match}{left_out}. {_held(weights)}Check network_{role} "
+            f"(path.strict_load_{role}: false starts a training with the weights that fit)"
         )
     network.load_state_dict(fitting, strict=False)
     logger.info("loaded %s into %s: %s%s", file, name, match, left_out)

@@ -1,0 +1,1 @@
+"""The trainers that options files name."""
