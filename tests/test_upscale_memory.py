@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from recurrent_network import RecurrentNetwork
 from synthetic import moving_texture
 from torch import nn
 from upscaling import film, network, pictures, run
 
 from vsr.archs import EDVR
-from vsr.archs.recurrent.basicvsr import BasicVSR
 from vsr.contracts import Spec
 from vsr.video import memory
 from vsr.video.film import Film
@@ -50,13 +50,13 @@ def test_the_estimate_grows_with_the_frame_and_shrinks_with_tiles_and_segments()
     assert needed(edvr, 256, 384) - memory.LIBRARIES == pytest.approx(4 * whole, rel=0.02)
     tiled = needed(edvr, 256, 384, tile=128)
     assert needed(edvr, 256, 384, tile=128, keep_features=False) < tiled < needed(edvr, 256, 384)
-    recurrent = BasicVSR(num_feat=8, num_block=1)
+    recurrent = RecurrentNetwork()
     assert needed(recurrent, 64, 64, segment=10) < needed(recurrent, 64, 64, segment=30)
     assert needed(recurrent, 64, 64, longest=5) < needed(recurrent, 64, 64, longest=15)
 
 
 def test_a_long_segment_s_estimate_follows_from_two_short_ones(monkeypatch):
-    recurrent = BasicVSR(num_feat=8, num_block=1)
+    recurrent = RecurrentNetwork()
     short = needed(recurrent, 64, 64, segment=20)
     monkeypatch.setattr(memory, "COUNTED", (5, 1000))
     assert short == pytest.approx(needed(recurrent, 64, 64, segment=20), rel=0.02)
@@ -74,7 +74,7 @@ def test_one_line_says_the_memory_before_the_start(tmp_path, capsys):
 
 def test_smaller_parts_are_restored_where_memory_is_short(monkeypatch, caplog):
     edvr = EDVR(num_feat=8, num_extract_block=1, num_reconstruct_block=1, deformable_groups=1).eval()
-    recurrent = BasicVSR(num_feat=8, num_block=1).eval()
+    recurrent = RecurrentNetwork().eval()
     film_, size, settings = a_film(256, 384), Size(1024, 1536, 1), Settings(CPU, precision="float32")
     free = needed(edvr, 256, 384, tile=192)
     monkeypatch.setattr(memory, "free_memory", lambda _: free)

@@ -84,7 +84,7 @@ def _upscale(source: Source, out: Path, is_png: bool, loaded: Loaded, settings: 
         steps = (
             step for part, own in _parts(source, film, frames, loaded, settings) if part in missing for step in own
         )
-        _restore(list(steps), missing, work, target, loaded, settings, len(frames))
+        _restore(steps, missing, work, target, loaded, settings, len(frames))
     lost = _finish(source, film, frames, target, plan, work, [work.part(part) for part in parts])
     count = sum(len(part) for part in missing)
     _report(film, target, lost, settings.device, count, time.perf_counter() - started)
