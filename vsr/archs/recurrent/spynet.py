@@ -1,6 +1,7 @@
 """SpyNet: optical flow by a pyramid of small networks."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -47,7 +48,9 @@ class SpyNet(nn.Module):
         """
         h, w = ref.shape[-2:]
         size = -(-h // UNIT) * UNIT, -(-w // UNIT) * UNIT
-        with torch.autocast(ref.device.type, enabled=False):
+        # exported, autocast would be a graph of its own, which cannot be saved: the ratio of the sizes enters it
+        is_exporting = torch.compiler.is_exporting()
+        with nullcontext() if is_exporting else torch.autocast(ref.device.type, enabled=False):
             flow = self.pyramid(self.prepared(ref, size), self.prepared(supp, size))
             if not is_resized((h, w), size):
                 return flow
