@@ -22,6 +22,10 @@ from vsr.utils.errors import UserError
 
 NETWORK = {"type": "EDVR", "num_feat": 8, "num_frame": 3, "num_extract_block": 1, "num_reconstruct_block": 1}
 NETWORK["deformable_groups"] = 2
+RECURRENT = [
+    {"type": "BasicVSR", "num_feat": 8, "num_block": 1},
+    {"type": "BasicVSRPlusPlus", "mid_channels": 8, "num_blocks": 1},
+]
 MEMORIES = [{"type": "pixsim"}, {"type": "pixwise", "crop": 3}, {"type": "pixsentence"}]
 
 
@@ -167,14 +171,7 @@ def photo(num_frames, size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("deform", ["operator", "decomposed"])
-@pytest.mark.parametrize(
-    "network",
-    [
-        {"type": "BasicVSR", "num_feat": 8, "num_block": 1},
-        {"type": "BasicVSRPlusPlus", "mid_channels": 8, "num_blocks": 1},
-    ],
-    ids=lambda network: network["type"],
-)
+@pytest.mark.parametrize("network", RECURRENT, ids=lambda network: network["type"])
 def test_recurrent_networks_run_in_onnx_runtime_at_any_size(run, tmp_path, clips, network, deform):
     options = small_options(clips, network_g=network)
     options["datasets"]["train"]["gt_frames"] = "all"
@@ -192,11 +189,11 @@ def test_recurrent_networks_run_in_onnx_runtime_at_any_size(run, tmp_path, clips
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["BasicVSR", "BasicVSRPlusPlus"])
-def test_recurrent_torch_programs_give_the_same_bits(run, clips, name):
-    options = small_options(clips, network_g={"type": name, "num_blocks" if "Plus" in name else "num_block": 1})
+@pytest.mark.parametrize("network", RECURRENT, ids=lambda network: network["type"])
+def test_recurrent_torch_programs_give_the_same_bits(run, clips, network):
+    options = small_options(clips, network_g=network)
     options["datasets"]["train"]["gt_frames"] = "all"
-    assert max(differences(run(None, "--frames", "2", to="net.pt2", options=options))) < 1e-5
+    assert max(differences(run(network, "--frames", "2", to="net.pt2", options=options))) < 1e-5
 
 
 @pytest.mark.slow
