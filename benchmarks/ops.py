@@ -24,6 +24,7 @@ from machine import machine
 from torch import Tensor
 from torch.nn import functional as F
 
+from vsr.engine.precision import has_bf16_units
 from vsr.ops import backend, deform_conv2d, flow_warp
 from vsr.ops.deform_conv import reference as deform_conv_reference
 from vsr.ops.flow_warp import reference as flow_warp_reference
@@ -266,7 +267,8 @@ def print_rows(rows: list[Row]) -> None:
 def settings(device: str) -> list[tuple[str, torch.dtype, bool]]:
     """Returns name, dtype of the features, and whether matrix products may use TF32."""
     if device == "cpu":
-        return [("fp32", torch.float32, False)]
+        units = [("bf16", torch.bfloat16, False)] if has_bf16_units(torch.device(device)) else []
+        return [("fp32", torch.float32, False), *units]
     return [("fp32", torch.float32, False), ("fp32 + TF32", torch.float32, True), ("bf16", torch.bfloat16, True)]
 
 
