@@ -184,6 +184,15 @@ def test_several_inputs_have_an_output_each(tmp_path, same, texture):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a_x1.mkv", "b_x1.mkv"]
 
 
+def test_a_bad_input_among_several_does_not_stop_the_others(tmp_path, same, texture, capsys):
+    (tmp_path / "a.mkv").write_text("hello")
+    film(tmp_path / "b.mkv", texture[:3])
+    with pytest.raises(UserError, match=r"1 of 2 inputs failed, the others are done: .*a\.mkv"):
+        run(tmp_path / "a.mkv", tmp_path / "b.mkv", *same, "-o", tmp_path / "out")
+    assert "a.mkv' cannot be opened" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["b_x1.mkv"]
+
+
 def test_windows_stay_inside_a_shot(tmp_path, capsys):
     dark, bright = np.full((8, 32, 48, 3), 20, np.uint8), np.full((8, 32, 48, 3), 220, np.uint8)
     given = film(tmp_path / "a.mkv", np.concatenate([dark, bright]), "ffv1", "bgr0")

@@ -14,7 +14,7 @@ import torch
 from vsr.engine.precision import Precision, restoration_type
 from vsr.evaluation.restoring.calls import OVERLAP, TILE_OVERLAP
 from vsr.utils.allocator import keep_freed_memory
-from vsr.utils.errors import UserError, exit_cleanly
+from vsr.utils.errors import UserError, exit_cleanly, tell
 from vsr.utils.log import logger, start_log
 from vsr.video.network import load_network
 from vsr.video.pipe import upscale_pipe
@@ -47,6 +47,7 @@ def _run(args: argparse.Namespace, stdout: BinaryIO | None) -> int:
     logger.info("precision: %s", restoration_type(settings.precision, settings.device)[1])
     keep_freed_memory()
     loaded = load_network(args.weights, args.opt, args.set, settings.device)
+    failed: list[str] = []
     for source in sources:
         if source.is_pipe or stdout is not None:
             if out is None or (stdout is not None and len(sources) > 1) or source.frames:
@@ -54,7 +55,15 @@ def _run(args: argparse.Namespace, stdout: BinaryIO | None) -> int:
             upscale_pipe(source, out, loaded, settings, stdout)
             continue
         own = out / source.path.name if out is not None and source.frames and len(sources) > 1 else out
-        upscale(source, own, loaded, settings)
+        try:
+            upscale(source, own, loaded, settings)
+        except UserError as error:
+            if len(sources) == 1:
+                raise
+            tell(error)
+            failed.append(str(source.path))
+    if failed:
+        raise UserError(f"{len(failed)} of {len(sources)} inputs failed, the others are done: {', '.join(failed)}")
     return 0
 
 
