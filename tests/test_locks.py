@@ -16,12 +16,13 @@ from vsr.utils.errors import UserError
 from vsr.utils.locks import sole_use
 
 OWNER_WITH_A_WORKER = """
-import multiprocessing, pathlib, sys, time
+import multiprocessing, os, pathlib, sys, time
 from vsr.utils.locks import sole_use
+def work():
+    print(os.getpid(), flush=True)  # what a fork closes is closed by now
+    time.sleep(60)
 with sole_use(pathlib.Path(sys.argv[1])):
-    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    worker.start()
-    print(worker.pid, flush=True)
+    multiprocessing.get_context("fork").Process(target=work).start()
     time.sleep(60)
 """
 
