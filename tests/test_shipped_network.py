@@ -1,4 +1,4 @@
-"""The network that ships with the package."""
+"""The networks that ship with the package."""
 
 import json
 from pathlib import Path
@@ -8,30 +8,39 @@ import torch
 from safetensors import safe_open
 
 import vsr
-from vsr.archs import EDVR
+from vsr.archs import EDVR, BasicVSR
 from vsr.data.degrade.imresize import imresize
 from vsr.engine.saving.weights import load_weights
 from vsr.utils.weight_files import read_weights
 
-FILE = Path(vsr.__file__).parent / "pretrained" / "edvr_small.safetensors"
+FOLDER = Path(vsr.__file__).parent / "pretrained"
+NETWORKS = {"edvr_small": EDVR, "basicvsr_small": BasicVSR}
+each = pytest.mark.parametrize("name", NETWORKS)
 
 
-def test_it_is_small_and_describes_itself():
-    assert FILE.stat().st_size < 4 * 2**20
-    with safe_open(FILE, "pt") as content:
+def test_they_are_all_that_ships():
+    assert {file.stem for file in FOLDER.glob("*.safetensors")} == set(NETWORKS)
+
+
+@each
+def test_it_is_small_and_describes_itself(name):
+    file = FOLDER / f"{name}.safetensors"
+    assert file.stat().st_size < 4 * 2**20
+    with safe_open(file, "pt") as content:
         about = content.metadata()
-    assert json.loads(about["vsr.network"])["type"] == "EDVR" and about["vsr.scale"] == "4"
+    assert json.loads(about["vsr.network"])["type"] == NETWORKS[name].__name__ and about["vsr.scale"] == "4"
     assert "CC BY" in about["vsr.licence"]
-    card = FILE.with_suffix(".md").read_text()
+    card = file.with_suffix(".md").read_text()
     assert about["vsr.iteration"] in card and "bicubic" in card
 
 
-def shipped():
-    with safe_open(FILE, "pt") as content:
+def shipped(name):
+    file = FOLDER / f"{name}.safetensors"
+    with safe_open(file, "pt") as content:
         settings = json.loads(content.metadata()["vsr.network"])
     settings.pop("type")
-    network = EDVR(**settings).eval()
-    load_weights(network, read_weights(FILE), FILE)
+    network = NETWORKS[name](**settings).eval()
+    load_weights(network, read_weights(file), file)
     return network
 
 
@@ -46,16 +55,18 @@ def error(image, gt):
     return (image - gt)[..., 16:-16, 16:-16].square().mean()
 
 
-def test_it_restores_edges_that_bicubic_blurs():
+@each
+def test_it_restores_edges_that_bicubic_blurs(name):
     gt, lq = edges()
     with torch.no_grad():
-        restored = shipped()(lq.expand(1, 5, -1, -1, -1))[0]
+        restored = shipped(name)(lq.expand(1, 5, -1, -1, -1))[0]
     assert error(restored, gt) < 0.7 * error(imresize(lq, 4.0), gt)
 
 
-def test_16_bits_restore_as_well():
+@each
+def test_16_bits_restore_as_well(name):
     gt, lq = edges()
-    window, network, decibels = lq.expand(1, 5, -1, -1, -1), shipped(), []
+    window, network, decibels = lq.expand(1, 5, -1, -1, -1), shipped(name), []
     for is_16bit in (False, True):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=is_16bit):
             decibels.append(-10 * error(network(window)[0].float(), gt).log10())
@@ -63,7 +74,8 @@ def test_16_bits_restore_as_well():
 
 
 @pytest.mark.slow
-def test_it_beats_bicubic_on_real_frames(tmp_path, monkeypatch):
+@each
+def test_it_beats_bicubic_on_real_frames(name, tmp_path, monkeypatch):
     from load_script import load_script
 
     script = load_script("prepare_demo")
@@ -71,17 +83,18 @@ def test_it_beats_bicubic_on_real_frames(tmp_path, monkeypatch):
     script.main(["--to", str(tmp_path / "demo"), "--source", "photos"])
     from vsr.test import main
 
-    options = Path(vsr.__file__).parents[1] / "options/pretrained/edvr_small.yml"
+    options = Path(vsr.__file__).parents[1] / "options/pretrained" / f"{name}.yml"
+    weights = str(FOLDER / f"{name}.safetensors")
     demo = {"dataroot_gt": "train_sharp", "dataroot_lq": "train_sharp_bicubic/X4"}
     demo |= {"meta_info_file": "meta_info_test.txt"}
-    changes = [f"datasets.test_film.{key}={tmp_path / 'demo' / name}" for key, name in demo.items()]
+    changes = [f"datasets.test_film.{key}={tmp_path / 'demo' / part}" for key, part in demo.items()]
     settings = [part for change in [*changes, "datasets.test_unseen=~"] for part in ("--set", change)]
-    assert main(["-opt", str(options), "--weights", str(FILE), *settings]) == 0
+    assert main(["-opt", str(options), "--weights", weights, *settings]) == 0
     half = [*settings, "--set", "val.precision=bf16", "--set", "name=half"]
-    assert main(["-opt", str(options), "--weights", str(FILE), *half]) == 0
+    assert main(["-opt", str(options), "--weights", weights, *half]) == 0
     scores, in_16_bits = (
-        json.loads((tmp_path / f"results/{name}/metrics.json").read_text())["datasets"]["film"]["scores"]
-        for name in ("edvr_small", "half")
+        json.loads((tmp_path / f"results/{result}/metrics.json").read_text())["datasets"]["film"]["scores"]
+        for result in (name, "half")
     )
     assert abs(in_16_bits["network"]["mean"]["psnr"] - scores["network"]["mean"]["psnr"]) < 0.02
     assert scores["network"]["mean"]["psnr"] > scores["bicubic"]["mean"]["psnr"] + 0.3
