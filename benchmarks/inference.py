@@ -129,7 +129,9 @@ def main(words: list[str] | None = None) -> None:
     first = options.precision[0]
     packages = {f"vsr, {precision}": ("vsr", here, precision) for precision in options.precision}
     if options.against:
-        packages[f"vsr at {options.against}"] = ("other", options.against, first)
+        from machine import checkout
+
+        packages[checkout(options.against)] = ("other", options.against, first)
     if find_spec("basicsr") is None:
         print("basicsr is left out: pip install --no-deps basicsr", file=sys.stderr)
     else:

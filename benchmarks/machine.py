@@ -1,6 +1,7 @@
 """What the numbers of a benchmark depend on, kept with its results."""
 
 import platform
+import subprocess
 import sys
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,13 @@ def machine(device: str) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "source": backend.built(device).record.get("source", "none"),
     }
+
+
+def checkout(path: Path) -> str:
+    """Returns the commit of a checkout of vsr as results name it; the folder's name where there is no commit."""
+    command = ["git", "-C", str(path), "rev-parse", "--short=7", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"vsr at {done.stdout.strip() or path.resolve().name}"
 
 
 def _version(package: str) -> str:

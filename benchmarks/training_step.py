@@ -103,7 +103,9 @@ def main(words: list[str] | None = None) -> None:
         return serve_steps(options)
     packages: dict[str, tuple[str, Path]] = {"vsr": ("vsr", HERE)}
     if options.against:
-        packages[f"vsr at {options.against}"] = ("vsr", options.against)
+        from machine import checkout
+
+        packages[checkout(options.against)] = ("vsr", options.against)
     if find_spec("basicsr") is None:
         print("basicsr is left out: pip install --no-deps basicsr", file=sys.stderr)
     else:

@@ -21,6 +21,7 @@ from vsr.utils.errors import UserError
 
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # they import machine.py, as when they are run
+checkout = load_script("machine", BENCHMARKS).checkout
 
 
 def test_ops(tmp_path, monkeypatch, capsys):
@@ -77,7 +78,7 @@ def test_training_step(tmp_path, monkeypatch, capsys):
     words = ["--size", "16", "--rounds", "1", "--precision", "bf16", "--channels_last", "--threads", "1"]
     benchmark.main([*words, "--against", str(ROOT), "--save", "tiny"])
     kept = json.loads((tmp_path / "training_step_tiny.json").read_text())
-    assert kept["shape"] == "1x5x3x16x16" and kept["rows"].keys() == {"vsr", f"vsr at {ROOT}"}
+    assert kept["shape"] == "1x5x3x16x16" and kept["rows"].keys() == {"vsr", checkout(ROOT)}
     assert len({row["first_loss"] for row in kept["rows"].values()}) == 1
     assert all(row["cpu_ms"] > 0 and row["peak_mib"] > 0 for row in kept["rows"].values())
     assert "basicsr is left out" in capsys.readouterr().err
@@ -97,9 +98,9 @@ def test_inference(monkeypatch, capsys, tmp_path):
     words = ["--size", "16", "20", "--frames", "3", "--precision", "float32", "bf16"]
     benchmark.main([*words, "--against", str(ROOT), "--save", "tiny"])
     rows = json.loads((tmp_path / "inference_tiny.json").read_text())["rows"]
-    assert list(rows) == ["vsr, float32", "vsr, bf16", f"vsr at {ROOT}"]
+    assert list(rows) == ["vsr, float32", "vsr, bf16", checkout(ROOT)]
     assert all(row["cpu_seconds"] > 0 for row in rows.values())
-    assert rows[f"vsr at {ROOT}"]["largest_difference"] == 0
+    assert rows[checkout(ROOT)]["largest_difference"] == 0
     assert "basicsr is left out" in capsys.readouterr().err
 
 
