@@ -64,7 +64,7 @@ class NextFrameTrainer(Trainer):
 
     def frames(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns the frames that an output stands for and those they should be."""
-        return self.players["g"].network.frame_of(output, batch["query"]), batch["next"]
+        return self.players["g"].network.frame_of(output, batch["query"]), batch["next"]  # type: ignore[operator]  # a method
 
     def validate(self, record: Recorder, stop: StopSignals) -> Validation | None:
         """Measures the network, and keeps it if its loss is the lowest so far."""
