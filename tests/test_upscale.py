@@ -285,6 +285,13 @@ def test_weights_that_describe_no_network_ask_for_the_options(tmp_path, same, te
         run(film(tmp_path / "a.mkv", texture), "--weights", same[3])
 
 
+def test_a_network_that_ships_has_a_name(tmp_path, texture):
+    given = film(tmp_path / "a.mkv", texture[:2])
+    assert run(given, "--weights", "basicvsr_small", "--dry-run") == 0
+    with pytest.raises(UserError, match=r"basicvsr_smal does not exist; .* that ships: basicvsr_small, edvr_small"):
+        run(given, "--weights", "basicvsr_smal")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_say_what_network_they_are_of(tmp_path, texture, suffix):
     """BasicSR's file by its names and shapes, vsr train's by its description."""

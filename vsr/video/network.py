@@ -60,6 +60,9 @@ def load_network(weights: str | None, options: str | None, overrides: Sequence[s
         degradation = None
     else:
         file = _shipped(weights or DEFAULT) or (Path(weights) if weights else _trained(DEMO, None))
+        if not file.exists():
+            names = ", ".join(sorted(known.stem for known in SHIPPED.glob("*.safetensors")))
+            raise UserError(f"--weights {file} does not exist; give a file, or a network that ships: {names}")
         build, degradation = _described(file)
     network = build()
     load_weights(network, read_weights(file, key, prefer="params_ema"), file)
