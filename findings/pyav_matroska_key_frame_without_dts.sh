@@ -3,8 +3,8 @@
 #     them with `if packet.dts is None: continue`, as the cookbook of the stable documentation does.
 # What happens: Matroska stores no dts. The first packets of an H.264 stream with B-frames, the key frame among them, have
 #     dts None. The skip drops them, and no frame of the copy can be decoded. `if not packet.size` keeps every frame.
-# Version: PyAV 18.1.0; its documentation is changed by pull request 2290 of PyAV. Source:
-#     https://pyav.basswood-io.com/docs/stable/cookbook/basics.html, "Remuxing". Date: 2026-11-29.
+# Version: PyAV 18.1.0; pull request 2290 of PyAV changes its documentation. Source: PyAV documentation,
+#     cookbook, "Basics", section "Remuxing". Date: 2026-11-29.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
