@@ -2,7 +2,7 @@
 # One would guess: demux() yields packets without dts only at the end, to flush the decoder, and a copy of a stream skips
 #     them with `if packet.dts is None: continue`, as the cookbook of the stable documentation does.
 # What happens: Matroska stores no dts. The first packets of an H.264 stream with B-frames, the key frame among them, have
-#     dts None. The skip drops them, and no frame of the copy can be decoded. `if not packet.size` keeps every frame.
+#     dts None. The skip drops them, and no frame of the copy can be decoded. Skipping the packets of size 0 keeps every frame.
 # Version: PyAV 18.1.0; pull request 2290 of PyAV changes its documentation. Source: PyAV documentation,
 #     cookbook, "Basics", section "Remuxing". Date: 2026-11-29.
 set -euo pipefail
