@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
-from turns import asked, ended, keep_freed_memory, serve, started
+from turns import answers_in_turn, keep_freed_memory, serve, started
 
 RESULTS = Path(__file__).parent / "results"
 EDVR_M = {"num_feat": 64, "num_extract_block": 5, "num_reconstruct_block": 10}
@@ -142,13 +141,7 @@ def main(words: list[str] | None = None) -> None:
         name: started(__file__, [*passed_on, "--serve", role, "--precision", precision], path)
         for name, (role, path, precision) in packages.items()
     }
-    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in packages}
-    for _ in tqdm(range(options.frames), unit="frame"):
-        for name, process in processes.items():
-            answers[name].append(asked(name, process))
-    for process in processes.values():
-        ended(process)
-    report(answers, options)
+    report(answers_in_turn(processes, options.frames, "frame"), options)
 
 
 def report(answers: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:

@@ -24,8 +24,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
-from turns import asked, ended, keep_freed_memory, serve, started
+from turns import answers_in_turn, keep_freed_memory, serve, started
 
 from vsr.archs import EDVR
 from vsr.losses.pixel import charbonnier_loss
@@ -116,13 +115,7 @@ def main(words: list[str] | None = None) -> None:
     processes = {
         name: started(__file__, [*passed_on, "--serve", role], path) for name, (role, path) in packages.items()
     }
-    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in packages}
-    for _ in tqdm(range(options.rounds + 1), unit="round"):  # the first warms up
-        for name, process in processes.items():
-            answers[name].append(asked(name, process))
-    for process in processes.values():
-        ended(process)
-    report(answers, options)
+    report(answers_in_turn(processes, options.rounds + 1, "round"), options)  # the first warms up
 
 
 def report(answers: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:

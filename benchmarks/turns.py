@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 Process = subprocess.Popen[str]
 
 
@@ -23,6 +25,18 @@ def started(script: str, words: list[str], path: Path | None) -> Process:
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+def answers_in_turn(processes: dict[str, Process], rounds: int, unit: str) -> dict[str, list[dict[str, Any]]]:
+    """Asks each process once a round, ends them, and returns their answers by name."""
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in processes}
+    for _ in tqdm(range(rounds), unit=unit):
+        for name, process in processes.items():
+            answers[name].append(asked(name, process))
+    for process in processes.values():
+        process.terminate()
+        process.wait()
+    return answers
+
+
 def asked(name: str, process: Process) -> dict[str, Any]:
     """Returns a process's next answer."""
     assert process.stdin is not None and process.stdout is not None
@@ -32,12 +46,6 @@ def asked(name: str, process: Process) -> dict[str, Any]:
         return json.loads(process.stdout.readline())
     except (OSError, ValueError):
         sys.exit(f"{name}: its process ended; the message above says why")
-
-
-def ended(process: Process) -> None:
-    """Ends a process."""
-    process.terminate()
-    process.wait()
 
 
 def serve(work: Callable[[], dict[str, Any]]) -> None:
