@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 from load_script import ROOT, load_script
 from synthetic import make_clips
 from training import small_options, write_options
@@ -211,3 +212,28 @@ def test_the_performance_script_measures(tmp_path, monkeypatch):
     benchmark.main(["--measure", str(ROOT)])
     assert [script for script, _ in calls] == ["training_step"] * 3 + ["inference"]
     assert all(words[words.index("--against") + 1] == str(ROOT) for _, words in calls)
+
+
+def test_precisions_train_and_restore_each_seed_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    clips = make_clips(tmp_path / "clips", num_clips=1, num_frames=3)
+    options = small_options(clips, train__total_iter=1)
+    options["datasets"]["test"] = options["datasets"].pop("val")
+    benchmark = load_script("precision", BENCHMARKS)
+    words = ["-opt", str(write_options(tmp_path, options)), "--seeds", "1"]
+    benchmark.main(words)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| float32 |", "| bf16 |"))]
+    assert [row.split(" | ")[:2] for row in rows] == [
+        ["| float32", "float32"],
+        ["| float32", "bf16"],
+        ["| bf16", "float32"],
+        ["| bf16", "bf16"],
+    ]
+    assert rows[0].endswith("| +0.0000 (+0.0000 to +0.0000) |")
+    trained = yaml.safe_load((tmp_path / "experiments/small_bf16_seed0/small_bf16_seed0.yml").read_text())
+    assert trained["train"]["amp"] == "bf16"
+    metrics = tmp_path / "results" / "small_bf16_seed0_in_bf16" / "metrics.json"
+    assert json.loads(metrics.read_text())["datasets"]["clips"]["calls"]["precision"] == "bf16"
+    written = metrics.stat().st_mtime_ns
+    benchmark.main(words)
+    assert metrics.stat().st_mtime_ns == written
