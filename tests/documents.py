@@ -27,7 +27,8 @@ def commands(page: Path) -> list[Command]:
     """Returns the commands of a page, without comments; of a pipe, each of its commands."""
     text, found = page.read_text(), list[Command]()
     for line in blocks(text):
-        for part in shlex.join(shlex.split(line, comments=True)).split(" '|' "):
+        words = shlex.split(line, comments=True)
+        for part in shlex.join(words).split(" '|' ") if words else ():
             found.append(Command(page.name, tuple(shlex.split(part)), False))
     outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     found += [Command(page.name, tuple(shlex.split(part)), True) for part in INLINE.findall(outside)]
