@@ -30,13 +30,8 @@ def frames(size=(20, 30)):
     return torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
-def brightness(picture, num_panels):
-    """The mean of each panel's middle, left to right."""
-    return [float(np.median(part)) for part in np.array_split(picture[PANEL // 3 :], num_panels, axis=1)]
-
-
 def test_bars_are_as_high_as_their_weights():
-    picture = weight_bars(torch.tensor([0.1, 0.6, 0.3]), LABELS)
+    picture = weight_bars(torch.tensor([0.1, 0.6, 0.3]), frames(), LABELS)
     coloured = (picture == np.array([60, 110, 220], np.uint8)).all(2)
     heights = [part.any(1).sum() for part in np.array_split(coloured, 3, axis=1)]
     assert heights[1] == pytest.approx(2 * heights[2], rel=0.05) == pytest.approx(6 * heights[0], rel=0.15)
@@ -45,19 +40,24 @@ def test_bars_are_as_high_as_their_weights():
 def test_bars_of_searched_shifts_show_the_shift_below():
     weights = torch.zeros(3, 9)
     weights[1, 5] = 1  # one column to the right, in the middle frame
-    with_shifts = weight_bars(weights.flatten(), LABELS)
-    without = weight_bars(weights.sum(1), LABELS)
-    grid = with_shifts[without.shape[0] :, PANEL // 2 + 6 : PANEL + 6]
-    cells = [[cell.mean() for cell in np.array_split(row, 3, axis=1)] for row in np.array_split(grid, 3, axis=0)]
+    with_shifts = weight_bars(weights.flatten(), frames(), LABELS)
+    without = weight_bars(weights.sum(1), frames(), LABELS)
+    left = 240 + 6 + 12  # of the second column
+    grid = with_shifts[without.shape[0] + 6 :, left : left + PANEL // 2]
+    orange = grid[..., 2].astype(int) - grid[..., 0]
+    cells = [[cell.mean() for cell in np.array_split(row, 3, axis=1)] for row in np.array_split(orange, 3, axis=0)]
     assert np.argmax(cells) == 5
 
 
-def test_the_frame_that_is_read_is_bright():
-    weights = torch.zeros(3, 20, 30)
-    weights[2] = 1
-    picture = weight_maps(weights, frames(), LABELS)
-    panels = [picture[22:, i * (240 + 6) : i * (240 + 6) + 240].mean() for i in range(3)]
-    assert panels[2] > 1.5 * max(panels[:2])
+def test_more_than_an_even_share_is_orange_and_less_is_blue():
+    weights = torch.full((3, 20, 30), 1 / 3)
+    weights[:, 10:] = torch.tensor([0, 0.25, 0.75])[:, None, None]
+    picture = weight_maps(weights, frames(), LABELS).astype(int)
+    panels = [picture[22:, i * (240 + 6) : i * (240 + 6) + 240] for i in range(3)]
+    upper, lower = zip(*((panel[:70], panel[90:]) for panel in panels), strict=True)
+    assert all((part.max(2) == part.min(2)).all() for part in upper)  # equal weights: the frame in gray
+    orange = [(part[..., 2] - part[..., 0]).mean() for part in lower]
+    assert orange[0] < -150 < orange[1] < 0 < 200 < orange[2]
     assert weight_maps(weights.repeat_interleave(9, 0) / 9, frames(), LABELS).shape == picture.shape
 
 
@@ -66,7 +66,9 @@ def test_position_maps_mark_the_question_and_the_best_answer():
     weights[0, 2, 5, 25] = weights[1, 0, 15, 3] = 1
     picture = position_maps(weights, frames(), LABELS, torch.tensor([[0.5, 0.5], [0.25, 0.75]]), 1)
     marked = (np.abs(picture.astype(int) - np.array(MARK)).sum(2) < 40).astype(np.uint8)
-    assert cv2.connectedComponents(marked, connectivity=8)[0] - 1 == 4
+    assert cv2.connectedComponents(marked, connectivity=8)[0] - 1 == 4  # a cross and a circle in each row
+    heights = [np.unique(np.nonzero(part)[1] // (240 + 6)) for part in np.array_split(marked, 2)]
+    assert [list(columns) for columns in heights] == [[1, 2], [0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +106,7 @@ def test_forgotten_frames_have_no_share(memory, memory_size, monkeypatch):
     query, sentences = torch.rand(1, 4, 10, 15), torch.rand(1, 3, 4, 10, 15)
     built = partial(memory, memory_size=memory_size)(4, (10, 15))
     memory_pictures(built, query, sentences, frames(), LABELS, 1)
-    texts = [text.removeprefix(f"{label}: mean ") for text in titles for label in LABELS if f"{label}: mean" in text]
-    shares = [float(text) for text in texts or titles if text.startswith(("0.", "1."))]
+    shares = [float(text.split()[-1]) for text in titles if ": " in text and ": sum" not in text]
     assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=0.02)
     assert [share > 0 for share in shares] == [index >= 3 - memory_size for index in range(3)]
 

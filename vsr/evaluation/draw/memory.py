@@ -1,7 +1,6 @@
 """Pictures of a memory's weights: which frames it read, and where in them; for ``--save_weights`` and reports.
 
-All are (h, w, 3) uint8, BGR. Frames stand side by side, oldest first, under a title; brighter is more weight, black to
-yellow, and the scale on the right shows the largest weight.
+All are (h, w, 3) uint8, BGR. Frames stand side by side, oldest first, under a title, with a scale at the right.
 """
 
 from collections.abc import Collection, Generator, Sequence
@@ -15,14 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from vsr.archs import EDVRMemory
-from vsr.evaluation.draw.images import TITLE, canvas, enlarged, in_a_row, to_image, write_image, write_text
+from vsr.evaluation.draw.images import GAP, TITLE, canvas, enlarged, in_a_row, to_image, write_image, write_text
 from vsr.evaluation.restore import Frame
 from vsr.memory import Memory, PixSentence
 from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
 PANEL = 160  # smallest height of a frame, in pixels
+BARS = 60  # height of the highest bar
+SCALE = 76  # width of a scale
 BAR, MARK = (60, 110, 220), (80, 255, 80)
+MORE, LESS = (0, 90, 255), (255, 110, 0)  # orange and blue, of weights above and below an even share
 
 
 class WeightPictures:
@@ -84,7 +86,7 @@ def memory_pictures(
     """Returns pictures of a memory's weights for one query, by name.
 
     ``frames`` if frames have a weight each (bars), ``maps`` if positions have (heat maps over the frames), and for a
-    whole-space search also ``positions``: the weights of five positions of the query.
+    whole-space search also ``positions``: the weights of three positions of the query.
 
     Args:
         memory: a registered memory; frames that it forgets have weight 0.
@@ -98,47 +100,58 @@ def memory_pictures(
     assert read.weights is not None, "they were requested"
     weights = read.weights[0].float().cpu()
     if weights.ndim == 1:
-        return {"frames": weight_bars(weights, labels)}
+        return {"frames": weight_bars(weights, frames, labels)}
     pictures = {"maps": weight_maps(weights, frames, labels)}
     if isinstance(memory, PixSentence):
-        positions = torch.tensor([[1, 1], [1, 3], [2, 2], [3, 1], [3, 3]]) * size // 4
+        positions = torch.tensor([[1, 1], [2, 2], [3, 3]]) * size // 4
         at = memory.weights_at(query, sentences, positions.to(query.device))[0].float().cpu()
         pictures["positions"] = position_maps(at, frames, labels, positions / size, center)
     return pictures
 
 
-def weight_bars(weights: Tensor, labels: Sequence[str]) -> np.ndarray:
-    """Returns a bar per frame, and below it the weights of its R × R shifts, if any; ``weights`` is (t·R²,)."""
-    by_frame = weights.unflatten(0, (len(labels), -1))  # (t, R²)
-    window, highest, width = int(by_frame.shape[1] ** 0.5), float(weights.max()), PANEL // 2
-    columns = {}
-    for share, label in zip(by_frame, labels, strict=True):
-        bar, total = canvas(PANEL, width), float(share.sum())
-        top = round((PANEL - TITLE) * (1 - total)) + TITLE
-        cv2.rectangle(bar, (12, top), (width - 12, PANEL - 1), BAR, -1)
-        write_text(bar, f"{total:.2f}", top - 6)
-        shifts = [_heat(share.view(window, window).numpy(), highest, width, width)] if window > 1 else []
-        columns[label] = np.vstack([bar, *shifts])
-    return _row(columns, highest if window > 1 else None)
+def weight_bars(weights: Tensor, frames: Tensor, labels: Sequence[str]) -> np.ndarray:
+    """Returns a bar per frame, as wide as the frame, and below it the weights of its R × R shifts, if any.
+
+    The highest bar has a height of BARS. The colours of the shifts are those of :func:`_tinted`; an even share is
+    1 / (t·R²).
+
+    ``weights`` is (t·R²,), of sum 1; ``frames`` (t, 3, H, W).
+    """
+    by_frame = weights.unflatten(0, (len(labels), -1)).numpy()  # (t, R²)
+    totals, shares, width = by_frame.sum(1), by_frame * len(weights), _gray(frames[0]).shape[1]
+    window, side, columns = int(by_frame.shape[1] ** 0.5), PANEL // 2, {}
+    for share, total, label in zip(shares, totals, labels, strict=True):
+        column = canvas(BARS, width)
+        cv2.rectangle(column, (12, round(BARS * (1 - total / totals.max()))), (width - 12, BARS - 1), BAR, -1)
+        if window > 1:
+            below = canvas(GAP + side, width)
+            shifts = share.reshape(window, window)
+            below[GAP:, 12 : 12 + side] = _tinted(shifts, shares.max(), np.full((side, side, 3), 160, np.uint8))
+            column = np.vstack([column, below])
+        columns[f"{label}: {total:.2f}"] = column
+    row = in_a_row(columns)
+    return _with_scale(row, shares.max()) if window > 1 else row
 
 
 def weight_maps(weights: Tensor, frames: Tensor, labels: Sequence[str]) -> np.ndarray:
-    """Returns each frame under the map of its weight, summed over the shifts that were searched.
+    """Returns each frame in gray under the map of its weight, summed over the shifts that were searched.
+
+    The colours are those of :func:`_tinted`; an even share is 1 / t.
 
     ``weights`` is (t·R², h, w), of sum 1 at every position; ``frames`` (t, 3, H, W), RGB in [0, 1].
     """
     maps = weights.unflatten(0, (len(labels), -1)).sum(1).numpy()  # (t, h, w)
-    panels, highest = {}, float(maps.max())
-    for share, frame, label in zip(maps, frames, labels, strict=True):
-        panels[f"{label}: mean {share.mean():.2f}"] = _overlay(share, frame, highest)
-    return _row(panels, highest)
+    shares, highest = maps * len(labels), maps.max() * len(labels)
+    titles = [f"{label}: mean {part.mean():.2f}" for label, part in zip(labels, maps, strict=True)]
+    panels = [_tinted(part, highest, _gray(frame)) for part, frame in zip(shares, frames, strict=True)]
+    return _with_scale(in_a_row(dict(zip(titles, panels, strict=True))), highest)
 
 
 def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positions: Tensor, center: int) -> np.ndarray:
-    """Returns a row per query position: the position in its frame, then its weights over every frame.
+    """Returns a row per query position: every frame in gray under the map of its weights.
 
-    A circle marks the largest weight of a row. Each row has its own scale, and shows the square root of the weights: a
-    few of very many positions hold most of the weight.
+    A cross marks the query's position, and a circle the largest weight of a row. The colours are those of
+    :func:`_tinted`; an even share is 1 / (t·h·w). Each row has its own scale.
 
     ``weights`` is (n, t, h, w), of sum 1 over (t, h, w); ``positions`` (n, 2), rows and columns as shares of height and
     width, in the frame ``center``; the others are those of :func:`memory_pictures`.
@@ -146,51 +159,48 @@ def position_maps(weights: Tensor, frames: Tensor, labels: Sequence[str], positi
     rows = []
     h, w = weights.shape[2:]
     for maps, (down, right) in zip(weights.numpy(), positions.tolist(), strict=True):
-        panels = {"asked here": _marked(_picture(frames[center]), down, right)}
+        panels, shares = {}, maps * maps.size
         best, row, column = np.unravel_index(maps.argmax(), maps.shape)
-        for index, (share, frame, label) in enumerate(zip(maps, frames, labels, strict=True)):
-            panel = _overlay(np.sqrt(share), frame, float(np.sqrt(maps.max())))
+        for index, (share, frame, label) in enumerate(zip(shares, frames, labels, strict=True)):
+            panel = _tinted(share, shares.max(), _gray(frame))
             if index == best:
-                panel = _marked(panel, (row + 0.5) / h, (column + 0.5) / w)
-            panels[f"{label}: sum {share.sum():.2f}"] = panel
-        rows.append(_row(panels, float(maps.max())))
+                panel = cv2.circle(panel, _at(panel, (row + 0.5) / h, (column + 0.5) / w), 9, MARK, 2)
+            if index == center:
+                panel = cv2.drawMarker(panel, _at(panel, down, right), MARK, cv2.MARKER_CROSS, 9, 2)
+            panels[f"{label}: sum {maps[index].sum():.2f}"] = panel
+        rows.append(_with_scale(in_a_row(panels), shares.max()))
     return np.vstack(rows)
 
 
-def _overlay(share: np.ndarray, frame: Tensor, highest: float) -> np.ndarray:
-    """Returns the frame in gray with the colours of a map (h, w) over it."""
-    picture = _picture(frame)
-    gray = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return cv2.addWeighted(gray, 0.35, _heat(share, highest, *gray.shape[:2]), 0.65, 0)
+def _gray(frame: Tensor) -> np.ndarray:
+    """Returns a frame without its colours, in pixels, enlarged to a height of at least PANEL."""
+    gray = cv2.cvtColor(to_image(frame), cv2.COLOR_BGR2GRAY)
+    return enlarged(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), -(-PANEL // len(gray)))
 
 
-def _heat(values: np.ndarray, highest: float, height: int, width: int) -> np.ndarray:
-    """Returns a map in colours, enlarged."""
-    levels = np.clip(values / max(highest, 1e-12) * 255, 0, 255).astype(np.uint8)
-    return cv2.resize(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), (width, height), interpolation=cv2.INTER_NEAREST)
+def _tinted(shares: np.ndarray, highest: float, image: np.ndarray) -> np.ndarray:
+    """Returns an image coloured by weights (h, w), given in multiples of an even share.
+
+    The image is unchanged at 1, an even share, more is orange and less is blue, in steps of equal ratios; ``highest``
+    has the full colour, as has 1 / ``highest``.
+    """
+    values = np.log(np.maximum(shares, 1e-12)) / max(np.log(highest), 1e-6)
+    values = cv2.resize(values.clip(-1, 1).astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    strength, colour = np.abs(values)[..., None], np.where(values[..., None] > 0, MORE, LESS).astype(np.float32)
+    return (image + strength * (colour - image)).round().astype(np.uint8)
 
 
-def _scale(height: int, highest: float) -> np.ndarray:
-    """Returns the colour scale, from 0 at the bottom to ``highest``."""
-    scale = canvas(height, 76)
-    scale[TITLE:, 4:18] = _heat(np.linspace(highest, 0, height - TITLE)[:, None], highest, height - TITLE, 14)
-    write_text(scale, f"{highest:.2g}", TITLE + 10, 20)
-    return write_text(scale, "0", height - 3, 20)
+def _with_scale(row: np.ndarray, highest: float) -> np.ndarray:
+    """Returns a row of tinted panels with their scale at the right, in multiples of an even share."""
+    scale, height = canvas(len(row), SCALE), len(row) - TITLE
+    ramp = np.exp(np.linspace(1, -1, height) * np.log(highest))[:, None]
+    scale[TITLE:, 4:18] = _tinted(ramp, highest, np.full((height, 14, 3), 160, np.uint8))
+    for bottom, share in ((TITLE + 10, highest), (TITLE + height // 2 + 4, 1), (len(row) - 3, 1 / highest)):
+        write_text(scale, f"{share:.4g}x", bottom, 22)
+    return np.hstack([row, scale])
 
 
-def _picture(frame: Tensor) -> np.ndarray:
-    """Returns a frame in pixels, enlarged to a height of at least PANEL."""
-    picture = to_image(frame)
-    return enlarged(picture, -(-PANEL // picture.shape[0]))
-
-
-def _marked(picture: np.ndarray, down: float, right: float) -> np.ndarray:
-    """Draws a circle, at a position given as shares of height and width."""
+def _at(picture: np.ndarray, down: float, right: float) -> tuple[int, int]:
+    """Returns the column and row of a position given as shares of height and width."""
     h, w = picture.shape[:2]
-    return cv2.circle(picture, (round(right * w), round(down * h)), 7, MARK, 2)
-
-
-def _row(panels: dict[str, np.ndarray], highest: float | None) -> np.ndarray:
-    """Returns panels side by side under their titles; with ``highest``, the scale is at the right."""
-    pictures = in_a_row(panels)
-    return pictures if highest is None else np.hstack([pictures, _scale(len(pictures), highest)])
+    return round(right * w), round(down * h)

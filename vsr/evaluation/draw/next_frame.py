@@ -39,7 +39,7 @@ def weight_pictures(predicted: Predicted) -> dict[str, np.ndarray]:
     sentences = predicted.sample["sentences"]
     labels = [f"{index - len(sentences)}" for index in range(len(sentences))]  # steps before the query
     return {
-        f"level_{number}": weight_bars(share, labels) if share.ndim == 1 else weight_maps(share, sentences, labels)
+        f"level_{number}": (weight_bars if share.ndim == 1 else weight_maps)(share, sentences, labels)
         for number, share in enumerate(predicted.weights, start=1)
     }
 
