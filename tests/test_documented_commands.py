@@ -1,4 +1,7 @@
-"""Every command of README and docs: its program exists, its arguments are understood, its options file is right."""
+"""Every command of README and docs: its program exists, its arguments are understood, its options file is right.
+
+A test runs it as it is written (test_documented_pages.py), or a comment names the data that it needs.
+"""
 
 import argparse
 import re
@@ -6,16 +9,14 @@ import sys
 
 import pytest
 import yaml
-from documents import PAGES, ROOT, blocks, commands
-from load_script import load_script
+from documents import BESIDE_BLOCKS, PAGES, ROOT, blocks, commands, outside_blocks, program
+from test_documented_pages import NOT_RUN, RUN
 
 from vsr import __main__ as vsr_commands
 from vsr import config
 from vsr.utils.errors import UserError
 
 ALL = [command for page in PAGES for command in commands(page)]
-ELSEWHERE = {"pip", "ffmpeg", "ffplay", "source", "mkdir", "sbatch", "git", "mkdocs", "pre-commit"}
-ELSEWHERE_PYTHON = re.compile(r"(basicsr|demo|inference|tools)/\S+\.py|-m (visdom|torch|venv|pip|pytest|http)\b")
 # options files that a page tells to write
 MADE = {"my.yml", "holiday.yml", "films_test.yml", "films_real.yml", "options/my.yml", "FILE"}
 
@@ -39,31 +40,6 @@ def only_parse(monkeypatch):
     monkeypatch.setattr(argparse.ArgumentParser, "error", error)
 
 
-def program(words):
-    """Returns the function of a command and its arguments; None for a program of others."""
-    words = list(words)
-    while "=" in words[0]:
-        words.pop(0)  # a variable
-    name, *rest = words
-    if name in ELSEWHERE or (name.startswith("python") and ELSEWHERE_PYTHON.search(" ".join(rest))):
-        return None
-    if name == "torchrun":
-        name, rest = "python", rest[rest.index("-m") :]
-    if name == "vsr":
-        return vsr_commands.run, rest
-    if name == "bash":
-        assert (ROOT / rest[0]).is_file(), rest[0]
-        return None
-    assert name in ("python", ".venv/bin/python"), name
-    if rest[0] == "-m":
-        assert rest[1].partition(".")[0] == "vsr", rest[1]
-        return vsr_commands.run, [rest[1].removeprefix("vsr.").replace("_", "-"), *rest[2:]]
-    folder, _, file = rest[0].rpartition("/")
-    assert (ROOT / rest[0]).is_file(), rest[0]
-    sys.path.append(str(ROOT / folder))
-    return load_script(file.removesuffix(".py"), ROOT / folder).main, rest[1:]
-
-
 @pytest.mark.parametrize("command", ALL, ids=str)
 def test_a_command_is_understood(command, only_parse, monkeypatch):
     if command.is_inline and ("…" in command.words or "COMMAND" in command.words):
@@ -81,6 +57,41 @@ def test_a_command_is_understood(command, only_parse, monkeypatch):
     except (UserError, argparse.ArgumentTypeError) as error:
         is_about_data = "does not exist" in str(error)
         assert is_about_data or (command.is_inline and "required" in str(error)), error
+
+
+def lacks_a_mark(command, run_pages):
+    """Whether no test runs a command and no comment says what it needs."""
+    page = command.page.replace(".ko.md", ".md")  # the Korean page has the commands of the English one
+    is_run = page in run_pages or command.words[0] in NOT_RUN
+    return not (is_run or command.is_inline or command.needs_data)
+
+
+def test_a_command_is_run_by_a_test_or_says_what_it_needs():
+    assert [str(command) for command in ALL if lacks_a_mark(command, RUN)] == []
+    assert any(lacks_a_mark(command, set()) for command in ALL)
+
+
+@pytest.mark.parametrize(
+    ("block", "needs_data"),
+    [
+        ("vsr env", [False]),
+        ("vsr env   # needs REDS", [True]),
+        ("vsr env   # 네트워크 연결 필요; 학습", [True]),
+        ("vsr env   # GPU 불필요", [False]),
+        ("vsr env\n# needs REDS:\nvsr env\nvsr env\n# anywhere:\nvsr env", [False, True, True, False]),
+        ("vsr test \\\n    --set a=b  # needs REDS", [True]),
+    ],
+)
+def test_a_comment_marks_its_line_or_those_below_it(block, needs_data):
+    assert [line.needs_data for line in blocks(f"```bash\n{block}\n```\n")] == needs_data
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_stand_in_bash_blocks(page):
+    text = page.read_text()
+    assert not BESIDE_BLOCKS.search(outside_blocks(text))
+    others = re.findall(r"^```(?!bash)\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert not [block for block in others if re.match(r"(vsr|python|bash|torchrun|pip) ", block)]
 
 
 def check_options_file(arguments):
@@ -124,15 +135,14 @@ def test_options_files_of_a_page_are_right(tmp_path, monkeypatch):
 
 
 def outline(page):
-    """The depth of each heading, and below it the commands, links, and first cells of the tables."""
+    """The depth of each heading, and below it the commands with their marks, links, and first cells of the tables."""
     parts, text = [], page.read_text()
     for section in re.split(r"^(?=#+ )", text, flags=re.MULTILINE)[1:]:
         depth = len(section) - len(section.lstrip("#"))
         links = re.findall(r"\]\(([^)]+)\)", section)
         rows = re.findall(r"^\| (`[^|]+`) \|", section, re.MULTILINE)
         rows = [re.findall(r"`[^`]+`", row) for row in rows]
-        lines = [line.partition(" #")[0].rstrip() for line in blocks(section)]
-        parts.append((depth, lines, sorted(set(links) - {"README.ko.md", "README.md"}), rows))
+        parts.append((depth, blocks(section), sorted(set(links) - {"README.ko.md", "README.md"}), rows))
     return parts
 
 
