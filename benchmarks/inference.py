@@ -3,6 +3,7 @@
     python benchmarks/inference.py                     # a CPU thread, 30 frames of 180 x 320
     python benchmarks/inference.py --against ../other  # also the package of another checkout, with its libraries built
     python benchmarks/inference.py --precision bf16 float32
+    python benchmarks/inference.py --size 540 960 --frames 5    # a large frame, without tiles: about 20 GiB
     pip install --no-deps basicsr                      # adds BasicSR's network and loop
     python benchmarks/inference.py --save NAME         # keeps benchmarks/results/inference_NAME.json
 

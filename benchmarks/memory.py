@@ -3,13 +3,13 @@
 Every measurement is a process of its own, so that peaks don't add up: it builds the module, runs a small map to warm
 up, and then either notes how far the memory in use rises in one pass, or times a few (with freed memory kept, as
 ``vsr.train`` does). On a CPU the peak is the resident set's (Linux; the allocator is told to give freed blocks back at
-once), on a GPU
-``torch.cuda.max_memory_allocated``. The naive forms are those of ``tests/memory_oracle.py``: candidates by ``unfold``,
-scores in full. Where those cannot fit, they are not run and their size is given. On a machine shared with others the
-CPU seconds of one thread (``OMP_NUM_THREADS=1``) are what to compare; the seconds show how shared it was.
+once), on a GPU ``torch.cuda.max_memory_allocated``. The naive forms are those of ``tests/memory_oracle.py``: candidates
+by ``unfold``. Where those cannot fit, they are not run and their size is given. On a machine shared with others the CPU
+seconds of one thread (``OMP_NUM_THREADS=1``) are what to compare; the seconds show how shared it was.
 
-``--read local_window`` times the operator behind ``pixwise`` alone, which reads its keys: ``unfold``, the ``loop`` over
-shifts in plain PyTorch, and the ``fused`` kernels.
+``pixsentence`` has a benchmark of its own, ``whole_space.py``. ``--read local_window`` times the operator behind
+``pixwise`` alone, which reads its keys: ``unfold``, the ``loop`` over shifts in plain PyTorch, and the ``fused``
+kernels.
 """
 
 import argparse
@@ -60,10 +60,6 @@ CASES = [
     Case("pixsim", "vsr", 5, LARGE),
     Case("pixsim", "vsr", 0, LARGE),
     Case("pixsim", "naive", 0, LARGE),
-    Case("pixsentence", "vsr", 0, TRAINING),
-    Case("pixsentence", "naive", 0, TRAINING),
-    Case("pixsentence", "vsr", 0, LARGE, backward=False, repeats=1),
-    Case("pixsentence", "naive", 0, LARGE, backward=False, repeats=1),
 ]
 CASES += [
     Case("local_window", form, crop, size, channels, backward, {"unfold": 1, "loop": 3, "fused": 10}[form])
@@ -238,10 +234,8 @@ def timed(run: Callable[[], None], device: str) -> tuple[float, float]:
 
 
 def naive_bytes(case: Case) -> int:
-    """Returns about what a naive form holds: four copies of the candidates, or two of the scores."""
+    """Returns about what a naive form holds: four copies of the candidates."""
     positions, frames = case.size[0] * case.size[1], 5
-    if case.memory == "pixsentence":
-        return 2 * 4 * frames * positions**2
     return 4 * 4 * frames * max(1, case.crop) ** 2 * case.channels * positions
 
 

@@ -1,7 +1,8 @@
 """Measures this package against another checkout of it, and writes docs/performance.md from what was measured.
 
     git worktree add --detach ../old COMMIT && (cd ../old && python setup.py build_ext --inplace)
-    python benchmarks/performance.py --measure ../old    # about ten minutes on two cores; then writes the page
+    bash scripts/demo.sh                                 # once, for the clips of the training loop
+    python benchmarks/performance.py --measure ../old    # about forty minutes on two cores; then writes the page
     python benchmarks/performance.py                     # writes the page from benchmarks/results/*_performance*.json
 
 Each measurement is a benchmark of its own, whose processes take turns, so that both packages meet the same machine.
@@ -14,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import whole_space
+
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs/performance.md"
 STEPS = {  # the results' names, and the options of training_step.py
@@ -22,6 +25,10 @@ STEPS = {  # the results' names, and the options of training_step.py
     "float32": [],
 }
 FRAMES = {"performance": ["--precision", "bf16", "float32"]}
+LARGE_FRAMES = {  # one after another: in float32 a process takes about 20 GiB
+    f"performance_540_{precision}": ["--size", "540", "960", "--frames", "5", "--precision", precision]
+    for precision in ("bf16", "float32")
+}
 TEXT = """# Performance
 
 This page is written by `python benchmarks/performance.py` from `benchmarks/results/`; `--measure PATH` measures first,
@@ -49,6 +56,10 @@ def measure(other: Path, note: str) -> None:
         run("training_step", [*words, "--against", str(other), "--save", f"performance_{name}", "--note", note])
     for name, words in FRAMES.items():
         run("inference", [*words, "--threads", "2", "--against", str(other), "--save", name, "--note", note])
+    for script in ("training_loop", "whole_space"):
+        run(script, ["--save", "performance", "--note", note])
+    for name, words in LARGE_FRAMES.items():  # the last: memory may not suffice
+        run("inference", [*words, "--threads", "2", "--save", name, "--note", note])
 
 
 def run(script: str, words: list[str]) -> None:
@@ -65,6 +76,13 @@ def page(results: Path) -> str:
     for name in FRAMES:
         if kept := read(results / f"inference_{name}.json"):
             parts += ["## One restored frame of EDVR-M", table_of_frames(kept)]
+    large = [kept for name in LARGE_FRAMES if (kept := read(results / f"inference_{name}.json"))]
+    if large:
+        parts += ["## One large restored frame of EDVR-M", table_of_large_frames(large)]
+    if kept := read(results / "training_loop_performance.json"):
+        parts += ["## The training loop", table_of_loop(kept)]
+    if kept := read(results / "whole_space_performance.json"):
+        parts += ["## pixsentence beside bare attention", table_of_attention(kept)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -110,6 +128,41 @@ def table_of_frames(kept: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def table_of_large_frames(kept: list[dict[str, Any]]) -> str:
+    """Returns a row for each result, of this version alone."""
+    machine = kept[0]["machine"]
+    height, width = machine["size"]
+    clip = f"The middle one of {machine['frames']} frames of {width}×{height}, ×4, without tiles"
+    lines = [f"{clip}. {about(machine)}", "", "| precision | processor s | wall s | peak MiB |", "|---|---|---|---|"]
+    for result in kept:
+        for name, row in result["rows"].items():
+            times = f"{row['cpu_seconds']:.1f} | {row['wall_seconds']:.1f} | {row['peak_mib']}"
+            lines.append(f"| {name.removeprefix('vsr, ')} | {times} |")
+    return "\n".join(lines)
+
+
+def table_of_loop(kept: dict[str, Any]) -> str:
+    """Returns a row for each part of an iteration."""
+    machine = kept["machine"]
+    what = f"`vsr train -opt options/{machine['options']} --set {' --set '.join(machine['set'])}`"
+    lines = [f"{what}, the main process's processor time of {machine['iterations']} iterations. {about(machine)}", ""]
+    lines += ["| part of an iteration | processor ms | share |", "|---|---|---|"]
+    lines += [f"| {row['part']} | {row['ms']:.2f} | {row['share']:.2%} |" for row in kept["rows"]]
+    workers = f"The loader's workers take {kept['workers_ms']:.0f} ms an iteration beside it."
+    wait = "A step waits for the device once, for the flags: a step that is not finite changes nothing."
+    return "\n".join([*lines, "", f"{workers} {wait}"])
+
+
+def table_of_attention(kept: dict[str, Any]) -> str:
+    """Returns a row for each map, precision and form."""
+    about_forms = [
+        "`vsr` is [pixsentence](memory.md), `bare` is `scaled_dot_product_attention` with the same widths, `naive`",
+        "computes all scores. Five frames; `f` is a forward pass, `f+b` also backward. The peak is what a pass adds to",
+        f"the features. {about(kept['machine'])}",
+    ]
+    return "\n".join([*about_forms, "", *whole_space.HEAD, *whole_space.lines_of(kept["rows"])])
+
+
 def sides(rows: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the first row of this version and the row of the other one."""
     return next(iter(rows.values())), next(row for name, row in rows.items() if name.startswith("vsr at"))
@@ -118,7 +171,8 @@ def sides(rows: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, An
 def about(machine: dict[str, Any]) -> str:
     """Returns a sentence on when and where something was measured."""
     note = f"; {machine['note']}" if machine["note"] else ""
-    return f"{machine['date']}, {machine['device']}, {machine['threads']} threads, torch {machine['torch']}{note}."
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    return f"{machine['date']}, {machine['device']}, {threads}, torch {machine['torch']}{note}."
 
 
 def main(words: list[str] | None = None) -> None:

@@ -43,7 +43,7 @@ def test_ops(tmp_path, monkeypatch, capsys):
     assert f"| {rows[0]['shape']}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("memory", ["pixwise", "pixsim", "pixsentence", "local_window"])
+@pytest.mark.parametrize("memory", ["pixwise", "pixsim", "local_window"])
 def test_memory(memory, monkeypatch, tmp_path, capsys):
     benchmark = load_script("memory", BENCHMARKS)
     small = {(case.form, case.backward): case for case in benchmark.CASES if case.memory == memory}
@@ -70,6 +70,66 @@ def test_memory_measures_a_case_in_a_process_of_its_own(monkeypatch):
     number = next(i for i, case in enumerate(benchmark.CASES) if case.memory == "local_window" and not case.backward)
     monkeypatch.setattr(benchmark, "available_bytes", lambda _: 2**20)
     assert benchmark.run_apart(number, "cpu") == {"note": "not run: needs about 0 GiB"}
+
+
+def test_whole_space(monkeypatch, tmp_path, capsys):
+    """One process for every form, in turns; here they are functions of the tests' process."""
+    benchmark = load_script("whole_space", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(benchmark, "ROWS", [row._replace(size=(8, 8), channels=4) for row in benchmark.ROWS[:2]])
+    monkeypatch.setattr(benchmark, "started", lambda _, words, path: words)
+
+    def in_turn(processes, rounds, unit):
+        served = {form: (int(words[1]), words[3]) for form, words in processes.items()}
+        work = {
+            form: benchmark.passes(form, benchmark.ROWS[number], benchmark.DTYPES[precision])
+            for form, (number, precision) in served.items()
+        }
+        return {form: [{**run(), "seconds": (2.0, 3.0)} for _ in range(rounds)] for form, run in work.items()}
+
+    monkeypatch.setattr(benchmark, "answers_in_turn", in_turn)
+    benchmark.main(["--maps", "8x8", "--precision", "float32", "bf16", "--save", "tiny"])
+    rows = json.loads((tmp_path / "whole_space_tiny.json").read_text())["rows"]
+    assert [row["form"] for row in rows] == 2 * ["vsr", "bare", "naive"] + 2 * ["vsr", "bare"]
+    assert "| 8×8 | f+b | bf16 | bare | 2 | 0 | 1.00 |" in capsys.readouterr().out
+
+
+def test_whole_space_serves_a_form(monkeypatch):
+    benchmark = load_script("whole_space", BENCHMARKS)
+    served = []
+    monkeypatch.setattr(benchmark, "serve", served.append)
+    monkeypatch.setattr(benchmark, "passes", lambda *chosen: chosen)
+    threads = torch.get_num_threads()
+    benchmark.main(["--serve", "1", "--precision", "bf16", "--form", "bare"])
+    torch.set_num_threads(threads)
+    assert served == [("bare", benchmark.ROWS[1], torch.bfloat16)]
+
+
+def test_all_forms_of_whole_space_read_the_same():
+    benchmark = load_script("whole_space", BENCHMARKS)
+    row = benchmark.ROWS[0]._replace(size=(4, 6), channels=8)
+    forms = [benchmark.attention(form, row, torch.float32) for form in row.forms]
+    (ours, bare, naive) = (read(*inputs)[-1] for read, inputs in forms)
+    torch.testing.assert_close(ours, naive)
+    torch.testing.assert_close(ours, bare.squeeze(1).transpose(1, 2).unflatten(2, row.size))
+
+
+def test_training_loop(tmp_path, monkeypatch, capsys, clips):
+    benchmark = load_script("training_loop", BENCHMARKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr("vsr.train.keep_freed_memory", lambda: None)  # of the tests' process
+    threads = torch.get_num_threads()
+    file = write_options(tmp_path, small_options(clips, datasets__val=None, logger__save_checkpoint_freq=2))
+    benchmark.main(["-opt", str(file), "--warm_up", "1", "--iterations", "2", "--save", "tiny"])
+    torch.set_num_threads(threads)
+    kept = json.loads((tmp_path / "training_loop_tiny.json").read_text())
+    ms = {row["part"]: row["ms"] for row in kept["rows"]}
+    assert all(ms[part] > 0 for part in ("forward", "backward", "update", "log", "states and weights", "other"))
+    rest = ms.pop("all but forward, backward and update")
+    assert sum(ms.values()) == pytest.approx(ms["forward"] + ms["backward"] + ms["update"] + rest)
+    assert not (tmp_path / "experiments").exists() and "| forward |" in capsys.readouterr().out
 
 
 def test_training_step(tmp_path, monkeypatch, capsys):
@@ -196,8 +256,24 @@ def test_the_performance_page_names_machine_ratios_and_losses(tmp_path, monkeypa
     }
     kept = {"machine": {**machine, "size": [180, 320], "frames": 30}, "rows": frames}
     (tmp_path / "inference_performance.json").write_text(json.dumps(kept))
+    for precision, seconds in (("bf16", 40.0), ("float32", 71.25)):
+        rows = {f"vsr, {precision}": {"cpu_seconds": seconds, "wall_seconds": 30.0, "peak_mib": 12345}}
+        kept = {"machine": {**machine, "size": [540, 960], "frames": 5}, "rows": rows}
+        (tmp_path / f"inference_performance_540_{precision}.json").write_text(json.dumps(kept))
+    settings = {"options": "demo.yml", "set": ["train.amp=bf16"], "iterations": 200}
+    kept = {"machine": {**machine, **settings}, "rows": [{"part": "forward", "ms": 60.0, "share": 0.325}]}
+    (tmp_path / "training_loop_performance.json").write_text(json.dumps({**kept, "workers_ms": 35.2}))
+    form = {"size": [64, 64], "backward": True, "precision": "bf16", "spread": 0, "features_mib": 6}
+    forms = [
+        {**form, "form": name, "fastest": seconds, "peak_extra_mib": peak}
+        for name, seconds, peak in (("vsr", 2.2, 32), ("bare", 2.0, 18))
+    ]
+    (tmp_path / "whole_space_performance.json").write_text(json.dumps({"machine": machine, "rows": forms}))
     benchmark.main([])
     text = (tmp_path / "performance.md").read_text()
+    assert "| 64×64 | f+b | bf16 | vsr | 2.2 | 0 | 1.10 | 32 | 6 |" in text
+    assert "| bf16 | 40.0 | 30.0 | 12345 |\n| float32 | 71.2 | 30.0 | 12345 |" in text
+    assert "| forward | 60.00 | 32.50% |" in text and "workers take 35 ms" in text
     assert "2026-11-29, x86_64 Some CPU, 2 threads, torch 2.11.0; busy." in text
     assert "| bf16, channels_last | 800 | 600 | 0.75 | 1.25 | 900 against 800 |" in text
     assert "| bf16 | 2.00 | 8.00 | 4.00 | 4.00 |" in text and "| float32 | 4.00 | 8.00 | 2.00 | 2.00 |" in text
@@ -210,8 +286,9 @@ def test_the_performance_script_measures(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     monkeypatch.setattr(benchmark, "PAGE", tmp_path / "performance.md")
     benchmark.main(["--measure", str(ROOT)])
-    assert [script for script, _ in calls] == ["training_step"] * 3 + ["inference"]
-    assert all(words[words.index("--against") + 1] == str(ROOT) for _, words in calls)
+    scripts = ["training_step"] * 3 + ["inference", "training_loop", "whole_space"] + ["inference"] * 2
+    assert [script for script, _ in calls] == scripts
+    assert all(words[words.index("--against") + 1] == str(ROOT) for _, words in calls[:4])
 
 
 def test_precisions_train_and_restore_each_seed_once(tmp_path, monkeypatch, capsys):
