@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             entry, weights = read_entry(file, key, prefer="params_ema")
             load_weights(network, weights, file)
             if entry == "params_ema":
-                logger.info("these weights are the average (EMA) of those in training")
+                text = "tests the average of the weights (EMA); the others: --weights %s --set path.param_key_g=params"
+                logger.info(text, file)
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             report = {"format": FORMAT, "name": options.name, "network": type(network).__name__, "weights": str(file)}
             report |= {"weights_entry": entry, "weights_sha256": digest, "versions": versions()}

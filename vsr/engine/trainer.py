@@ -6,6 +6,7 @@ A trainer of one's own overrides ``losses``; with several networks, also ``make_
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +38,7 @@ from vsr.utils.files import failing_is_told, sync
 from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
 
+LARGEST_START = 0.05  # of an average's weights, from the start
 SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
 
 
@@ -373,6 +375,17 @@ class Trainer:
             checkpoints.save_safetensors(file.with_suffix(".safetensors"), player.evaluated.state_dict(), about)
             average = {} if player.ema is None else {"params_ema": player.ema.state_dict()}
             checkpoints.save(file, {"params": player.network.state_dict(), **average})
+            self.warn_of_start(file, player)
+
+    def warn_of_start(self, file: Path, player: Player) -> None:
+        """Warns where much of an average still is the random weights at the start, after a short training."""
+        share = player.ema_decay**self.progress.iteration
+        if player.ema is not None and share > LARGEST_START and not self.progress.loaded:
+            text = (
+                "the average in %s is still %.0f %% the random weights at the start (train.ema_decay %g): train longer "
+                "or lower it; --weights %s --set path.param_key_g=params tests the weights without average"
+            )
+            logger.warning(text, file.name, 100 * share, player.ema_decay, file)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next step depends on: tensors and plain values."""
