@@ -57,7 +57,6 @@ Tensor pack_weight(const Problem<T>& p, const Tensor& weight, bool forward) {
 template <typename T>
 struct Packed : Problem<T> {
   Tensor input_, offset_, mask_;
-  Tensor zeros_;
 };
 
 template <typename T>
@@ -72,15 +71,8 @@ Packed<T> make_problem(const Shape& s, const Tensor& input, const Tensor& offset
   p.slab_groups = std::max<int64_t>(1, kPanel / p.group_channels);
   p.slabs = p.channels / p.slab_channels();
 
-  p.zeros_ = zero_workspace<T>(p.channels);
-  p.zeros = data<T>(p.zeros_);
-  bool as_it_is = input.scalar_type() == dtype_of<T>() && p.channels == s.c && is_channels_last(input);
-  if (as_it_is) {
-    p.input_ = input;
-  } else {
-    p.input_ = workspace<T>(s.n * s.pixels() * p.channels);
-    pack(with_planes(input), data<T>(p.input_), p.channels, [&](int64_t c) { return p.packed(c); });
-  }
+  p.input_ = zero_workspace<T>(s.n * s.offset_groups * p.plane());
+  pack(with_planes(input), p.input_pixels(), data<T>(p.input_));
   p.input = data<T>(p.input_);
 
   p.offset_ = with_planes(st::to(offset, dtype_of<T>()));
@@ -88,9 +80,6 @@ Packed<T> make_problem(const Shape& s, const Tensor& input, const Tensor& offset
   if (mask) {
     p.mask_ = with_planes(st::to(*mask, dtype_of<T>()));
     p.mask = planes<const T>(p.mask_);
-  } else {
-    p.mask_ = st::full({kBlock}, 1.0, dtype_of<T>());
-    p.mask = {data<T>(p.mask_), 0, 0, 0};
   }
   return p;
 }
@@ -117,7 +106,7 @@ Tensor forward(const Shape& s, const Tensor& input, const Tensor& offset, const 
     using To = decltype(tag);
     Planes<To> to = planes<To>(output);
     st::parallel_for(0, s.n * blocks, 1, [&](int64_t begin, int64_t end) {
-      Scratch<T> scratch(p.channels, p.outputs);
+      Scratch<T> scratch(p.groups_together() * p.group_channels, p.outputs, p.groups_together() * s.taps());
       for (int64_t i = begin; i < end; i++) {
         int64_t n = i / blocks, first = i % blocks * kBlock, count = std::min(kBlock, s.positions() - first);
         kernels.forward(p, n, first, count, scratch);
@@ -162,8 +151,12 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
   Packed<T> p = make_problem<T>(s, input, offset, mask, false);
   Tensor packed_weight = pack_weight(p, weight, false);
   p.weight_backward = data<T>(packed_weight);
-  Tensor packed_output = workspace<T>(s.n * s.positions() * p.outputs);
-  pack(with_planes(grad_output), data<T>(packed_output), p.outputs, [](int64_t o) { return o; });
+  Tensor packed_output = grad_output;
+  if (grad_output.scalar_type() != dtype || p.outputs != s.co || !is_channels_last(grad_output)) {
+    packed_output = p.outputs == s.co ? workspace<T>(s.n * s.positions() * p.outputs)
+                                      : zero_workspace<T>(s.n * s.positions() * p.outputs);
+    pack(with_planes(grad_output), p.output_pixels(), data<T>(packed_output));
+  }
   p.grad_output = data<T>(packed_output);
   if (needed[1]) p.grad_offset = planes<T>(grad_offset);
   if (need_mask) p.grad_mask = planes<T>(grad_mask);
@@ -171,14 +164,14 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
   int64_t blocks = (s.positions() + kBlock - 1) / kBlock;
   int64_t parts = count_parts(s.n * p.slabs, blocks);
   int64_t weight_size = s.taps() * p.channels * p.outputs;
-  Tensor packed_grad_input = zero_workspace<T>(needed[0] ? parts * s.n * (s.pixels() + 1) * p.channels : 0);
+  Tensor packed_grad_input = zero_workspace<T>(needed[0] ? parts * s.n * s.offset_groups * p.plane() : 0);
   Tensor packed_grad_weight = zero_workspace<T>(needed[2] ? parts * s.n * weight_size : 0);
   p.grad_input = needed[0] ? data<T>(packed_grad_input) : nullptr;
   p.grad_weight = needed[2] ? data<T>(packed_grad_weight) : nullptr;
 
   Kernels<T> kernels = choose_kernels<T>();
   st::parallel_for(0, parts * s.n * p.slabs, 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch(p.slab_channels(), kPanel);
+    Scratch<T> scratch(p.slab_channels(), kPanel, p.slab_groups * s.taps());
     for (int64_t i = begin; i < end; i++) {
       int64_t slab = i % p.slabs, n = i / p.slabs % s.n, part = i / p.slabs / s.n;
       for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; block++)
@@ -186,7 +179,7 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
     }
   });
 
-  if (needed[0]) unpack(p.grad_input, parts, p.channels, grad_input, [&](int64_t c) { return p.packed(c); });
+  if (needed[0]) unpack(p.grad_input, parts, p.input_pixels(), grad_input);
   if (needed[2]) {
     T* sum = p.grad_weight;
     st::parallel_for(0, weight_size, 16384, [&](int64_t begin, int64_t end) {

@@ -5,8 +5,6 @@
 
 namespace vsr::bits16 {
 
-constexpr int64_t kPitch = kBlock + 16;  // of a block's lines: lines side by side do not share the sets of a cache
-
 // Planes (n, c, h, w) of float or bfloat16.
 struct Source {
   void* data = nullptr;

@@ -5,83 +5,14 @@
 
 #include "cpu_sampling.h"
 
-typedef Quad<float>::Four Four;
-typedef uint16_t FourBits16 __attribute__((vector_size(8), aligned(2), may_alias));
-typedef uint32_t FourWords __attribute__((vector_size(16)));
-
-VSR_INLINE float load_one(const float* p) { return *p; }
-VSR_INLINE float load_one(const Bits16* p) {
-  return ((Octet<float>::Eight)(EightWords{uint32_t(p->bits) << 16}))[0];
-}
-VSR_INLINE Four load_four(const float* p) { return *(const Four*)p; }
-VSR_INLINE Four load_four(const Bits16* p) {
-  return (Four)(__builtin_convertvector(*(const FourBits16*)p, FourWords) << 16);
-}
-VSR_INLINE void store_one(float* p, float x) { *p = x; }
-VSR_INLINE void store_one(Bits16* p, float x) {
-  Bits16 all[8];
-  store_eight(all, Octet<float>::Eight{x});
-  *p = all[0];
-}
-
-VSR_INLINE void transpose(const Four in[4], Four out[4]) {
-  [[maybe_unused]] typedef float T;  // of the macro
-  Four a = VSR_SHUFFLE4(in[0], in[1], 0, 4, 1, 5), b = VSR_SHUFFLE4(in[2], in[3], 0, 4, 1, 5);
-  Four c = VSR_SHUFFLE4(in[0], in[1], 2, 6, 3, 7), d = VSR_SHUFFLE4(in[2], in[3], 2, 6, 3, 7);
-  out[0] = VSR_SHUFFLE4(a, b, 0, 1, 4, 5), out[1] = VSR_SHUFFLE4(a, b, 2, 3, 6, 7);
-  out[2] = VSR_SHUFFLE4(c, d, 0, 1, 4, 5), out[3] = VSR_SHUFFLE4(c, d, 2, 3, 6, 7);
-}
-
-// Lines (channel, kPitch) of rows (count, channels) that are `row` apart.
-template <typename S>
-static void lines_of_rows(const S* rows, int64_t row, int64_t count, int64_t channels, float* lines) {
-  int64_t even_count = count / 4 * 4, even_channels = channels / 4 * 4;
-  for (int64_t t = 0; t < even_count; t += 4)
-    for (int64_t c = 0; c < even_channels; c += 4) {
-      Four in[4], out[4];
-      for (int i = 0; i < 4; i++) in[i] = load_four(rows + (t + i) * row + c);
-      transpose(in, out);
-      for (int i = 0; i < 4; i++) *(Four*)(lines + (c + i) * kPitch + t) = out[i];
-    }
-  for (int64_t t = 0; t < count; t++)
-    for (int64_t c = t < even_count ? even_channels : 0; c < channels; c++)
-      lines[c * kPitch + t] = load_one(rows + t * row + c);
-}
-
-// The opposite.
-template <typename S>
-static void rows_of_lines(const float* lines, S* rows, int64_t row, int64_t count, int64_t channels) {
-  int64_t even_count = count / 4 * 4, even_channels = channels / 8 * 8;
-  for (int64_t t = 0; t < even_count; t += 4)
-    for (int64_t c = 0; c < even_channels; c += 8) {
-      Four in[2][4], out[2][4];
-      for (int half = 0; half < 2; half++) {
-        for (int i = 0; i < 4; i++) in[half][i] = load_four(lines + (c + 4 * half + i) * kPitch + t);
-        transpose(in[half], out[half]);
-      }
-      for (int i = 0; i < 4; i++) {
-        Octet<float>::Eight both;
-        ((Four*)&both)[0] = out[0][i], ((Four*)&both)[1] = out[1][i];
-        store_eight(rows + (t + i) * row + c, both);
-      }
-    }
-  for (int64_t t = 0; t < count; t++)
-    for (int64_t c = t < even_count ? even_channels : 0; c < channels; c++)
-      store_one(rows + t * row + c, lines[c * kPitch + t]);
-}
+#include "cpu_lines.h"
 
 // Lines of all channels at count positions from `first` on, `pitch` apart: the numbers in memory where they are floats
 // in lines, else copied.
 template <typename S>
 VSR_INLINE const float* read_lines(const Source& from, int64_t n, int64_t first, int64_t count, float* copy) {
   const S* start = (const S*)from.data + n * from.image + first * from.position;
-  if (from.channel == 1) {
-    lines_of_rows(start, from.position, count, from.channels, copy);
-  } else {
-    for (int64_t c = 0; c < from.channels; c++)
-      for (int64_t t = 0; t < count; t++)
-        copy[c * kPitch + t] = load_one(start + c * from.channel + t * from.position);
-  }
+  copy_lines(start, from.channel, from.position, count, from.channels, copy);
   return copy;
 }
 
@@ -98,22 +29,14 @@ static const float* lines(const Source& from, int64_t n, int64_t first, int64_t 
   return (const float*)from.data + n * from.image + first;
 }
 
-template <typename S>
-VSR_INLINE void write_lines(const float* lines, const Source& to, int64_t n, int64_t first, int64_t count) {
-  S* start = (S*)to.data + n * to.image + first * to.position;
-  if (to.channel == 1) {
-    rows_of_lines(lines, start, to.position, count, to.channels);
-  } else {
-    for (int64_t c = 0; c < to.channels; c++)
-      for (int64_t t = 0; t < count; t++)
-        store_one(start + c * to.channel + t * to.position, lines[c * kPitch + t]);
-  }
-}
-
 // Lines to where they belong, if they are wanted.
 static void write(const float* lines, const Source& to, int64_t n, int64_t first, int64_t count) {
   if (to.data == nullptr) return;
-  to.is_16bit ? write_lines<Bits16>(lines, to, n, first, count) : write_lines<float>(lines, to, n, first, count);
+  int64_t start = n * to.image + first * to.position;
+  if (to.is_16bit)
+    write_lines(lines, (Bits16*)to.data + start, to.channel, to.position, count, to.channels);
+  else
+    write_lines(lines, (float*)to.data + start, to.channel, to.position, count, to.channels);
 }
 
 // Visit(group, channel) where a group reads, for all groups and taps; scratch.samples then holds the samples, and
@@ -130,8 +53,7 @@ VSR_INLINE void visit_samples(const Problem16& p, int64_t n, int64_t first, int6
     for (int64_t tap = 0; tap < s.taps(); tap++) {
       int64_t channel = g * s.taps() + tap;
       const float* y = offset + 2 * channel * pitch;
-      find_samples<Edge>(s, tap, width, 0, s.pixels() * width, y, y + pitch, mask + channel * mask_pitch, count,
-                         scratch.samples);
+      find_samples<Edge>(s, tap, y, y + pitch, mask + channel * mask_pitch, count, scratch.samples);
       visit(g, channel);
     }
 }
@@ -162,11 +84,10 @@ static void scatter_16bit(const Problem16& p, int64_t n, int64_t first, int64_t 
     float *grad_offset = scratch.grad_offset.get(), *grad_mask = scratch.grad_mask.get();
     visit_samples<true>(p, n, first + done, some, scratch, [&](int64_t g, int64_t channel) {
       scatter_group(image + g * p.plane(), grad_image ? grad_image + g * p.plane() : nullptr, width, some,
-                    scratch.samples, scratch.samples.from, grad_columns + channel * width, columns + channel * width,
-                    p.row());
+                    scratch.samples, grad_columns + channel * width, columns + channel * width, p.row());
       float* grad_y = grad_offset + 2 * channel * kPitch;
       offset_gradients(scratch.samples, some, for_offset ? grad_y : nullptr, grad_y + kPitch,
-                       for_mask ? grad_mask + channel * kPitch : nullptr, 1, 1);
+                       for_mask ? grad_mask + channel * kPitch : nullptr);
     });
     write(grad_offset, p.grad_offset, n, first + done, some);
     write(grad_mask, p.grad_mask, n, first + done, some);

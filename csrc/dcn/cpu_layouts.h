@@ -42,51 +42,47 @@ Tensor zero_workspace(int64_t size) {
   return x;
 }
 
-// (n, c, h, w) of any floating type to (n, h * w, row) of T; channel i goes to channel_of(i), the rest is zero.
-template <typename T, typename F>
-void pack(const Tensor& x, T* to, int64_t row, F channel_of) {
-  int64_t n = x.size(0), c = x.size(1), pixels = x.size(2) * x.size(3), blocks = (pixels + kPanel - 1) / kPanel;
-  bool padded = row != c;
-  with_type(x.scalar_type(), [&](auto tag) {
-    using From = decltype(tag);
-    Planes<const From> from = planes<const From>(x);
-    st::parallel_for(0, n * blocks, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) {
-        int64_t first = i % blocks * kPanel, count = std::min(kPanel, pixels - first);
-        T* out = to + (i / blocks * pixels + first) * row;
-        if (padded) std::fill(out, out + count * row, T(0));
-        for (int64_t k = 0; k < c; k++) {
-          const From* in = from.plane(i / blocks, k) + first * from.position;
-          T* column = out + channel_of(k);
-          for (int64_t t = 0; t < count; t++) column[t * row] = static_cast<T>(in[t * from.position]);
+// Move(out, in) gets each element of a tensor's planes and of packed pixels, in an order that suits the tensor.
+template <typename To, typename From, typename F>
+void visit_pixels(const Tensor& x, const Planes<From>& planes, const Pixels& pixels, To* packed, F move) {
+  int64_t n = x.size(0), c = x.size(1), all = x.size(2) * x.size(3), blocks = (all + kBlock - 1) / kBlock;
+  st::parallel_for(0, n * blocks, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++)
+      for (int64_t k = 0; k < c; k += pixels.width) {
+        int64_t first = i % blocks * kBlock, count = std::min(kBlock, all - first);
+        From* plane = planes.plane(i / blocks, k) + first * planes.position;
+        To* row = packed + i / blocks * pixels.image + k / pixels.width * pixels.group + first * pixels.row;
+        if (planes.channel == 1) {
+          for (int64_t t = 0; t < count; t++)
+            for (int64_t j = 0; j < pixels.width; j++) move(row[t * pixels.row + j], plane[t * planes.position + j]);
+        } else {
+          for (int64_t j = 0; j < pixels.width; j++)
+            for (int64_t t = 0; t < count; t++)
+              move(row[t * pixels.row + j], plane[j * planes.channel + t * planes.position]);
         }
       }
-    });
   });
 }
 
-// A packed gradient (part, n, h * w + 1, row), summed over the parts, to a tensor of any layout; the last pixel of an
-// image is left out.
-template <typename T, typename F>
-void unpack(const T* from, int64_t parts, int64_t row, const Tensor& x, F channel_of) {
-  int64_t n = x.size(0), c = x.size(1), pixels = x.size(2) * x.size(3), blocks = (pixels + kPanel - 1) / kPanel;
+// (n, c, h, w) of any floating type to packed pixels of T.
+template <typename T>
+void pack(const Tensor& x, const Pixels& pixels, T* to) {
+  with_type(x.scalar_type(), [&](auto tag) {
+    using From = decltype(tag);
+    visit_pixels(x, planes<const From>(x), pixels, to, [](T& out, const From& in) { out = static_cast<T>(in); });
+  });
+}
+
+// Packed pixels (part, n, ...), summed over the parts, to a tensor of any layout.
+template <typename T>
+void unpack(const T* from, int64_t parts, const Pixels& pixels, const Tensor& x) {
+  int64_t step = x.size(0) * pixels.image;
   with_type(x.scalar_type(), [&](auto tag) {
     using To = decltype(tag);
-    Planes<To> to = planes<To>(x);
-    st::parallel_for(0, n * blocks, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) {
-        int64_t first = i % blocks * kPanel, count = std::min(kPanel, pixels - first);
-        const T* in = from + (i / blocks * (pixels + 1) + first) * row;
-        for (int64_t k = 0; k < c; k++) {
-          To* out = to.plane(i / blocks, k) + first * to.position;
-          const T* column = in + channel_of(k);
-          for (int64_t t = 0; t < count; t++) {
-            T sum = column[t * row];
-            for (int64_t part = 1; part < parts; part++) sum += column[(part * n * (pixels + 1) + t) * row];
-            out[t * to.position] = static_cast<To>(sum);
-          }
-        }
-      }
+    visit_pixels(x, planes<To>(x), pixels, from, [&](const T& in, To& out) {
+      T sum = in;
+      for (int64_t part = 1; part < parts; part++) sum += (&in)[part * step];
+      out = static_cast<To>(sum);
     });
   });
 }

@@ -8,6 +8,8 @@ namespace vsr {
 
 constexpr int64_t kPanel = 16;  // columns of a matrix product that stay in registers
 constexpr int64_t kBlock = 64;  // output positions handled together: their columns of one tap stay in the L1 cache
+constexpr int64_t kDepth = 64;           // channels whose columns are multiplied together in the forward pass
+constexpr int64_t kPitch = kBlock + 16;  // of a block's lines: lines side by side do not share the sets of a cache
 
 // A tensor (n, c, h, w) whose positions have a common stride: element (n, c, y, x) is at n * image + c * channel +
 // (y * w + x) * position.
@@ -16,6 +18,12 @@ struct Planes {
   T* data = nullptr;
   int64_t image = 0, channel = 0, position = 0;
   T* plane(int64_t n, int64_t c) const { return data + n * image + c * channel; }
+};
+
+// Packed pixels: `width` channels of one are side by side. Element (n, c, y, x) is at n * image + c / width * group +
+// (y * w + x) * row + c % width.
+struct Pixels {
+  int64_t image, group, row, width;
 };
 
 struct Range {
@@ -32,16 +40,23 @@ struct Problem {
   int64_t group_channels, channels;
   int64_t group_outputs, outputs;
   int64_t slab_groups, slabs;  // a slab is what one backward task owns: as few groups as fill a panel
-  const T* zeros;              // a pixel outside the frame, `channels` long
-  const T* input;              // (n, h * w, channels)
-  Planes<const T> offset, mask;
+  const T* input;              // (n, group, h * w + 1, channel of the group); the last pixel is zero
+  Planes<const T> offset, mask;  // a mask without data is 1
   const T* weight_forward;   // (tap, outputs / 16, channels, 16)
   const T* weight_backward;  // (tap, channels / 16, outputs, 16)
   const T* bias;             // (outputs)
   const T* grad_output;      // (n, ho * wo, outputs)
-  T* grad_input;             // (part, n, h * w + 1, channels), null if not needed; a pixel for what is outside
+  T* grad_input;             // (part, n, group, h * w + 1, channel of the group), null if not needed
   Planes<T> grad_offset, grad_mask;
   T* grad_weight;  // (part, n, tap, channels / 16, outputs, 16), null if not needed
+
+  Pixels input_pixels() const { return {s.offset_groups * plane(), plane(), group_channels, s.group_channels()}; }
+  Pixels output_pixels() const { return {s.positions() * outputs, 0, outputs, s.co}; }
+
+  // Deformable groups whose columns are multiplied together.
+  int64_t groups_together() const { return kDepth < group_channels ? 1 : kDepth / group_channels; }
+
+  int64_t plane() const { return (s.pixels() + 1) * group_channels; }  // numbers of a group in an image
 
   int64_t slab_channels() const {
     return slab_groups * group_channels < kPanel ? kPanel : slab_groups * group_channels;
@@ -89,7 +104,6 @@ struct Samples {
   T base_y[kBlock], base_x[kBlock];  // coordinates of a position before padding, dilation and offset
   // The pixels upper left, upper right, lower left and lower right; outside the frame the one after the last.
   int32_t corner[4][kBlock];
-  int64_t from[4][kBlock], to[4][kBlock];  // where they are in the image and in its gradient
   T weight[4][kBlock];
   T fraction_y[kBlock], fraction_x[kBlock];
   T mask[kBlock];
@@ -99,12 +113,19 @@ struct Samples {
 // Scratch memory of one thread.
 template <typename T>
 struct Scratch {
-  Buffer<T> strided{3 * kBlock};            // offsets and masks copied out of a layout with channels innermost
   Buffer<T> columns, grad_columns, output;  // (positions, channels) twice, (positions, outputs)
+  Buffer<T> offset, mask, grad_offset, grad_mask;  // (channel, kPitch), used where they are not lines in memory
   Samples<T> samples;
 
-  Scratch(int64_t channels, int64_t outputs)
-      : columns(kBlock * channels), grad_columns(kBlock * channels), output(kBlock * outputs) {}
+  // For `lines` pairs of a group and a tap.
+  Scratch(int64_t channels, int64_t outputs, int64_t lines)
+      : columns(kBlock * channels),
+        grad_columns(kBlock * channels),
+        output(kBlock * outputs),
+        offset(2 * lines * kPitch),
+        mask(lines * kPitch),
+        grad_offset(2 * lines * kPitch),
+        grad_mask(lines * kPitch) {}
 };
 
 // The kernels compiled for one instruction set.

@@ -78,12 +78,10 @@ static void find_bases(const Shape& s, int64_t first, int64_t count, Samples<T>&
 
 // Where a block reads. A coordinate of exactly -1 touches the first row or column with weight 0: it adds nothing to the
 // output but its derivative is not zero, which is what Edge chooses (torchvision's rule), along with what the
-// derivatives need. A NaN coordinate makes the weights NaN. Zeros are `zeros` after the image's start; `pixel_size` and
-// `grad_size` are the distances of pixels in the image and in its gradient; at 0 the latter are not looked for.
+// derivatives need. A NaN coordinate makes the weights NaN.
 template <bool Edge, typename T>
-static void find_samples(const Shape& s, int64_t tap, int64_t pixel_size, int64_t grad_size, int64_t zeros,
-                         const T* __restrict offset_y, const T* __restrict offset_x, const T* __restrict mask,
-                         int64_t count, Samples<T>& __restrict out) {
+static void find_samples(const Shape& s, int64_t tap, const T* __restrict offset_y, const T* __restrict offset_x,
+                         const T* __restrict mask, int64_t count, Samples<T>& __restrict out) {
   const T tap_y = T(tap / s.kw * s.dilation_h), tap_x = T(tap % s.kw * s.dilation_w);
   const T height = T(s.h), width = T(s.w);
   const int32_t rows = int32_t(s.h), columns = int32_t(s.w), outside = int32_t(s.pixels());
@@ -108,12 +106,6 @@ static void find_samples(const Shape& s, int64_t tap, int64_t pixel_size, int64_
     out.weight[3][t] = dy * dx * m;
     if (Edge) out.fraction_y[t] = dy, out.fraction_x[t] = dx, out.mask[t] = m;
   }
-  for (int i = 0; i < 4; i++)
-    for (int64_t t = 0; t < count; t++) {
-      int32_t corner = out.corner[i][t];
-      out.from[i][t] = corner == outside ? zeros : int64_t(corner) * int64_t(int32_t(pixel_size));
-      if (Edge && grad_size) out.to[i][t] = int64_t(corner) * int64_t(int32_t(grad_size));
-    }
 }
 
 // Channels of one group at the sampled points: columns (count, row). Width is the group's channels where they are known
@@ -125,7 +117,7 @@ static void gather(const S* image, int64_t group_channels, int64_t count, const 
   const int64_t width = Width ? Width : group_channels;
   for (int64_t t = 0; t < count; t++, columns += row) {
     const S* from[4];
-    for (int i = 0; i < 4; i++) from[i] = image + at.from[i][t];
+    for (int i = 0; i < 4; i++) from[i] = image + at.corner[i][t] * width;
     for (int64_t c = 0; c < width; c += 8) {
       Eight sum = load_eight(from[0] + c) * at.weight[0][t];
       for (int i = 1; i < 4; i++) sum += load_eight(from[i] + c) * at.weight[i][t];
@@ -146,16 +138,16 @@ VSR_INLINE typename Quad<T>::Four sums(const typename Octet<T>::Eight product[4]
 }
 
 // Gradients of one group at the sampled points, from grad_columns (count, row): the columns again, the input's gradient
-// added at the four corners, which are `to` in it, where it is wanted, and in at.dot the dot products with the corners.
+// added at the four corners where it is wanted, and in at.dot the dot products with the corners.
 // The gradient of what is outside goes to a pixel after the last one.
 template <int Width, typename T, typename S>
 static void scatter(const S* image, T* grad_image, int64_t group_channels, int64_t count, Samples<T>& at,
-                    const int64_t (*to)[kBlock], const S* grad_columns, S* columns, int64_t row) {
+                    const S* grad_columns, S* columns, int64_t row) {
   typedef typename Octet<T>::Eight Eight;
   const int64_t width = Width ? Width : group_channels;
   for (int64_t t = 0; t < count; t++, grad_columns += row, columns += row) {
     const S* from[4];
-    for (int i = 0; i < 4; i++) from[i] = image + at.from[i][t];
+    for (int i = 0; i < 4; i++) from[i] = image + at.corner[i][t] * width;
     Eight product[4] = {};
     for (int64_t c = 0; c < width; c += 8) {
       Eight gradient = load_eight(grad_columns + c), sum = {};
@@ -166,26 +158,30 @@ static void scatter(const S* image, T* grad_image, int64_t group_channels, int64
       }
       store_eight(columns + c, sum);
       if (grad_image != nullptr) {
-        for (int i = 0; i < 4; i++) eight(grad_image + to[i][t] + c) += gradient * at.weight[i][t];
+        for (int i = 0; i < 4; i++) eight(grad_image + at.corner[i][t] * width + c) += gradient * at.weight[i][t];
       }
     }
     *(typename Quad<T>::Four*)at.dot[t] = sums<T>(product);
   }
 }
 
-// The gradients of offset and mask at the sampled points, from at.dot; `Step` apart in the planes, none where null.
+// The gradients of offset and mask at the sampled points, from at.dot; none where null.
 template <typename T>
 static void offset_gradients(const Samples<T>& __restrict at, int64_t count, T* __restrict grad_y, T* __restrict grad_x,
-                             T* __restrict grad_mask, int64_t offset_step, int64_t mask_step) {
-  for (int64_t t = 0; grad_y != nullptr && t < count; t++) {
-    T dy = at.fraction_y[t], dx = at.fraction_x[t], m = at.mask[t];
-    const T* dot = at.dot[t];
-    grad_y[t * offset_step] = m * ((1 - dx) * (dot[2] - dot[0]) + dx * (dot[3] - dot[1]));
-    grad_x[t * offset_step] = m * ((1 - dy) * (dot[1] - dot[0]) + dy * (dot[3] - dot[2]));
+                             T* __restrict grad_mask) {
+  if (grad_y != nullptr) {
+    for (int64_t t = 0; t < count; t++) {
+      T dy = at.fraction_y[t], dx = at.fraction_x[t], m = at.mask[t];
+      const T* dot = at.dot[t];
+      grad_y[t] = m * ((1 - dx) * (dot[2] - dot[0]) + dx * (dot[3] - dot[1]));
+      grad_x[t] = m * ((1 - dy) * (dot[1] - dot[0]) + dy * (dot[3] - dot[2]));
+    }
   }
-  for (int64_t t = 0; grad_mask != nullptr && t < count; t++) {
-    T dy = at.fraction_y[t], dx = at.fraction_x[t];
-    const T* dot = at.dot[t];
-    grad_mask[t * mask_step] = (1 - dy) * ((1 - dx) * dot[0] + dx * dot[1]) + dy * ((1 - dx) * dot[2] + dx * dot[3]);
+  if (grad_mask != nullptr) {
+    for (int64_t t = 0; t < count; t++) {
+      T dy = at.fraction_y[t], dx = at.fraction_x[t];
+      const T* dot = at.dot[t];
+      grad_mask[t] = (1 - dy) * ((1 - dx) * dot[0] + dx * dot[1]) + dy * ((1 - dx) * dot[2] + dx * dot[3]);
+    }
   }
 }
