@@ -3,8 +3,8 @@
 //
 // Everything is computed in fp32 (fp64 for fp64); cpu_16bit.cpp has bfloat16 on machines with units for it. The forward
 // pass shares (image, block); the backward pass shares (image, slab of channels), which own disjoint parts of every
-// gradient, so that no atomics are needed and results do not depend on timing. Where there are fewer slabs than threads,
-// an image's positions are split into parts with gradients of their own, summed in order.
+// gradient, so that no atomics are needed and results do not depend on timing. Where there are fewer slabs than
+// threads, an image's positions are split into parts with gradients of their own, summed in order.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif

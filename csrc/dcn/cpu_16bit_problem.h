@@ -15,7 +15,7 @@ struct Source {
 // A row of the columns is (group, tap, channel of the group).
 struct Problem16 {
   Shape s;
-  const Bits16* input;  // (n, group, h * w + 1, channel of the group); the last pixel is zero
+  const Bits16* input;            // (n, group, h * w + 1, channel of the group); the last pixel is zero
   Source offset, mask;            // a mask without data is 1
   Source grad_offset, grad_mask;  // without data where not wanted
 

@@ -4,7 +4,6 @@
 // group: the rows of pixels that a group reads, in all its taps, stay in the L1 cache.
 
 #include "cpu_sampling.h"
-
 #include "cpu_lines.h"
 
 // Lines of all channels at count positions from `first` on, `pitch` apart: the numbers in memory where they are floats

@@ -9,9 +9,7 @@ template <typename T>
 VSR_INLINE T load_one(const T* p) {
   return *p;
 }
-VSR_INLINE float load_one(const Bits16* p) {
-  return ((Octet<float>::Eight)(EightWords{uint32_t(p->bits) << 16}))[0];
-}
+VSR_INLINE float load_one(const Bits16* p) { return ((Octet<float>::Eight)(EightWords{uint32_t(p->bits) << 16}))[0]; }
 template <typename T>
 VSR_INLINE typename Quad<T>::Four load_four(const T* p) {
   return *(const typename Quad<T>::Four*)p;

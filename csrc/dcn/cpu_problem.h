@@ -8,7 +8,7 @@ namespace vsr {
 
 constexpr int64_t kPanel = 16;  // columns of a matrix product that stay in registers
 constexpr int64_t kBlock = 64;  // output positions handled together: their columns of one tap stay in the L1 cache
-constexpr int64_t kDepth = 64;           // channels whose columns are multiplied together in the forward pass
+constexpr int64_t kDepth = 64;  // channels whose columns are multiplied together in the forward pass
 constexpr int64_t kPitch = kBlock + 16;  // of a block's lines: lines side by side do not share the sets of a cache
 
 // A tensor (n, c, h, w) whose positions have a common stride: element (n, c, y, x) is at n * image + c * channel +
@@ -39,14 +39,14 @@ struct Problem {
   Shape s;
   int64_t group_channels, channels;
   int64_t group_outputs, outputs;
-  int64_t slab_groups, slabs;  // a slab is what one backward task owns: as few groups as fill a panel
-  const T* input;              // (n, group, h * w + 1, channel of the group); the last pixel is zero
+  int64_t slab_groups, slabs;    // a slab is what one backward task owns: as few groups as fill a panel
+  const T* input;                // (n, group, h * w + 1, channel of the group); the last pixel is zero
   Planes<const T> offset, mask;  // a mask without data is 1
-  const T* weight_forward;   // (tap, outputs / 16, channels, 16)
-  const T* weight_backward;  // (tap, channels / 16, outputs, 16)
-  const T* bias;             // (outputs)
-  const T* grad_output;      // (n, ho * wo, outputs)
-  T* grad_input;             // (part, n, group, h * w + 1, channel of the group), null if not needed
+  const T* weight_forward;       // (tap, outputs / 16, channels, 16)
+  const T* weight_backward;      // (tap, channels / 16, outputs, 16)
+  const T* bias;                 // (outputs)
+  const T* grad_output;          // (n, ho * wo, outputs)
+  T* grad_input;                 // (part, n, group, h * w + 1, channel of the group), null if not needed
   Planes<T> grad_offset, grad_mask;
   T* grad_weight;  // (part, n, tap, channels / 16, outputs, 16), null if not needed
 
@@ -113,7 +113,7 @@ struct Samples {
 // Scratch memory of one thread.
 template <typename T>
 struct Scratch {
-  Buffer<T> columns, grad_columns, output;  // (positions, channels) twice, (positions, outputs)
+  Buffer<T> columns, grad_columns, output;         // (positions, channels) twice, (positions, outputs)
   Buffer<T> offset, mask, grad_offset, grad_mask;  // (channel, kPitch), used where they are not lines in memory
   Samples<T> samples;
 

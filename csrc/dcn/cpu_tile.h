@@ -5,7 +5,6 @@
 // columns x weight to the block's output. Nothing larger than a block is ever stored.
 
 #include "cpu_sampling.h"
-
 #include "cpu_lines.h"
 
 // Rows of a matrix product that stay in registers.
@@ -81,8 +80,8 @@ static Lines<T> target(const Planes<T>& planes, int64_t n, int64_t c, int64_t fi
 
 // Copies of such lines to where they belong.
 template <typename T>
-static void write(const Lines<T>& lines, const Planes<T>& planes, int64_t n, int64_t c, int64_t channels,
-                  int64_t first, int64_t count) {
+static void write(const Lines<T>& lines, const Planes<T>& planes, int64_t n, int64_t c, int64_t channels, int64_t first,
+                  int64_t count) {
   if (planes.data == nullptr || planes.position == 1) return;
   write_lines(lines.data, planes.plane(n, c) + first * planes.position, planes.channel, planes.position, count,
               channels);
