@@ -97,6 +97,16 @@ def test_inputs_need_not_be_contiguous(layout, device):
     assert_close([output.detach(), *(x.grad for x in leaves)], expected)
 
 
+def test_one_offset_may_serve_all_positions():
+    (input, offset, weight, bias, mask), geometry = make()
+    expanded = [x.detach()[:, :, :1, :1].expand_as(x) for x in (offset, mask)]
+    outputs = [
+        deform_conv2d(input, x, weight, bias, mask=m, **geometry)
+        for x, m in (expanded, [x.contiguous() for x in expanded])
+    ]
+    assert torch.equal(*outputs)
+
+
 def test_the_output_follows_the_inputs_layout():
     tensors, geometry = make(c=16, co=8)
     for memory_format in (torch.contiguous_format, torch.channels_last):
