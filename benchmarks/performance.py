@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import precision
 import whole_space
 
 HERE = Path(__file__).parent
@@ -56,6 +57,8 @@ def measure(other: Path, note: str) -> None:
         run("training_step", [*words, "--against", str(other), "--save", f"performance_{name}", "--note", note])
     for name, words in FRAMES.items():
         run("inference", [*words, "--threads", "2", "--against", str(other), "--save", name, "--note", note])
+    run("precision", ["--save", "performance", "--note", note])
+    run("ceiling", ["--threads", "2", "--save", "performance", "--note", note])
     for script in ("training_loop", "whole_space"):
         run(script, ["--save", "performance", "--note", note])
     for name, words in LARGE_FRAMES.items():  # the last: memory may not suffice
@@ -76,9 +79,14 @@ def page(results: Path) -> str:
     for name in FRAMES:
         if kept := read(results / f"inference_{name}.json"):
             parts += ["## One restored frame of EDVR-M", table_of_frames(kept)]
+    if kept := read(results / "ceiling_performance.json"):
+        frames = read(results / f"inference_{next(iter(FRAMES))}.json")
+        parts += ["## What the machine allows", table_of_ceiling(kept, steps, frames)]
     large = [kept for name in LARGE_FRAMES if (kept := read(results / f"inference_{name}.json"))]
     if large:
         parts += ["## One large restored frame of EDVR-M", table_of_large_frames(large)]
+    if kept := read(results / "precision_performance.json"):
+        parts += ["## Accuracy of 16 bits", table_of_accuracy(kept)]
     if kept := read(results / "training_loop_performance.json"):
         parts += ["## The training loop", table_of_loop(kept)]
     if kept := read(results / "whole_space_performance.json"):
@@ -128,6 +136,35 @@ def table_of_frames(kept: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def table_of_ceiling(kept: dict[str, Any], steps: dict[str, Any], frames: dict[str, Any] | None) -> str:
+    """Returns a row for each precision: how long the multiplications alone would take, and their share of our time."""
+    machine = kept["machine"]
+    lines = [
+        f"A step multiplies and adds {kept['step_gmacs']:.0f}·10⁹ times, a frame with its neighbours' features at hand "
+        f"{kept['frame_gmacs']:.0f}·10⁹ times.",
+        "At the rate of PyTorch's 3×3 convolution of 64 channels that alone takes these times: a bound for whatever",
+        f"leaves convolutions to PyTorch. Measured by `benchmarks/ceiling.py`, {about(machine)}",
+        "",
+        "| precision | 10⁹ a second of a core | step, ms | of our time | frame, s | of our time |",
+        "|---|---|---|---|---|---|",
+    ]
+    ours = {name: next(iter(result["rows"].values()))["cpu_ms"] for name, result in steps.items() if result}
+    restored = {} if frames is None else {n.removeprefix("vsr, "): r["cpu_seconds"] for n, r in frames["rows"].items()}
+    for name, row in kept["rows"].items():
+        shares = [
+            f"{needed / took:.0%}" if took else "–"
+            for needed, took in (
+                (row["step_ms"], ours.get(f"{name}_channels_last")),
+                (row["frame_seconds"], restored.get(name)),
+            )
+        ]
+        lines.append(
+            f"| {name} | {row['gmacs_per_second']:.0f} | {row['step_ms']:.0f} | {shares[0]} "
+            f"| {row['frame_seconds']:.2f} | {shares[1]} |"
+        )
+    return "\n".join(lines)
+
+
 def table_of_large_frames(kept: list[dict[str, Any]]) -> str:
     """Returns a row for each result, of this version alone."""
     machine = kept[0]["machine"]
@@ -139,6 +176,14 @@ def table_of_large_frames(kept: list[dict[str, Any]]) -> str:
             times = f"{row['cpu_seconds']:.1f} | {row['wall_seconds']:.1f} | {row['peak_mib']}"
             lines.append(f"| {name.removeprefix('vsr, ')} | {times} |")
     return "\n".join(lines)
+
+
+def table_of_accuracy(kept: dict[str, Any]) -> str:
+    """Returns a row for each pair of precisions, of training and of testing."""
+    machine = kept["machine"]
+    what = f"`benchmarks/precision.py -opt options/{machine['options']} --seeds {machine['seeds']}`: PSNR on held-out"
+    lines = [f"{what} frames, each seed trained in float32 and", f"in bf16. {about(machine)}", ""]
+    return "\n".join([*lines, *precision.HEAD, *precision.lines_of(kept["rows"])])
 
 
 def table_of_loop(kept: dict[str, Any]) -> str:

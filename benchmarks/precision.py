@@ -1,6 +1,7 @@
 """Compares networks trained and restored in 16 bits with those of float32: PSNR on held-out frames.
 
-    python benchmarks/precision.py -opt options/demo.yml --seeds 3
+    bash scripts/demo.sh                                           # once, for the demo's clips
+    python benchmarks/precision.py -opt options/demo.yml --seeds 3 # half an hour of a core
 
 Each seed trains a network in float32 and one in bf16, in `experiments/NAME_PRECISION_seedN`; finished ones are not
 repeated, unfinished ones resume. Each is tested in float32 and in bf16. Differences are from the same seed's network
@@ -12,10 +13,13 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vsr import config, test, train
 from vsr.utils.errors import exit_cleanly
 
+RESULTS = Path(__file__).resolve().parent / "results"
+HEAD = ("| trained | tested | PSNR, dB | mean | difference: mean (least to most) |", "|---|---|---|---|---|")
 AMP = {"float32": "off", "bf16": "bf16"}  # train.amp by precision
 
 
@@ -34,27 +38,43 @@ def psnr_of(file: str, name: str, trained: str, tested: str, seed: int, override
     return statistics.mean(data["scores"]["network"]["mean"]["psnr"] for data in report["datasets"].values())
 
 
+def lines_of(rows: list[dict[str, Any]]) -> list[str]:
+    """Returns the table's lines."""
+    lines = []
+    for row in rows:
+        gains, mean = row["gains"], statistics.mean(row["psnr"])
+        spread = f"{statistics.mean(gains):+.4f} ({min(gains):+.4f} to {max(gains):+.4f})"
+        each = ", ".join(f"{value:.3f}" for value in row["psnr"])
+        lines.append(f"| {row['trained']} | {row['tested']} | {each} | {mean:.3f} | {spread} |")
+    return lines
+
+
 def main(words: list[str] | None = None) -> None:
-    """Prints the table."""
+    """Trains and tests, prints the table, and keeps it with ``--save``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-opt", default="options/demo.yml", metavar="FILE", help="options whose val.metrics name psnr")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option")
+    parser.add_argument("--save", metavar="NAME", help="keeps benchmarks/results/precision_NAME.json")
+    parser.add_argument("--note", default="", help="kept with the results: who else used the machine")
     args = parser.parse_args(words)
-    base = config.read_tree(args.opt)["name"]
-    psnr = {
-        (trained, tested, seed): psnr_of(args.opt, f"{base}_{trained}_seed{seed}", trained, tested, seed, args.set)
-        for seed in range(args.seeds)
-        for trained in AMP
-        for tested in AMP
-    }
-    print("\n| trained | tested | PSNR, dB | mean | difference: mean (least to most) |\n|---|---|---|---|---|")
-    for trained, tested in (("float32", "float32"), ("float32", "bf16"), ("bf16", "float32"), ("bf16", "bf16")):
-        values = [psnr[trained, tested, seed] for seed in range(args.seeds)]
-        gains = [value - psnr["float32", "float32", seed] for seed, value in enumerate(values)]
-        each = ", ".join(f"{value:.3f}" for value in values)
-        spread = f"{statistics.mean(gains):+.4f} ({min(gains):+.4f} to {max(gains):+.4f})"
-        print(f"| {trained} | {tested} | {each} | {statistics.mean(values):.3f} | {spread} |")
+    base, seeds = config.read_tree(args.opt)["name"], range(args.seeds)
+    rows: list[dict[str, Any]] = []
+    for trained in AMP:
+        for tested in AMP:
+            names = [f"{base}_{trained}_seed{seed}" for seed in seeds]
+            psnr = [psnr_of(args.opt, names[seed], trained, tested, seed, args.set) for seed in seeds]
+            reference = rows[0]["psnr"] if rows else psnr
+            gains = [value - own for value, own in zip(psnr, reference, strict=True)]
+            rows.append({"trained": trained, "tested": tested, "psnr": psnr, "gains": gains})
+    print("\n" + "\n".join([*HEAD, *lines_of(rows)]))
+    if args.save:
+        from machine import machine
+
+        about = {**machine("cpu"), "options": Path(args.opt).name, "seeds": args.seeds, "note": args.note}
+        file = RESULTS / f"precision_{args.save}.json"
+        file.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+        print(f"written: {file}")
 
 
 if __name__ == "__main__":

@@ -269,10 +269,18 @@ def test_the_performance_page_names_machine_ratios_and_losses(tmp_path, monkeypa
         for name, seconds, peak in (("vsr", 2.2, 32), ("bare", 2.0, 18))
     ]
     (tmp_path / "whole_space_performance.json").write_text(json.dumps({"machine": machine, "rows": forms}))
+    accuracy = [{"trained": "bf16", "tested": "float32", "psnr": [31.5, 31.7], "gains": [-0.01, 0.03]}]
+    kept = {"machine": {**machine, "options": "demo.yml", "seeds": 2}, "rows": accuracy}
+    (tmp_path / "precision_performance.json").write_text(json.dumps(kept))
+    bound = {"bf16": {"gmacs_per_second": 112.4, "step_ms": 600.0, "frame_seconds": 1.5}}
+    kept = {"machine": machine, "step_gmacs": 99.6, "frame_gmacs": 365.2, "rows": bound}
+    (tmp_path / "ceiling_performance.json").write_text(json.dumps(kept))
     benchmark.main([])
     text = (tmp_path / "performance.md").read_text()
     assert "| 64×64 | f+b | bf16 | vsr | 2.2 | 0 | 1.10 | 32 | 6 |" in text
     assert "| bf16 | 40.0 | 30.0 | 12345 |\n| float32 | 71.2 | 30.0 | 12345 |" in text
+    assert "| bf16 | float32 | 31.500, 31.700 | 31.600 | +0.0100 (-0.0100 to +0.0300) |" in text
+    assert "| bf16 | 112 | 600 | 75% | 1.50 | 75% |" in text and "100·10⁹ times, a frame" in text
     assert "| forward | 60.00 | 32.50% |" in text and "workers take 35 ms" in text
     assert "2026-11-29, x86_64 Some CPU, 2 threads, torch 2.11.0; busy." in text
     assert "| bf16, channels_last | 800 | 600 | 0.75 | 1.25 | 900 against 800 |" in text
@@ -286,7 +294,8 @@ def test_the_performance_script_measures(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     monkeypatch.setattr(benchmark, "PAGE", tmp_path / "performance.md")
     benchmark.main(["--measure", str(ROOT)])
-    scripts = ["training_step"] * 3 + ["inference", "training_loop", "whole_space"] + ["inference"] * 2
+    once = ["inference", "precision", "ceiling", "training_loop", "whole_space"]
+    scripts = ["training_step"] * 3 + once + ["inference"] * 2
     assert [script for script, _ in calls] == scripts
     assert all(words[words.index("--against") + 1] == str(ROOT) for _, words in calls[:4])
 
@@ -298,7 +307,10 @@ def test_precisions_train_and_restore_each_seed_once(tmp_path, monkeypatch, caps
     options["datasets"]["test"] = options["datasets"].pop("val")
     benchmark = load_script("precision", BENCHMARKS)
     words = ["-opt", str(write_options(tmp_path, options)), "--seeds", "1"]
-    benchmark.main(words)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    benchmark.main([*words, "--save", "tiny"])
+    kept = json.loads((tmp_path / "precision_tiny.json").read_text())
+    assert kept["rows"][0]["gains"] == [0] and kept["rows"][2]["trained"] == "bf16"
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| float32 |", "| bf16 |"))]
     assert [row.split(" | ")[:2] for row in rows] == [
         ["| float32", "float32"],
@@ -314,3 +326,14 @@ def test_precisions_train_and_restore_each_seed_once(tmp_path, monkeypatch, caps
     written = metrics.stat().st_mtime_ns
     benchmark.main(words)
     assert metrics.stat().st_mtime_ns == written
+
+
+def test_the_ceiling_counts_a_step_and_a_frame(tmp_path, monkeypatch, capsys):
+    benchmark = load_script("ceiling", BENCHMARKS)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    benchmark.main(["--size", "16", "24", "--rounds", "1", "--threads", "1", "--save", "tiny"])
+    kept = json.loads((tmp_path / "ceiling_tiny.json").read_text())
+    window = kept["step_gmacs"] / 3 * (16 * 24) / 64**2
+    assert 0.7 * window < kept["frame_gmacs"] < window  # four extractions and halves fewer
+    assert all(row["gmacs_per_second"] > 0 for row in kept["rows"].values())
+    assert "| float32 |" in capsys.readouterr().out
