@@ -56,8 +56,9 @@ TITLES = {
     "scheduler": "Schedules, `train.scheduler`",
 }
 PLAIN = (int, float, str, list, tuple)
-OUTSIDE = "benchmarks|scripts|vsr|options|LICENSE|CONTRIBUTING|CHANGELOG|README"
-REPOSITORY_LINK = re.compile(rf"\]\((?:\.\./)?((?:{OUTSIDE})[^)]*)\)")
+OUTSIDE = "(?:benchmarks|scripts|vsr|options)/|LICENSE|CONTRIBUTING|CHANGELOG|README"
+REPOSITORY_LINK = re.compile(rf"\[([^]]*)\]\((?:\.\./)?((?:{OUTSIDE})[^)]*)\)")
+CODE = re.compile(r"`[^`]+`")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -69,8 +70,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Shows links to files outside ``docs/`` as their paths."""
-    return REPOSITORY_LINK.sub(r" (`\1`)", markdown)
+    """Shows links to files outside ``docs/`` as their paths, and bars in a table's code without GitHub's backslash."""
+
+    def path_of(link: re.Match[str]) -> str:
+        text, path = link.groups()
+        return f"`{path}`" if text.strip("`") == path else f"{text} (`{path}`)"
+
+    def without_backslashes(row: re.Match[str]) -> str:
+        return CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0])
+
+    return re.sub(r"^\|.*$", without_backslashes, REPOSITORY_LINK.sub(path_of, markdown), flags=re.MULTILINE)
 
 
 def options_page() -> Iterator[str]:
