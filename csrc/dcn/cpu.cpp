@@ -71,8 +71,9 @@ Packed<T> make_problem(const Shape& s, const Tensor& input, const Tensor& offset
   p.slab_groups = std::max<int64_t>(1, kPanel / p.group_channels);
   p.slabs = p.channels / p.slab_channels();
 
-  p.input_ = zero_workspace<T>(s.n * s.offset_groups * p.plane());
-  pack(with_planes(input), p.input_pixels(), data<T>(p.input_));
+  Frame frame = p.frame();
+  p.input_ = zero_workspace<T>(s.n * s.offset_groups * frame.size);
+  pack(with_planes(input), frame.pixels(s, p.group_channels), data<T>(p.input_));
   p.input = data<T>(p.input_);
 
   p.offset_ = with_planes(st::to(offset, dtype_of<T>()));
@@ -155,7 +156,8 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
   if (grad_output.scalar_type() != dtype || p.outputs != s.co || !is_channels_last(grad_output)) {
     packed_output = p.outputs == s.co ? workspace<T>(s.n * s.positions() * p.outputs)
                                       : zero_workspace<T>(s.n * s.positions() * p.outputs);
-    pack(with_planes(grad_output), p.output_pixels(), data<T>(packed_output));
+    Pixels rows{0, s.positions() * p.outputs, 0, s.wo * p.outputs, p.outputs, s.co};
+    pack(with_planes(grad_output), rows, data<T>(packed_output));
   }
   p.grad_output = data<T>(packed_output);
   if (needed[1]) p.grad_offset = planes<T>(grad_offset);
@@ -164,7 +166,7 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
   int64_t blocks = (s.positions() + kBlock - 1) / kBlock;
   int64_t parts = count_parts(s.n * p.slabs, blocks);
   int64_t weight_size = s.taps() * p.channels * p.outputs;
-  Tensor packed_grad_input = zero_workspace<T>(needed[0] ? parts * s.n * s.offset_groups * p.plane() : 0);
+  Tensor packed_grad_input = zero_workspace<T>(needed[0] ? parts * s.n * s.offset_groups * p.frame().size : 0);
   Tensor packed_grad_weight = zero_workspace<T>(needed[2] ? parts * s.n * weight_size : 0);
   p.grad_input = needed[0] ? data<T>(packed_grad_input) : nullptr;
   p.grad_weight = needed[2] ? data<T>(packed_grad_weight) : nullptr;
@@ -179,7 +181,7 @@ Gradients backward(const Shape& s, const Tensor& grad_output, const Tensor& inpu
     }
   });
 
-  if (needed[0]) unpack(p.grad_input, parts, p.input_pixels(), grad_input);
+  if (needed[0]) unpack(p.grad_input, parts, p.frame().pixels(s, p.group_channels), grad_input);
   if (needed[2]) {
     T* sum = p.grad_weight;
     st::parallel_for(0, weight_size, 16384, [&](int64_t begin, int64_t end) {

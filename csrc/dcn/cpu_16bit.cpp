@@ -11,7 +11,6 @@
 #include <torch/csrc/stable/library.h>
 
 #include <array>
-#include <cstring>
 #include <vector>
 
 #include "../cpu/choice.h"
@@ -63,25 +62,13 @@ Tensor channels_inside(const Tensor& x) {
 
 const Bits16* bits(const Tensor& x) { return static_cast<const Bits16*>(x.data_ptr()); }
 
-// (n, c, h, w) of any layout to (n, group, h * w + 1, channel of the group): the pixels that a group reads are side by
-// side. The last one is zero.
+// (n, c, h, w) of any layout to (n, group, frame): the pixels that a group reads are side by side.
 Tensor pack_input(const Shape& s, const Tensor& x) {
-  int64_t width = s.group_channels(), pixels = s.pixels();
-  Tensor packed = st::empty({s.n * s.offset_groups * (pixels + 1) * width}, ScalarType::BFloat16);
-  Planes<const Bits16> from = planes<const Bits16>(x);
-  st::parallel_for(0, s.n * s.offset_groups, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      Bits16* to = data<Bits16>(packed) + i * (pixels + 1) * width;
-      const Bits16* plane = from.plane(i / s.offset_groups, i % s.offset_groups * width);
-      if (from.channel == 1 && width == 8) {
-        for (int64_t t = 0; t < pixels; t++) std::memcpy(to + t * 8, plane + t * from.position, 8 * sizeof(Bits16));
-      } else {
-        for (int64_t t = 0; t < pixels; t++)
-          for (int64_t c = 0; c < width; c++) to[t * width + c] = plane[t * from.position + c * from.channel];
-      }
-      std::fill(to + pixels * width, to + (pixels + 1) * width, Bits16{0});
-    }
-  });
+  Frame frame(s, s.group_channels());
+  Tensor packed = st::empty({s.n * s.offset_groups * frame.size}, ScalarType::BFloat16);
+  st::zero_(packed);
+  visit_pixels(x, planes<const Bits16>(x), frame.pixels(s, s.group_channels()), data<Bits16>(packed),
+               [](Bits16& out, const Bits16& in) { out = in; });
   return packed;
 }
 
@@ -189,7 +176,8 @@ Gradients backward_16bit(const Shape& s, const Tensor& grad_output, const Tensor
   Tensor rows = pack_weight(s, weight), gradient = channels_inside(grad_output);
   int64_t blocks = (s.positions() + kPositions - 1) / kPositions, depth = s.taps() * s.c, weight_size = s.co * depth;
   int64_t parts = count_parts(s.n, st::get_num_threads(), blocks);
-  int64_t image_size = s.offset_groups * p.plane();
+  Frame frame = p.frame();
+  int64_t image_size = s.offset_groups * frame.size;
   Tensor images = zero_workspace<float>(needed[0] ? parts * s.n * image_size : 0);
   Tensor weights = zero_workspace<float>(needed[2] ? parts * s.n * weight_size : 0);
   auto kernels = choose_kernels<float>();
@@ -219,8 +207,8 @@ Gradients backward_16bit(const Shape& s, const Tensor& grad_output, const Tensor
     st::parallel_for(0, s.n * s.h, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++)
         for (int64_t g = 0; g < s.offset_groups; g++)
-          kernels.sum(data<float>(images) + i / s.h * image_size + g * p.plane() + i % s.h * s.w * width, parts,
-                      s.n * image_size, width, data<Bits16>(inside) + i * s.w * s.c + g * width, s.c, s.w);
+          kernels.sum(data<float>(images) + i / s.h * image_size + g * frame.size + (i % s.h + 1) * frame.line + width,
+                      parts, s.n * image_size, width, data<Bits16>(inside) + i * s.w * s.c + g * width, s.c, s.w);
     });
     grad_input = layout_of(input) == MemoryFormat::ChannelsLast ? inside : st::contiguous(inside);
   }

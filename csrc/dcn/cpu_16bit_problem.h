@@ -15,12 +15,12 @@ struct Source {
 // A row of the columns is (group, tap, channel of the group).
 struct Problem16 {
   Shape s;
-  const Bits16* input;            // (n, group, h * w + 1, channel of the group); the last pixel is zero
+  const Bits16* input;            // (n, group, frame)
   Source offset, mask;            // a mask without data is 1
   Source grad_offset, grad_mask;  // without data where not wanted
 
   int64_t row() const { return s.taps() * s.c; }
-  int64_t plane() const { return (s.pixels() + 1) * s.group_channels(); }
+  Frame frame() const { return Frame(s, s.group_channels()); }
 };
 
 // Scratch memory of one thread, which handles `block` positions at a time.
@@ -45,7 +45,7 @@ struct Kernels {
   // The columns of positions first ... first + count of image n, in scratch.columns.
   void (*gather)(const Problem16&, int64_t n, int64_t first, int64_t count, Scratch16&);
   // From scratch.grad_columns: the columns, the gradients of offset and mask, and the input's, added to grad_image
-  // (group, h * w + 1, channel of the group) unless it is null.
+  // (group, frame) unless it is null.
   void (*scatter)(const Problem16&, int64_t n, int64_t first, int64_t count, float* grad_image, Scratch16&);
   // total += part.
   void (*add)(float* total, const Bits16* part, int64_t size);

@@ -59,13 +59,15 @@ VSR_INLINE void visit_samples(const Problem16& p, int64_t n, int64_t first, int6
 
 static void gather_16bit(const Problem16& p, int64_t n, int64_t first, int64_t count, Scratch16& scratch) {
   const int64_t width = p.s.group_channels();
-  const Bits16* image = p.input + n * p.s.offset_groups * p.plane();
+  const Frame frame = p.frame();
+  const Bits16* image = p.input + n * p.s.offset_groups * frame.size;
   auto gather_group = width == 8 ? gather<8, float, Bits16> : gather<0, float, Bits16>;
   for (int64_t done = 0; done < count; done += kBlock) {
     int64_t some = count - done < kBlock ? count - done : kBlock;
     Bits16* columns = scratch.columns.get() + done * p.row();
     visit_samples<false>(p, n, first + done, some, scratch, [&](int64_t g, int64_t channel) {
-      gather_group(image + g * p.plane(), width, some, scratch.samples, columns + channel * width, p.row());
+      gather_group(image + g * frame.size, frame.line, width, some, scratch.samples, columns + channel * width,
+                   p.row());
     });
   }
 }
@@ -73,7 +75,8 @@ static void gather_16bit(const Problem16& p, int64_t n, int64_t first, int64_t c
 static void scatter_16bit(const Problem16& p, int64_t n, int64_t first, int64_t count, float* grad_image,
                           Scratch16& scratch) {
   const int64_t width = p.s.group_channels();
-  const Bits16* image = p.input + n * p.s.offset_groups * p.plane();
+  const Frame frame = p.frame();
+  const Bits16* image = p.input + n * p.s.offset_groups * frame.size;
   const bool for_offset = p.grad_offset.data != nullptr, for_mask = p.grad_mask.data != nullptr;
   auto scatter_group = width == 8 ? scatter<8, float, Bits16> : scatter<0, float, Bits16>;
   for (int64_t done = 0; done < count; done += kBlock) {
@@ -82,7 +85,7 @@ static void scatter_16bit(const Problem16& p, int64_t n, int64_t first, int64_t 
     Bits16* columns = scratch.columns.get() + done * p.row();
     float *grad_offset = scratch.grad_offset.get(), *grad_mask = scratch.grad_mask.get();
     visit_samples<true>(p, n, first + done, some, scratch, [&](int64_t g, int64_t channel) {
-      scatter_group(image + g * p.plane(), grad_image ? grad_image + g * p.plane() : nullptr, width, some,
+      scatter_group(image + g * frame.size, grad_image ? grad_image + g * frame.size : nullptr, frame.line, width, some,
                     scratch.samples, grad_columns + channel * width, columns + channel * width, p.row());
       float* grad_y = grad_offset + 2 * channel * kPitch;
       offset_gradients(scratch.samples, some, for_offset ? grad_y : nullptr, grad_y + kPitch,

@@ -45,20 +45,19 @@ Tensor zero_workspace(int64_t size) {
 // Move(out, in) gets each element of a tensor's planes and of packed pixels, in an order that suits the tensor.
 template <typename To, typename From, typename F>
 void visit_pixels(const Tensor& x, const Planes<From>& planes, const Pixels& pixels, To* packed, F move) {
-  int64_t n = x.size(0), c = x.size(1), all = x.size(2) * x.size(3), blocks = (all + kBlock - 1) / kBlock;
-  st::parallel_for(0, n * blocks, 16, [&](int64_t begin, int64_t end) {
+  int64_t c = x.size(1), h = x.size(2), w = x.size(3);
+  st::parallel_for(0, x.size(0) * h, 1 + 1024 / std::max<int64_t>(w, 1), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++)
       for (int64_t k = 0; k < c; k += pixels.width) {
-        int64_t first = i % blocks * kBlock, count = std::min(kBlock, all - first);
-        From* plane = planes.plane(i / blocks, k) + first * planes.position;
-        To* row = packed + i / blocks * pixels.image + k / pixels.width * pixels.group + first * pixels.row;
+        int64_t n = i / h, y = i % h;
+        From* in = planes.plane(n, k) + y * w * planes.position;
+        To* out = packed + pixels.start + n * pixels.image + k / pixels.width * pixels.group + y * pixels.line;
         if (planes.channel == 1) {
-          for (int64_t t = 0; t < count; t++)
-            for (int64_t j = 0; j < pixels.width; j++) move(row[t * pixels.row + j], plane[t * planes.position + j]);
+          for (int64_t t = 0; t < w; t++)
+            for (int64_t j = 0; j < pixels.width; j++) move(out[t * pixels.row + j], in[t * planes.position + j]);
         } else {
           for (int64_t j = 0; j < pixels.width; j++)
-            for (int64_t t = 0; t < count; t++)
-              move(row[t * pixels.row + j], plane[j * planes.channel + t * planes.position]);
+            for (int64_t t = 0; t < w; t++) move(out[t * pixels.row + j], in[j * planes.channel + t * planes.position]);
         }
       }
   });

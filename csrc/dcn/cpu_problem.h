@@ -20,10 +20,23 @@ struct Planes {
   T* plane(int64_t n, int64_t c) const { return data + n * image + c * channel; }
 };
 
-// Packed pixels: `width` channels of one are side by side. Element (n, c, y, x) is at n * image + c / width * group +
-// (y * w + x) * row + c % width.
+// Packed pixels: `width` channels of one are side by side. Element (n, c, y, x) is at start + n * image + c / width *
+// group + y * line + x * row + c % width.
 struct Pixels {
-  int64_t image, group, row, width;
+  int64_t start, image, group, line, row, width;
+};
+
+// A frame of one group with a border of zeros, (h + 3, w + 2, channel of the group): the four pixels that a position
+// reads are in the frame wherever it is. Positions outside read the last two rows.
+struct Frame {
+  int64_t line, size;  // numbers in a row, in all
+
+  Frame(const Shape& s, int64_t channels) : line((s.w + 2) * channels), size((s.h + 3) * line) {}
+
+  // Where the groups' frames, side by side, hold the pixels.
+  Pixels pixels(const Shape& s, int64_t channels) const {
+    return {line + channels, s.offset_groups * size, size, line, channels, s.group_channels()};
+  }
 };
 
 struct Range {
@@ -40,23 +53,20 @@ struct Problem {
   int64_t group_channels, channels;
   int64_t group_outputs, outputs;
   int64_t slab_groups, slabs;    // a slab is what one backward task owns: as few groups as fill a panel
-  const T* input;                // (n, group, h * w + 1, channel of the group); the last pixel is zero
+  const T* input;                // (n, group, frame)
   Planes<const T> offset, mask;  // a mask without data is 1
   const T* weight_forward;       // (tap, outputs / 16, channels, 16)
   const T* weight_backward;      // (tap, channels / 16, outputs, 16)
   const T* bias;                 // (outputs)
   const T* grad_output;          // (n, ho * wo, outputs)
-  T* grad_input;                 // (part, n, group, h * w + 1, channel of the group), null if not needed
+  T* grad_input;                 // (part, n, group, frame), null if not needed
   Planes<T> grad_offset, grad_mask;
   T* grad_weight;  // (part, n, tap, channels / 16, outputs, 16), null if not needed
 
-  Pixels input_pixels() const { return {s.offset_groups * plane(), plane(), group_channels, s.group_channels()}; }
-  Pixels output_pixels() const { return {s.positions() * outputs, 0, outputs, s.co}; }
+  Frame frame() const { return Frame(s, group_channels); }
 
   // Deformable groups whose columns are multiplied together.
   int64_t groups_together() const { return kDepth < group_channels ? 1 : kDepth / group_channels; }
-
-  int64_t plane() const { return (s.pixels() + 1) * group_channels; }  // numbers of a group in an image
 
   int64_t slab_channels() const {
     return slab_groups * group_channels < kPanel ? kPanel : slab_groups * group_channels;
@@ -102,9 +112,8 @@ struct Bits16 {
 template <typename T>
 struct Samples {
   T base_y[kBlock], base_x[kBlock];  // coordinates of a position before padding, dilation and offset
-  // The pixels upper left, upper right, lower left and lower right; outside the frame the one after the last.
-  int32_t corner[4][kBlock];
-  T weight[4][kBlock];
+  int32_t pixel[kBlock];             // the upper left one of four, in the frame with its border
+  T weight[4][kBlock];               // of the pixels upper left, upper right, lower left and lower right
   T fraction_y[kBlock], fraction_x[kBlock];
   T mask[kBlock];
   T dot[kBlock][4];  // of the corners' values with the gradients of the columns

@@ -84,7 +84,7 @@ static void find_samples(const Shape& s, int64_t tap, const T* __restrict offset
                          const T* __restrict mask, int64_t count, Samples<T>& __restrict out) {
   const T tap_y = T(tap / s.kw * s.dilation_h), tap_x = T(tap % s.kw * s.dilation_w);
   const T height = T(s.h), width = T(s.w);
-  const int32_t rows = int32_t(s.h), columns = int32_t(s.w), outside = int32_t(s.pixels());
+  const int32_t line = int32_t(s.w + 2), outside = int32_t((s.h + 1) * (s.w + 2));
   for (int64_t t = 0; t < count; t++) {
     T y = out.base_y[t] + tap_y + offset_y[t], x = out.base_x[t] + tap_x + offset_x[t];
     bool inside = (Edge ? (y >= T(-1)) & (x >= T(-1)) : (y > T(-1)) & (x > T(-1))) & (y < height) & (x < width);
@@ -93,13 +93,8 @@ static void find_samples(const Shape& s, int64_t tap, const T* __restrict offset
     int32_t top = int32_t(safe_y), left = int32_t(safe_x);
     top -= T(top) > safe_y, left -= T(left) > safe_x;  // int32_t() rounds towards zero, and -1 is the smallest
     T dy = number ? safe_y - T(top) : T(__builtin_nan("")), dx = number ? safe_x - T(left) : T(__builtin_nan(""));
-    bool up = inside & (top >= 0), down = inside & (top + 1 < rows), west = left >= 0, east = left + 1 < columns;
-    int32_t pixel = top * columns + left;
     T m = mask[t];
-    out.corner[0][t] = up & west ? pixel : outside;
-    out.corner[1][t] = up & east ? pixel + 1 : outside;
-    out.corner[2][t] = down & west ? pixel + columns : outside;
-    out.corner[3][t] = down & east ? pixel + columns + 1 : outside;
+    out.pixel[t] = inside ? (top + 1) * line + left + 1 : outside;
     out.weight[0][t] = (1 - dy) * (1 - dx) * m;
     out.weight[1][t] = (1 - dy) * dx * m;
     out.weight[2][t] = dy * (1 - dx) * m;
@@ -108,16 +103,16 @@ static void find_samples(const Shape& s, int64_t tap, const T* __restrict offset
   }
 }
 
-// Channels of one group at the sampled points: columns (count, row). Width is the group's channels where they are known
-// to the compiler, else 0.
+// Channels of one group at the sampled points of a frame whose rows are `line` numbers: columns (count, row). Width is
+// the group's channels where they are known to the compiler, else 0.
 template <int Width, typename T, typename S>
-static void gather(const S* image, int64_t group_channels, int64_t count, const Samples<T>& at, S* columns,
-                   int64_t row) {
+static void gather(const S* image, int64_t line, int64_t group_channels, int64_t count, const Samples<T>& at,
+                   S* columns, int64_t row) {
   typedef typename Octet<T>::Eight Eight;
   const int64_t width = Width ? Width : group_channels;
   for (int64_t t = 0; t < count; t++, columns += row) {
-    const S* from[4];
-    for (int i = 0; i < 4; i++) from[i] = image + at.corner[i][t] * width;
+    const S* pixel = image + at.pixel[t] * width;
+    const S* from[4] = {pixel, pixel + width, pixel + line, pixel + line + width};
     for (int64_t c = 0; c < width; c += 8) {
       Eight sum = load_eight(from[0] + c) * at.weight[0][t];
       for (int i = 1; i < 4; i++) sum += load_eight(from[i] + c) * at.weight[i][t];
@@ -138,16 +133,16 @@ VSR_INLINE typename Quad<T>::Four sums(const typename Octet<T>::Eight product[4]
 }
 
 // Gradients of one group at the sampled points, from grad_columns (count, row): the columns again, the input's gradient
-// added at the four corners where it is wanted, and in at.dot the dot products with the corners.
-// The gradient of what is outside goes to a pixel after the last one.
+// added at the four corners where it is wanted, and in at.dot the dot products with the corners. A row of the frame is
+// `line` numbers.
 template <int Width, typename T, typename S>
-static void scatter(const S* image, T* grad_image, int64_t group_channels, int64_t count, Samples<T>& at,
+static void scatter(const S* image, T* grad_image, int64_t line, int64_t group_channels, int64_t count, Samples<T>& at,
                     const S* grad_columns, S* columns, int64_t row) {
   typedef typename Octet<T>::Eight Eight;
   const int64_t width = Width ? Width : group_channels;
   for (int64_t t = 0; t < count; t++, grad_columns += row, columns += row) {
-    const S* from[4];
-    for (int i = 0; i < 4; i++) from[i] = image + at.corner[i][t] * width;
+    const S* pixel = image + at.pixel[t] * width;
+    const S* from[4] = {pixel, pixel + width, pixel + line, pixel + line + width};
     Eight product[4] = {};
     for (int64_t c = 0; c < width; c += 8) {
       Eight gradient = load_eight(grad_columns + c), sum = {};
@@ -158,7 +153,8 @@ static void scatter(const S* image, T* grad_image, int64_t group_channels, int64
       }
       store_eight(columns + c, sum);
       if (grad_image != nullptr) {
-        for (int i = 0; i < 4; i++) eight(grad_image + at.corner[i][t] * width + c) += gradient * at.weight[i][t];
+        T* to = grad_image + at.pixel[t] * width + c;
+        for (int i = 0; i < 4; i++) eight(to + i / 2 * line + i % 2 * width) += gradient * at.weight[i][t];
       }
     }
     *(typename Quad<T>::Four*)at.dot[t] = sums<T>(product);

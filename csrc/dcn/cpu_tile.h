@@ -109,7 +109,8 @@ static void forward_block(const Problem<T>& p, int64_t n, int64_t first, int64_t
   T* output = scratch.output.get();
   for (int64_t t = 0; t < count; t++) __builtin_memcpy(output + t * p.outputs, p.bias, p.outputs * sizeof(T));
   find_bases(s, first, count, scratch.samples);
-  const T* image = p.input + n * s.offset_groups * p.plane();
+  const Frame frame = p.frame();
+  const T* image = p.input + n * s.offset_groups * frame.size;
   auto gather_group = p.group_channels == 8    ? gather<8, T, T>
                       : p.group_channels == 16 ? gather<16, T, T>
                                                : gather<0, T, T>;
@@ -123,7 +124,7 @@ static void forward_block(const Problem<T>& p, int64_t n, int64_t first, int64_t
     for (int64_t tap = 0; tap < s.taps(); tap++) {
       for (int64_t g = first_group; g < last_group; g++) {
         find_block<false>(p, tap, g * s.taps() + tap - start, offset, mask, count, scratch.samples);
-        gather_group(image + g * p.plane(), p.group_channels, count, scratch.samples,
+        gather_group(image + g * frame.size, frame.line, p.group_channels, count, scratch.samples,
                      columns + g * p.group_channels - from, row);
       }
       const T* weight = p.weight_forward + tap * p.outputs * p.channels;
@@ -147,8 +148,9 @@ static void backward_block(const Problem<T>& p, int64_t part, int64_t n, int64_t
   const int64_t last_group =
       first_group + p.slab_groups < s.offset_groups ? first_group + p.slab_groups : s.offset_groups;
   const T* grad_output = p.grad_output + (n * s.positions() + first) * p.outputs;
-  const T* image = p.input + n * s.offset_groups * p.plane();
-  T* grad_image = p.grad_input ? p.grad_input + (part * s.n + n) * s.offset_groups * p.plane() : nullptr;
+  const Frame frame = p.frame();
+  const T* image = p.input + n * s.offset_groups * frame.size;
+  T* grad_image = p.grad_input ? p.grad_input + (part * s.n + n) * s.offset_groups * frame.size : nullptr;
   T* columns = scratch.columns.get();
   T* grad_columns = scratch.grad_columns.get();
   auto scatter_group = p.group_channels == 8    ? scatter<8, T, T>
@@ -171,8 +173,8 @@ static void backward_block(const Problem<T>& p, int64_t part, int64_t n, int64_t
     for (int64_t g = first_group; g < last_group; g++) {
       int64_t line = (g - first_group) * s.taps() + tap, channel = g * p.group_channels - from;
       find_block<true>(p, tap, line, offset, mask, count, scratch.samples);
-      scatter_group(image + g * p.plane(), grad_image ? grad_image + g * p.plane() : nullptr, p.group_channels, count,
-                    scratch.samples, grad_columns + channel, columns + channel, row);
+      scatter_group(image + g * frame.size, grad_image ? grad_image + g * frame.size : nullptr, frame.line,
+                    p.group_channels, count, scratch.samples, grad_columns + channel, columns + channel, row);
       offset_gradients(scratch.samples, count, grad_offset.line(2 * line), grad_offset.line(2 * line + 1),
                        grad_mask.line(line));
     }

@@ -68,7 +68,8 @@ inline Shape make_shape(const Tensor& input, const Tensor& offset, const Tensor&
   }
   STD_TORCH_CHECK(s.ho > 0 && s.wo > 0, "the output is empty");
   constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
-  STD_TORCH_CHECK(s.pixels() < kLargest && s.positions() < kLargest, "a frame must have fewer than 2^31 pixels");
+  STD_TORCH_CHECK((s.h + 3) * (s.w + 2) < kLargest && s.positions() < kLargest,
+                  "a frame with a border of zeros must have fewer than 2^31 pixels");
   return s;
 }
 
