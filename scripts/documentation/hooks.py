@@ -40,7 +40,7 @@ SECTIONS = {
     "logger.visdom": VisdomOptions,
     "dist_params": DistOptions,
 }
-TITLES = {
+TITLES: dict[registry.Kind, str] = {
     "arch": "Networks, `network_g`",
     "encoder": "Encoders of a FramePredictor",
     "decoder": "Decoders of a FramePredictor",

@@ -35,6 +35,7 @@ def main() -> None:
         command = [program, *FLAGS.split(), f"--user-data-dir={folder}/profile", window, f"--screenshot={shot}", page]
         subprocess.run(command, check=True, capture_output=True)
         picture = cv2.imread(str(shot))
+    assert picture is not None, "Chromium wrote it"
     cv2.imwrite(str(PICTURE), picture, [cv2.IMWRITE_JPEG_QUALITY, 76])
     print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
 
