@@ -301,3 +301,9 @@ def test_cached_frames_are_read_for_the_first_validation_only(clips, train, monk
     train(small_options(clips, train__total_iter=3, **validation))
     read_twice = {frame for frame in frames if frames.count(frame) > 1}
     assert frames and len(read_twice) <= 2  # the pair that was compared with bicubic before training
+
+
+def test_steps_after_a_validation_are_in_training_mode(tmp_path, clips, train):
+    """Also where weights are not averaged, so that the network itself is validated."""
+    train(small_options(clips, train__total_iter=3, val__val_freq=1, train__ema_decay=0, **BATCH_NORM))
+    assert weights(tmp_path, "small", 3)["params"]["head.norm.num_batches_tracked"] == 3

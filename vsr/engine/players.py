@@ -52,6 +52,7 @@ class Player:
 
     Attributes:
         model: the network, compiled and distributed; the losses call it. None until the first phase.
+        parameters: the network's.
         fixed: names of the parameters that the network's constructor froze; they are never trained.
         buffers: persistent buffers of the network.
         base_rates: the groups' learning rates before warm-up and schedule.
@@ -70,6 +71,7 @@ class Player:
     ) -> None:
         self.fixed = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
         self.network = network.to(place.device)
+        self.parameters = list(self.network.parameters())  # a walk through all modules, too slow for every step
         self.ema_decay = ema_decay
         self.ema = copy.deepcopy(self.network).requires_grad_(False) if ema_decay else None
         if train.checkpointing:
@@ -97,7 +99,10 @@ class Player:
         return self.network if self.ema is None else self.ema
 
     def freeze(self, rules: Sequence[ParameterRule], iteration: int) -> int:
-        """Freezes and unfreezes parameters for an iteration, counted from 1; returns how many numbers are trained."""
+        """Freezes and unfreezes parameters for an iteration, counted from 1; returns how many numbers are trained.
+
+        The network is in training mode then.
+        """
         count = 0
         for name, parameter in self.network.named_parameters():
             is_trainable = training_of(rules, name, iteration).is_trainable and name not in self.fixed
@@ -106,7 +111,7 @@ class Player:
                 count += parameter.numel()
             else:
                 parameter.grad = None
-        self.model = self.network
+        self.model = self.network.train()
         return count
 
     def distribute(self, has_unused: bool) -> None:
@@ -118,15 +123,15 @@ class Player:
     def gradient_norm(self) -> Tensor:
         """Returns the norm of all gradients, after undoing the loss scale."""
         self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not gradients:  # a step of the other player alone
-            return torch.zeros((), device=next(self.network.parameters()).device)
+            return torch.zeros((), device=self.parameters[0].device)
         return nn.utils.get_total_norm(gradients)
 
     def update(self, norm: Tensor, largest_norm: float | None) -> None:
         """Updates parameters and average by gradients of this norm, which are first clipped to ``largest_norm``."""
         if largest_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.network.parameters(), largest_norm, norm)
+            nn.utils.clip_grads_with_norm_(self.parameters, largest_norm, norm)
         self.scaler.step(self.optimizer)
         if self.ema is not None:
             update_average(self.ema, self.network, self.ema_decay)

@@ -180,8 +180,10 @@ class Trainer:
         """Makes a step that changes nothing; returns whether it left a player's trained parameters without gradient."""
         undo = self.undoing()
         self.backward([batch])
-        parameters = {name: list(player.network.parameters()) for name, player in self.players.items()}
-        unused = {name: any(p.requires_grad and p.grad is None for p in own) for name, own in parameters.items()}
+        unused = {
+            name: any(p.requires_grad and p.grad is None for p in player.parameters)
+            for name, player in self.players.items()
+        }
         undo()
         return unused
 
@@ -259,7 +261,8 @@ class Trainer:
         dtype, accumulate = self.autocast_type, self.train.accumulate
         restores_clips = players["g"].network.spec.reads == "clip"  # type: ignore[union-attr]  # a Spec
         for player in players.values():
-            player.model.train()
+            if not player.network.training:  # after a validation; train() visits every module
+                player.model.train()
             player.optimizer.zero_grad(set_to_none=True)
         losses = {"": torch.zeros((), dtype=torch.float64, device=place.device)}
         output = torch.zeros(())
@@ -285,7 +288,7 @@ class Trainer:
                     loss = sum(parts.values())
                     assert isinstance(loss, Tensor), "a turn has losses"
                     player = players[turn.player]
-                    trained = None if is_alone else [p for p in player.network.parameters() if p.requires_grad]
+                    trained = None if is_alone else [p for p in player.parameters if p.requires_grad]
                     player.scaler.scale(loss).backward(inputs=trained)
                     for name, part in {"": loss, **parts}.items():
                         losses[name] = losses.get(name, 0) + part.detach().double()
