@@ -111,7 +111,8 @@ def lines_of(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         height, width = row["size"]
         head = f"| {height}×{width} | {'f+b' if row['backward'] else 'f'} | {row['precision']} | {row['form']} "
-        times = f"| {row['fastest']:.4g} | {row['spread']:.2g} "
+        spread = f"{row['spread']:.2g}" if row["spread"] else "one pass"
+        times = f"| {row['fastest']:.4g} | {spread} "
         times += f"| {row['fastest'] / bare[height, width, row['precision']]:.2f} "
         lines.append(f"{head}{times}| {row['peak_extra_mib']:.0f} | {row['features_mib']:.0f} |")
     return lines

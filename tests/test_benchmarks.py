@@ -92,7 +92,7 @@ def test_whole_space(monkeypatch, tmp_path, capsys):
     benchmark.main(["--maps", "8x8", "--precision", "float32", "bf16", "--save", "tiny"])
     rows = json.loads((tmp_path / "whole_space_tiny.json").read_text())["rows"]
     assert [row["form"] for row in rows] == 2 * ["vsr", "bare", "naive"] + 2 * ["vsr", "bare"]
-    assert "| 8×8 | f+b | bf16 | bare | 2 | 0 | 1.00 |" in capsys.readouterr().out
+    assert "| 8×8 | f+b | bf16 | bare | 2 | one pass | 1.00 |" in capsys.readouterr().out
 
 
 def test_whole_space_serves_a_form(monkeypatch):
@@ -263,7 +263,7 @@ def test_the_performance_page_names_machine_ratios_and_losses(tmp_path, monkeypa
     settings = {"options": "demo.yml", "set": ["train.amp=bf16"], "iterations": 200}
     kept = {"machine": {**machine, **settings}, "rows": [{"part": "forward", "ms": 60.0, "share": 0.325}]}
     (tmp_path / "training_loop_performance.json").write_text(json.dumps({**kept, "workers_ms": 35.2}))
-    form = {"size": [64, 64], "backward": True, "precision": "bf16", "spread": 0, "features_mib": 6}
+    form = {"size": [64, 64], "backward": True, "precision": "bf16", "spread": 0.1, "features_mib": 6}
     forms = [
         {**form, "form": name, "fastest": seconds, "peak_extra_mib": peak}
         for name, seconds, peak in (("vsr", 2.2, 32), ("bare", 2.0, 18))
@@ -277,7 +277,7 @@ def test_the_performance_page_names_machine_ratios_and_losses(tmp_path, monkeypa
     (tmp_path / "ceiling_performance.json").write_text(json.dumps(kept))
     benchmark.main([])
     text = (tmp_path / "performance.md").read_text()
-    assert "| 64×64 | f+b | bf16 | vsr | 2.2 | 0 | 1.10 | 32 | 6 |" in text
+    assert "| 64×64 | f+b | bf16 | vsr | 2.2 | 0.1 | 1.10 | 32 | 6 |" in text
     assert "| bf16 | 40.0 | 30.0 | 12345 |\n| float32 | 71.2 | 30.0 | 12345 |" in text
     assert "| bf16 | float32 | 31.500, 31.700 | 31.600 | +0.0100 (-0.0100 to +0.0300) |" in text
     assert "| bf16 | 112 | 600 | 75% | 1.50 | 75% |" in text and "100·10⁹ times, a frame" in text
