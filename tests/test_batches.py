@@ -184,9 +184,7 @@ def test_every_line_of_the_log_tells_the_wait_and_a_long_one_the_remedy(tmp_path
         lines = [line for line in log.splitlines() if " iter " in line]
         waits = [int(re.search(r"data wait (\d+) %", line)[1]) for line in lines]
         assert len(waits) == 2
-    assert (
-        log.count("of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu; python -m") == 1
-    )  # not the first
+    assert log.count("of the time was spent waiting for data: ") == 1  # not the first
 
 
 # training -------------------------------------------------------------------------------------------------------------

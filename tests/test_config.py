@@ -112,7 +112,6 @@ def test_a_right_file_is_read(tmp_path, tree):
         ("train.pixel_opt.reduction", "total", "expected 'mean' or 'sum'"),
         ("train.pixel_opt.type", None, "train.pixel_opt.type: missing"),
         ("train.ema_decay", 1.5, "train.ema_decay: expected a number of at least 0 and below 1, got 1.5"),
-        ("val", {"metrics": {"psnr": {"type": "calculate_psnr"}}}, "val.metrics.psnr.crop_border: missing"),
         ("val", {"metrics": {"psnr": {"type": "psnr", "crop_border": 0}}}, "unknown metric 'psnr'"),
         ("val", {"val_freq": 0}, "val.val_freq: expected a whole number of at least 1, got 0"),
         ("val", {"metrics": {}}, "val.metrics: empty; name at least one metric"),
@@ -161,10 +160,27 @@ def test_all_mistakes_are_told_at_once(tmp_path, tree):
         assert part in text
 
 
-def test_missing_data_is_a_note_for_check(tmp_path, tree):
+def test_missing_data_is_a_warning_of_check(tmp_path, tree, capsys):
     change(tree, "datasets.train.dataroot_gt", "nowhere")
     options = config.load(write(tmp_path, tree), missing_data="note")
-    assert any("nowhere" in note for note in options.notes)
+    assert config.report_check("options.yml", options) == 0
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if "nowhere" in line]
+    assert warning.startswith("warning: datasets.train.dataroot_gt: ")
+    assert warning.endswith(": without --check, the command would stop here")
+
+
+@pytest.mark.parametrize(("val_freq", "count"), [(None, 1), (2, 0)])
+def test_a_validation_set_that_is_measured_at_the_end_only_is_noted(tmp_path, tree, val_freq, count):
+    change(tree, "val", {"val_freq": val_freq})
+    file = write(tmp_path, tree)
+    text = "datasets.val is measured at the end only; val.val_freq: N measures every N iterations"
+    assert config.load(file).notes.count(text) == count
+    assert text not in config.load(file, need="test").notes
+
+
+def test_psnr_and_ssim_leave_out_no_border_by_default(tmp_path, tree):
+    change(tree, "val", {"metrics": {name: {"type": f"calculate_{name}"} for name in ("psnr", "ssim")}})
+    assert [metric.crop_border for metric in config.load(write(tmp_path, tree)).resolved.val.metrics.values()] == [0, 0]
 
 
 def test_no_trainer_is_the_default(tmp_path, tree):

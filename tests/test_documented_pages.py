@@ -25,7 +25,13 @@ SMALL = {  # of every training
 }
 
 MADE = {
-    "own_films.md": ("film_x4.mp4", "films.onnx", "results/films/kept_table.txt", "experiments/films_tuned"),
+    "own_films.md": (
+        "film_x4.mp4",
+        "films.onnx",
+        "results/films/kept_table.txt",
+        "experiments/films_tuned",
+        "experiments/films_val",
+    ),
     "tour.md": ("results/my_memory/report.html", "mine_x4.mp4"),
     "README.md": ("film_x4.mp4",),
     "video.md": ("in_x4.mp4", "out.mp4"),
@@ -39,7 +45,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("options", "vsr"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for name in ("my_films/a.mp4", "films/b.mp4", "kept.mp4"):
+    for name in ("films/a.mp4", "films/b.mp4", "kept.mp4"):
         write_film(tmp_path / name, 7, (96, 128))
     for name in ("film.mp4", "in.mp4"):
         write_film(tmp_path / name, 101, (32, 48))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from training import log_of, predictor_options, rows, small_options, start, write_options
+from training import log_of, predictor_options, rows, small_options, start, weights, write_options
 from videos import make_humaneva
 
 from vsr import config, costs
@@ -18,7 +18,7 @@ from vsr.train import main as train
 from vsr.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-OWN_NETWORK, OWN_EDGE_LOSS, OWN_FLICKER, OWN_DATA = (
+OWN_NETWORK, OWN_EDGE_LOSS, OWN_METRICS, OWN_DATA = (
     part.split("```")[0] for part in (ROOT / "docs" / "training.md").read_text().split("```python\n")[1:]
 )
 (OWN_TEST_SET,) = (part.split("```")[0] for part in (ROOT / "docs/testing.md").read_text().split("```python\n")[1:])
@@ -38,6 +38,19 @@ def test_a_network_of_ones_own_is_trained_and_tested(tmp_path, clips):
         text, _ = process.communicate()
         assert process.returncode == 0, text
     assert (tmp_path / "results" / "small" / "metrics.json").exists()
+
+
+def test_an_arch_file_of_basicsr_is_carried_over_as_the_page_shows(tmp_path, clips, monkeypatch):
+    """The lines that docs/coming_from.md adds and keeps."""
+    (changes,) = (part.split("```")[0] for part in (ROOT / "docs/coming_from.md").read_text().split("```diff\n")[1:])
+    (tmp_path / "my_arch.py").write_text("\n".join(line[1:] for line in changes.split("\n") if line[:1] != "-"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = small_options(clips, imports=["my_arch"], train__total_iter=1)
+    network = {"type": "MyNet", "num_feat": 8, "num_block": 2}
+    assert train(["-opt", str(write_options(tmp_path, {**options, "network_g": network}))]) == 0
+    names = weights(tmp_path, "small", 1)["params"]
+    assert {"conv_first.weight", "body.1.conv2.bias", "upconv.bias"} <= names.keys()
 
 
 OWN_MEMORY = """
@@ -144,26 +157,27 @@ def test_a_data_set_of_ones_own_is_given_numbers(tmp_path, clips, monkeypatch, w
 
 
 def test_a_test_set_of_ones_own_is_validated_on_and_tested(tmp_path, clips, monkeypatch):
-    """The example of docs/testing.md: its protocol follows from its clips; with the metric of docs/training.md."""
+    """The example of docs/testing.md: its protocol follows from its clips; with the metrics of docs/training.md."""
     (tmp_path / "my_clips.py").write_text(OWN_TEST_SET)
-    (tmp_path / "my_flicker.py").write_text(OWN_FLICKER)
+    (tmp_path / "my_metrics.py").write_text(OWN_METRICS)
     gt = np.random.default_rng(0).integers(0, 256, (4, 40, 56, 3), np.uint8)
     np.savez(tmp_path / "walk.npz", lq=gt[:, ::4, ::4], gt=gt)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    options = small_options(clips, imports=["my_clips", "my_flicker"], train__total_iter=1)
-    options["val"]["metrics"] = {"flicker": {"type": "flicker"}, "psnr": {"type": "calculate_psnr", "crop_border": 0}}
+    options = small_options(clips, imports=["my_clips", "my_metrics"], train__total_iter=1)
+    types = {"psnr": "calculate_psnr", "error": "mean_error", "flicker": "flicker"}
+    options["val"]["metrics"] = {name: {"type": kind} for name, kind in types.items()}
     options["datasets"]["val"] = {"type": "MyClips", "folder": str(tmp_path), "name": "mine"}
     file = tmp_path / "options.yml"
     file.write_text(yaml.safe_dump(options))
     assert train(["-opt", str(file)]) == 0
     names = {row[1] for row in rows(tmp_path, "small") if row[1].startswith("val/")}
-    assert names == {"val/mine/flicker", "val/mine/psnr"}
+    assert names == {f"val/mine/{name}" for name in types}
     assert tester.main(["-opt", str(file)]) == 0
     report = json.loads(Path("results/small/metrics.json").read_text())["datasets"]["mine"]
     assert report["protocols"]["psnr"]["name"] == "mine-rgb" and report["protocols"]["psnr"]["frames"] == 4
-    assert report["scores"]["network"]["walk"].keys() == {"flicker", "psnr"}
-    assert report["lower_is_better"] == ["flicker"]
+    assert report["scores"]["network"]["walk"].keys() == types.keys()
+    assert report["lower_is_better"] == ["error", "flicker"]
 
 
 @pytest.mark.parametrize(

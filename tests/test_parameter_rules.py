@@ -161,3 +161,10 @@ def test_a_freeze_ends_with_its_own_tsa_iter(tmp_path, clips):
 def test_a_phase_is_announced_once(tmp_path, clips, train):
     train(small_options(clips, train__tsa_iter=3, datasets__val=None))
     assert log_of(tmp_path).count("parameters are trained") == 2
+
+
+def test_a_training_of_all_parameters_does_not_repeat_their_number(tmp_path, clips, train, capsys):
+    train(small_options(clips, datasets__val=None))
+    assert "parameters are trained" not in log_of(tmp_path)
+    line = "option network_g.num_feat: "
+    assert log_of(tmp_path).count(line) == 1 and line not in capsys.readouterr().out

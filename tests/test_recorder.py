@@ -1,6 +1,7 @@
 """What a run leaves behind: a table that survives what it finds there, a line whatever the numbers."""
 
 import csv
+import os
 import sys
 from types import SimpleNamespace
 
@@ -29,13 +30,28 @@ def test_what_is_no_row_is_dropped_from_the_table(tmp_path, damage):
     assert list(csv.reader(table.open(newline=""))) == rows
 
 
-def test_the_wait_for_workers_to_start_is_no_advice(tmp_path, caplog):
+def advice(folder, caplog, waits, num_workers=0):
+    """Returns the warnings about the wait for data, by the line of the log that each follows."""
     values = {"loss": 1.0, "loss_per_value": 1.0, "psnr": 30.0, "lr": 1e-4}
-    with Recorder(tmp_path, 0, 9, QUIET) as record:
-        record.line(1, values, speed=1.0, wait=0.9, memory=0.0)
-        assert "num_worker_per_gpu" not in caplog.text
-        record.line(2, values, speed=1.0, wait=0.9, memory=0.0)
-    assert caplog.text.count("90 % of the time was spent waiting for data: raise datasets.train.num_worker") == 1
+    with Recorder(folder, 0, 9, QUIET, num_workers=num_workers) as record:
+        for number, wait in enumerate(waits):
+            record.line(number, values, speed=1.0, wait=wait, memory=0.0)
+    return [line.message for line in caplog.records if "waiting for data" in line.message]
+
+
+def test_the_wait_for_workers_to_start_is_no_advice(tmp_path, caplog):
+    (line,) = advice(tmp_path, caplog, (0.9, 0.9))
+    assert line.startswith("90 % of the time was spent waiting for data: raise datasets.train.num_worker")
+
+
+def test_the_advice_recurs_only_when_the_wait_has_doubled(tmp_path, caplog):
+    shares = [line.partition(" ")[0] for line in advice(tmp_path, caplog, (0, 0.2, 0.25, 0.3, 0.1, 0.45, 0.6, 0.8))]
+    assert shares == ["25", "60"]
+
+
+def test_more_workers_than_cores_are_not_advised(tmp_path, caplog):
+    (line,) = advice(tmp_path, caplog, (0.0, 0.9), num_workers=len(os.sched_getaffinity(0)))
+    assert "num_worker" not in line and "python -m vsr.bench_data" in line
 
 
 # places for curves that fail ------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_one_line_says_the_memory_before_the_start(tmp_path, capsys):
     run(given, *network(tmp_path), "--dry-run")
     line = capsys.readouterr().out.splitlines()[-1]
     assert re.search(
-        r"3 frames, 48x32 → 48x32, 0 cuts, 1 segment, about [\d.]+ [MG]B of memory \([\d.]+ GB free\), by", line
+        r"3 frames, 48x32 → 48x32, 1 shot, written in 1 part, about [\d.]+ [MG]B of memory \([\d.]+ GB free\), by", line
     )
     assert line.endswith(f"'{tmp_path / 'a_x1.mkv'}' (libx264, yuv420p, crf 18)")
 
@@ -109,7 +109,7 @@ def test_a_resumed_run_keeps_the_tiles_of_its_start(tmp_path, monkeypatch, capsy
     (manifest,) = (tmp_path / "a_x1.mkv.partial").glob("*/manifest.json")
     assert '"tile": 64' in manifest.read_text()
     run(given, *same)
-    assert "1 segment (1 done before)" in capsys.readouterr().out
+    assert "written in 1 part (1 done before)" in capsys.readouterr().out
     assert len(pictures(tmp_path / "a_x1.mkv")) == 3
 
 

@@ -133,7 +133,7 @@ def test_an_output_that_was_there_before_is_not_taken_for_the_result(given, tmp_
         run(file, *fast, "-o", out, "--frames", "3")
     assert out.read_bytes() == b"older"
     run(file, *fast, "-o", out, "--frames", "3", "--overwrite")
-    assert "1 segment (1 done before)" in capsys.readouterr().out
+    assert "written in 1 part (1 done before)" in capsys.readouterr().out
     assert len(pictures(out)) == 3
 
 

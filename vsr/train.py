@@ -20,7 +20,7 @@ from vsr.utils.distributed import Place, take_place
 from vsr.utils.errors import exit_cleanly
 from vsr.utils.files import remove_unfinished, write_text_atomically
 from vsr.utils.locks import sole_use
-from vsr.utils.log import logger, start_log
+from vsr.utils.log import counted, logger, start_log
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def introduce(options: Options, place: Place) -> None:
-    """Logs the training in a sentence, old spellings, options that differ from the defaults, device and batch."""
+    """Logs the training in a sentence, notes, how many options are not the defaults (the file: which), and device."""
     logger.info(
         f"training {options.resolved.network_g.type} for {options.train.total_iter:,} iterations; weights, states and "
         f"this log: experiments/{options.name}. Ctrl-C saves a state, --auto_resume resumes from it"
@@ -81,7 +81,11 @@ def introduce(options: Options, place: Place) -> None:
     for warning in options.warnings:
         logger.warning("%s", warning)
     for change in options.changes:
-        logger.info("option %s", change)
+        logger.debug("option %s", change)
+    if options.changes:
+        logger.info(
+            "%s with other values than the default: train.log lists them", counted(len(options.changes), "option")
+        )
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
     batch, count = options.datasets["train"].loader.batch_size_per_gpu, place.world_size
     logger.info(

@@ -62,6 +62,9 @@ def load(
     datasets = {} if need == "network" else open_datasets(tree, need, report)
     _check_network(tree, trainer, train, datasets, report)
     _check_files(PathOptions() if general is None else general.path, report)
+    if need == "train" and general is not None and general.val.val_freq is None:
+        text = "is measured at the end only; val.val_freq: N measures every N iterations"
+        report.notes += [f"datasets.{phase} {text}" for phase in datasets if phase.startswith("val")]
     mistakes = report.mistakes + (report.absent if missing_data == "mistake" else [])
     if mistakes:
         count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
@@ -76,15 +79,18 @@ def load(
         trainer=trainer,
         train=train,
         resolved=values,
-        notes=notes + [as_written(note, written) for note in report.notes + report.absent],
+        notes=notes + [as_written(note, written) for note in report.notes],
+        absent=[as_written(line, written) for line in report.absent],
         warnings=report.warnings,
         changes=report.changes,
     )
 
 
 def report_check(file: str, options: Options) -> int:
-    """Prints the notes of ``--check`` and returns the exit code of success."""
-    for line in [*(f"warning: {text}" for text in options.warnings), *(f"note: {note}" for note in options.notes)]:
+    """Prints the warnings and notes of ``--check`` and returns the exit code of success."""
+    absent = [f"{text}: without --check, the command would stop here" for text in options.absent]
+    lines = [f"warning: {text}" for text in [*options.warnings, *absent]]
+    for line in [*lines, *(f"note: {note}" for note in options.notes)]:
         sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"{file}: options OK ({options.name}, {options.resolved.network_g.type})\n")
     return 0

@@ -14,7 +14,7 @@ from vsr.utils.errors import refuse
 
 Port = Annotated[int, at_least(1), at_most(65535)]
 Metric = Annotated[Callable[..., float], Component("metric")]
-METRICS = {"psnr": partial(calculate_psnr, crop_border=0), "ssim": partial(calculate_ssim, crop_border=0)}
+METRICS = {"psnr": partial(calculate_psnr), "ssim": partial(calculate_ssim)}
 LONGEST_NAME = 200  # bytes: a file system has 255, and endings are added
 
 
@@ -326,7 +326,8 @@ class Options(GeneralOptions):
         train: the options that the trainer's ``train`` parameter asks for; None in a file that only tests.
         resolved: all options, defaults included, ``resolved.network_g.num_feat``. Frozen: keys cannot be added, and a
             misspelt one raises KeyError. A state stores ``resolved.to_dict()``, plain data.
-        notes: old spellings that were translated, and data that is not there yet (``--check``).
+        notes: old spellings that were translated, and settings that may not be intended.
+        absent: files and folders that do not exist (``--check``).
         warnings: settings that make results wrong.
         changes: the options that differ from their defaults, a line each.
     """
@@ -336,6 +337,7 @@ class Options(GeneralOptions):
     train: Any
     resolved: Dict
     notes: list[str]
+    absent: list[str]
     warnings: list[str]
     changes: list[str]
 

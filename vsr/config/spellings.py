@@ -127,7 +127,8 @@ def _move(tree: dict[str, Any], value: Any, old: str, new: str) -> None:
         if not isinstance(target, dict):
             raise UserError(f"{new}: '{section}' has to be a mapping of keys to receive the old key '{old}'")
     if key in target and target[key] != value:
-        raise UserError(f"{old} is read as {new}, and both are given: {value!r} and {target[key]!r}")
+        text = f"{old} is read as {new}, and both are given: {value!r} and {target[key]!r}"
+        raise UserError(f"{text}. Remove one; `{old.rpartition('.')[2]}: ~` removes that of a _base_")
     rest = dict(target)
     target.clear()
     target |= {key: value, **rest}  # pixel_opt comes first: the order of the losses is that of their sum

@@ -51,8 +51,10 @@ def fit(trainer: Trainer) -> None:
         SystemExit: stopped by Ctrl-C (code 130), or by another of ``STOPPING`` (code 0), after saving a state.
     """
     trainer.check_start()
-    total, logs, place, progress = trainer.train.total_iter, trainer.run.logger, trainer.run.place, trainer.progress
-    with StopSignals() as stop, Recorder(trainer.run.folder, progress.iteration, total, logs, place.is_main) as record:
+    total, run, progress = trainer.train.total_iter, trainer.run, trainer.progress
+    logs, place = run.logger, run.place
+    recorder = Recorder(run.folder, progress.iteration, total, logs, place.is_main, run.num_workers)
+    with StopSignals() as stop, recorder as record:
         if validation_is_due(trainer):  # the state was saved between a step and its validation
             record.rewind(progress.iteration, validation=True)
             if validate(trainer, record, stop) is None:

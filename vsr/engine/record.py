@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -17,7 +18,7 @@ from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told, write_text_atomically
 from vsr.utils.log import logger
 
-TOLERATED_WAIT = 0.2  # share of the time; above, a warning names remedies
+TOLERATED_WAIT = 0.2  # share of the time; above, a warning names remedies, and again when the share has doubled
 ROW = re.compile(r"[0-9]{1,18},[^\0]{1,9999}$")  # of metrics.csv; a crash may leave other bytes
 TENSORBOARD, WANDB, VISDOM = "logger.use_tb_logger", "logger.wandb", "logger.visdom"
 
@@ -26,12 +27,22 @@ class Recorder:
     """Records a run from iteration ``start`` to ``total``, and drops later rows and curves of an interrupted run.
 
     Only the main process is ``active``; the others record nothing. Training goes on without a place for curves that
-    fails, at the start or later, unless it is ``required``: then a UserError ends the training.
+    fails, at the start or later, unless it is ``required``: then a UserError ends the training. ``num_workers`` are the
+    processes that prepare samples, for the advice where training waits for them.
     """
 
-    def __init__(self, folder: Path, start: int, total: int, options: LoggerOptions, active: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        total: int,
+        options: LoggerOptions,
+        active: bool = True,
+        num_workers: int = 0,
+    ) -> None:
         self.active, self.total, self.options = active, total, options
         self.bar = tqdm(total=total, initial=start, unit="it", desc=folder.name, disable=None if active else True)
+        self.num_workers, self.warned_wait = num_workers, TOLERATED_WAIT / 2
         self.is_starting = True  # until the first line: its wait for data is mostly that for the workers' start
         self.folder, self.table = folder, folder / "metrics.csv"
         self.places: dict[str, Any] = {}  # of curves, by the key that asks for them
@@ -92,9 +103,12 @@ class Recorder:
             f"PSNR {values['psnr']:.2f} dB  lr {values['lr']:.3g}  {speed:.2f} it/s  data wait {100 * wait:.0f} %  "
             f"{memory:.1f} GiB  ETA {timedelta(seconds=round((self.total - iteration) / speed))}"
         )
-        if wait > TOLERATED_WAIT and not self.is_starting:
+        if wait > 2 * self.warned_wait and not self.is_starting:
+            self.warned_wait = wait
+            has_idle_cores = self.num_workers < len(os.sched_getaffinity(0))
+            remedy = "raise datasets.train.num_worker_per_gpu; " if has_idle_cores else ""
             logger.warning(
-                f"{100 * wait:.0f} % of the time was spent waiting for data: raise datasets.train.num_worker_per_gpu; "
+                f"{100 * wait:.0f} % of the time was spent waiting for data: {remedy}"
                 "python -m vsr.bench_data -opt FILE names the bottleneck and remedies"
             )
         self.is_starting = False

@@ -64,6 +64,7 @@ class Run(NamedTuple):
         weight_files: file and hash of the weights to start from, by the prefix of their names.
         degradation: makes LQ frames of GT frames on the device; None where batches hold them.
         later_stages: in ascending order.
+        num_workers: processes that prepare samples, over all processes.
     """
 
     place: Place
@@ -80,6 +81,7 @@ class Run(NamedTuple):
     weight_files: dict[str, str] = {}  # noqa: RUF012 (read only)
     degradation: Degradation | None = None
     later_stages: Sequence[Stage] = ()
+    num_workers: int = 0
 
     def stage_of(self, iteration: int) -> Stage:
         """Returns the stage of an iteration, counted from 1."""

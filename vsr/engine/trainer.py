@@ -150,11 +150,13 @@ class Trainer:
         phase = phase_of(rules, iteration)
         if phase == self.phase:
             return
-        self.phase = phase
+        is_first, self.phase = self.phase is None, phase
         count = sum(player.freeze(rules if name == "g" else [], iteration) for name, player in self.players.items())
         if count == 0:
             raise UserError(f"iteration {iteration}: every parameter is frozen; there is nothing to train")
-        logger.info("from iteration %d on, %s parameters are trained", iteration, f"{count:,}")
+        total = sum(p.numel() for player in self.players.values() for p in player.network.parameters())
+        if count < total or not is_first:
+            logger.info("from iteration %d on, %s parameters are trained", iteration, f"{count:,}")
         if self.channels_last is None:
             faster, times = is_faster_channels_last(lambda: self.try_step(batch), self.set_layout, place)
             self.set_layout(faster)

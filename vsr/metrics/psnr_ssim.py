@@ -12,14 +12,14 @@ _WINDOW_SIZE = 11
 
 @register("metric")
 def calculate_psnr(
-    img: np.ndarray, img2: np.ndarray, crop_border: NotNegative, *, test_y_channel: bool = False
+    img: np.ndarray, img2: np.ndarray, crop_border: NotNegative = 0, *, test_y_channel: bool = False
 ) -> float:
     """Returns the peak signal-to-noise ratio in dB over all channels jointly; infinite for equal images.
 
     Args:
         img: (h, w, c) or (h, w), uint8 or floats in [0, 255]; three channels are B, G, R, as cv2 reads them.
         img2: the image compared with, of the same shape.
-        crop_border: pixels left out at each edge. 0 for REDS4.
+        crop_border: pixels left out at each edge. The published protocols leave out none.
         test_y_channel: measures on luma (MATLAB's BT.601, 16 to 235) instead of the three channels.
 
     Raises:
@@ -32,7 +32,7 @@ def calculate_psnr(
 
 @register("metric")
 def calculate_ssim(
-    img: np.ndarray, img2: np.ndarray, crop_border: NotNegative, *, test_y_channel: bool = False
+    img: np.ndarray, img2: np.ndarray, crop_border: NotNegative = 0, *, test_y_channel: bool = False
 ) -> float:
     """Returns the structural similarity, the mean over channels and over pixels whose window lies inside the image.
 

@@ -48,10 +48,13 @@ class _AboveBars(logging.Handler):
 
 
 def start_log(file: Path | None = None, active: bool = True) -> None:
-    """Sends the log to the terminal and, appending, to a file; where not ``active``, only warnings to the terminal."""
+    """Sends the log to the terminal and, appending, to a file; where not ``active``, only warnings to the terminal.
+
+    Only the file receives lines of the level DEBUG.
+    """
     logger.propagate = False
-    logger.setLevel(logging.INFO if active else logging.WARNING)
-    logger.handlers = [_AboveBars()]
+    logger.setLevel(logging.DEBUG if active else logging.WARNING)
+    logger.handlers = [_AboveBars(logging.INFO)]
     if file is not None and active:
         file.parent.mkdir(parents=True, exist_ok=True)
         logger.addHandler(logging.FileHandler(file, encoding="utf-8"))

@@ -226,14 +226,14 @@ def _announce(
     film: Film, frames: range, target: Target, loaded: Loaded, memory: str, num_parts: int, num_done: int
 ) -> None:
     size = f"{film.width}x{film.height} → {target.size.width}x{target.size.height}"
-    cuts = counted(sum(cut in frames for cut in film.cuts), "cut")
-    parts = counted(num_parts, "segment") + (f" ({num_done} done before)" if num_done else "")
+    shots = counted(1 + sum(cut in frames[1:] for cut in film.cuts), "shot")
+    parts = f"written in {counted(num_parts, 'part')}" + (f" ({num_done} done before)" if num_done else "")
     encoding = target.encoding
     kind = "PNG" if encoding is None else f"{encoding.codec}, {encoding.pixel_format}, crf {encoding.crf:g}"
     network = f"{type(loaded.network).__name__} ×{loaded.spec.scale}"
     trained = f" (trained for {loaded.degradation})" if loaded.degradation else ""
     text = "%s, %s, %s, %s, %s, by %s%s → '%s' (%s)"
-    logger.info(text, counted(len(frames), "frame"), size, cuts, parts, memory, network, trained, target.out, kind)
+    logger.info(text, counted(len(frames), "frame"), size, shots, parts, memory, network, trained, target.out, kind)
 
 
 def _report(film: Film, target: Target, lost: list[str], device: torch.device, count: int, seconds: float) -> None:

@@ -127,6 +127,7 @@ def make_trainer(
         loaded=loaded,
         weight_files=files,
         degradation=train.loader.degradation_on("device"),
+        num_workers=train.loader.num_worker_per_gpu * place.world_size,
     )
     trainer = options.trainer(network, run, train=options.train)
     if found is not None:
