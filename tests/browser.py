@@ -73,6 +73,10 @@ class Page:
         drawn = "Promise.all([...document.images].map(image => image.decode().catch(() => 0)))"
         self.run(f"{drawn}.then(() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 60))))")
 
+    def touch(self, on):
+        """Gives the screen a finger in place of the mouse, or takes it back."""
+        self.call("Emulation.setTouchEmulationEnabled", enabled=on)
+
     def run(self, script):
         """Returns the value of an expression of JavaScript."""
         done = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)

@@ -14,11 +14,11 @@ from vsr.test import main
 HOSTILE = "<b>&\"'<!--"  # names of clips; folders cannot hold a slash
 
 
-def small_test(folder, name="first", sets=1, gain=1.0, has_gt=True, **changes):
+def small_test(folder, name="first", sets=1, gain=1.0, has_gt=True, num_frames=5, **changes):
     """Tests a network that repeats pixels, in ``folder``; returns its folder of results."""
     clips_folder = folder / "clips"
     if not clips_folder.exists():
-        made = make_clips(clips_folder, num_clips=2, num_frames=5, gt_size=(48, 64))
+        made = make_clips(clips_folder, num_clips=2, num_frames=num_frames, gt_size=(48, 64))
         for root in (made.gt, made.lq):
             (root / "001").rename(root / HOSTILE)
     torch.save({"params": {"gain": torch.tensor(gain)}}, folder / f"{name}.pth")

@@ -164,7 +164,7 @@ def test_shots_of_several_results_are_joined_where_two_have_the_frame():
     shots["z"] = [shot for shot in shots["z"] if shot.frame == "1"]
     found = {shot.frame: shot for shot in joined(shots)}
     assert list(found) == ["1", "2"]
-    assert found["1"].kinds == ("middle", "median x", "worst y", "worst z")
+    assert found["1"].kinds == ("middle", "median of x", "worst of y and z")
     assert list(found["1"].images) == ["LQ", "x", "y", "z", "GT"] and list(found["2"].images) == ["LQ", "x", "y", "GT"]
     assert joined({"x": shots["x"], "y": []}) == shots["x"]
 

@@ -1,6 +1,7 @@
 """`vsr compare`: results side by side, and one message for each that cannot be compared."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def test_the_page_overlays_curves_and_shows_the_networks_of_the_same_frames(fold
         assert from_data_uri(own_shot["images"]["network"]) == image
     text = Path("page.html").read_text()
     assert "Options that differ" in text and "first.pth" in text
+    assert text.count("<details>") == 2, "one for each result"
+
+
+def test_the_best_of_a_comparison_is_a_network(folder):
+    """Bicubic is better than both, which repeat pixels."""
+    assert main(["results/first", "results/second", "-o", "page.html"]) == 0
+    rows = re.findall(r"<tr[^>]*><th scope=\"row\">.*?</tr>", Path("page.html").read_text())
+    best = [[" class=best" in cell for cell in re.findall(r"<td[^>]*>", row)] for row in rows]
+    assert best and all(row[:2].count(True) == 1 and not any(row[2:]) for row in best)
 
 
 def test_sets_that_not_all_have_are_named(capsys):

@@ -14,8 +14,8 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        metrics = {name: {"type": f"calculate_{name}", "crop_border": 0} for name in ("psnr", "ssim")}
-        small_test(folder, "first", sets=2, val__metrics=metrics)
+        metrics = {name: {"type": f"calculate_{name}"} for name in ("psnr", "ssim")}
+        small_test(folder, "first", sets=2, num_frames=8, val__metrics=metrics)
         small_test(folder, "second", gain=0.9, val__metrics=metrics)
         compare(["results/first", "results/second"])
     return folder / "results/first/report.html", folder / "compare.html"
@@ -120,7 +120,7 @@ def test_a_click_on_a_clip_shows_its_pictures_and_curves_of_this_set_only(page, 
     assert page.run(shown) == [HOSTILE, HOSTILE, "000", "000"]
     assert page.run(first("set.querySelector('.over').alt")).startswith(f"network, clip {HOSTILE}, frame")
     label = page.run(first("set.querySelector('.chart').getAttribute('aria-label')"))
-    assert label.startswith(f"psnr of the 5 frames of clip {HOSTILE}")
+    assert label.startswith(f"psnr of the 8 frames of clip {HOSTILE}")
     page.run(first("[...set.querySelectorAll('.shots button')].at(-1).click()"))
     assert page.run(first("set.querySelectorAll('.shots [aria-pressed=true]').length")) == 1
 
@@ -130,7 +130,7 @@ def test_curves_are_read_by_mouse_and_keys_and_hidden_by_their_names(page, pages
     reading = first("set.querySelector('.reading').textContent")
     box = box_of(page, ".chart")
     page.move_mouse(box["x"] + box["width"] - 16, box["y"] + 40)
-    assert page.run(reading).startswith("Frame 00000004: bicubic ")
+    assert page.run(reading).startswith("Frame 00000007: bicubic ")
     page.move_mouse(1, 1)
     page.run(first("set.querySelector('.chart').focus()"))
     page.press("ArrowRight")
@@ -158,3 +158,35 @@ def test_a_comparison_slides_between_the_networks(page, pages):
     both = first("['left', 'right'].map(name => set.querySelector('.' + name).value)")
     assert page.run(both) == ["first", "second"]
     assert page.run(first("set.querySelectorAll('.lens canvas').length")) == 7
+
+
+def test_the_frames_on_the_axis_are_evenly_spaced(page, pages):
+    page.open(pages[0])
+    texts = page.run(first("[...set.querySelectorAll('.chart text')].map(text => text.textContent)"))
+    assert [int(text) for text in texts if len(text) == 8] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_on_a_phone_no_number_and_no_picture_has_a_row_of_its_own(page, pages, number):
+    page.open(pages[number], width=390)
+    rows = "[...set.querySelectorAll('%s')].map(part => Math.round(part.getBoundingClientRect().top))"
+    for parts in (".tiles li", ".lens canvas"):
+        tops = page.run(first(rows % parts))
+        assert all(tops.count(top) > 1 for top in tops), parts
+
+
+def test_help_for_the_keyboard_is_hidden_on_touch_screens(page, pages):
+    shown = first("getComputedStyle(set.querySelector('.keys')).display !== 'none'")
+    page.open(pages[0])
+    assert page.run(shown)
+    page.touch(True)
+    page.open(pages[0], width=390)
+    assert not page.run(shown)
+    page.touch(False)
+
+
+def test_the_line_below_the_title_uses_the_width_of_the_page(page, pages):
+    page.open(pages[0])
+    widths = "['.lead', 'body > main'].map(name => document.querySelector(name).getBoundingClientRect().width)"
+    lead, main = page.run(widths)
+    assert lead == main

@@ -33,8 +33,10 @@ def _one_of(shots: dict[str, Shot]) -> Shot:
     images |= {"GT": first.images["GT"]} if "GT" in first.images else {}
     images |= {f"difference {label}": s.images["difference"] for label, s in shots.items() if "difference" in s.images}
     weights = {f"{label}: {title}": image for label, shot in shots.items() for title, image in shot.weights.items()}
-    kinds = [kind if kind in FIXED else f"{kind} {label}" for label, shot in shots.items() for kind in shot.kinds]
-    return first._replace(kinds=tuple(dict.fromkeys(kinds)), value=None, images=images, weights=weights)
+    all_kinds = dict.fromkeys(kind for shot in shots.values() for kind in shot.kinds)
+    of = {kind: " and ".join(label for label, shot in shots.items() if kind in shot.kinds) for kind in all_kinds}
+    kinds = tuple(kind if kind in FIXED else f"{kind} of {of[kind]}" for kind in all_kinds)
+    return first._replace(kinds=kinds, value=None, images=images, weights=weights)
 
 
 def fitting(shots: Mapping[str, list[Shot]]) -> dict[str, list[Shot]]:

@@ -121,12 +121,17 @@ def _table(own: SetData, metric: str) -> str:
     rows = [name for name in own.means[methods[0]] if name != "mean"]
     values = {clip: [own.means[m].get(clip, {}).get(metric, math.nan) for m in methods] for clip in [*rows, "mean"]}
     digits = digits_of([value for row in values.values() for value in row])
+    rivals = [method in own.results or own.methods[0] not in own.results for method in methods]
     is_lower = metric in own.lower_is_better
     head = "".join(f'<th scope="col">{escape(method)}</th>' for method in methods)
     body = []
     for clip, row in values.items():
         name = f'<button type="button" data-clip="{escape(clip)}">{escape(clip)}</button>' if clip != "mean" else "mean"
-        cells = "".join(_cell(value, row, index, digits, is_lower) for index, value in enumerate(row))
+        compared = [value for value, is_rival in zip(row, rivals, strict=True) if is_rival and not math.isnan(value)]
+        best = (min if is_lower else max)(compared, default=math.nan)
+        is_best = [is_rival and value == best and len(row) > 1 for value, is_rival in zip(row, rivals, strict=True)]
+        gaps = [math.nan, *(value - row[0] for value in row[1:])]
+        cells = "".join(_cell(*cell, digits, is_lower) for cell in zip(row, gaps, is_best, strict=True))
         body.append(f'<tr{" class=mean" * (clip == "mean")}><th scope="row">{name}</th>{cells}</tr>')
     hint = f"{'lower' if is_lower else 'higher'} is better; differences are to {methods[0]}"
     caption = f"<caption>{escape(metric)} <small>{escape(hint)}</small></caption>"
@@ -137,15 +142,13 @@ def _table(own: SetData, metric: str) -> str:
     )
 
 
-def _cell(value: float, row: list[float], index: int, digits: int, is_lower: bool) -> str:
-    """Returns a cell: the value, bold if it is the best of its row, and its difference to the first."""
-    best = (min if is_lower else max)((v for v in row if not math.isnan(v)), default=math.nan)
-    gap = value - row[0]
+def _cell(value: float, gap: float, is_best: bool, digits: int, is_lower: bool) -> str:
+    """Returns a cell: the value, bold if it is the best, and its difference to the first of the row."""
     small = ""
-    if index and math.isfinite(gap):
+    if math.isfinite(gap):
         kind = "" if round(gap, digits) == 0 else "better" if (gap < 0) == is_lower else "worse"
         small = f'<small class="{kind}">{signed(gap, digits)}</small>'
-    return f"<td{' class=best' * (value == best and len(row) > 1)}>{number(value, digits)}{small}</td>"
+    return f"<td{' class=best' * is_best}>{number(value, digits)}{small}</td>"
 
 
 def signed(value: float, digits: int) -> str:
@@ -175,17 +178,19 @@ def details(results: Sequence[Result]) -> str:
             f"<details open><summary>Options that differ</summary>{table if keys else '<p>None.</p>'}</details>"
         )
     for result in results:
-        report, label = result.report, f" of {escape(result.label)}" if len(results) > 1 else ""
+        report = result.report
         rest = {key: value for key, value in report.items() if key not in ("options", "datasets", "format", "complete")}
         rows = "".join(_row(key, value) for key, value in flat(rest).items())
-        parts.append(
-            f"<details><summary>Weights and versions{label}</summary><table><tbody>{rows}</tbody></table></details>"
-        )
+        own = {"Weights and versions": f"<table><tbody>{rows}</tbody></table>"}
         how = {n: {k: v for k, v in e.items() if not k.startswith("scores")} for n, e in report["datasets"].items()}
         rows = "".join(_row(key, value) for key, value in flat(how).items())
-        parts.append(f"<details><summary>Protocols{label}</summary><table><tbody>{rows}</tbody></table></details>")
+        own["Protocols"] = f"<table><tbody>{rows}</tbody></table>"
         options = yaml.safe_dump(report.get("options", {}), sort_keys=False, allow_unicode=True)
-        parts.append(f"<details><summary>Options{label}</summary><pre tabindex=0>{escape(options)}</pre></details>")
+        own["Options"] = f"<pre tabindex=0>{escape(options)}</pre>"
+        if len(results) > 1:  # one for each result
+            text = "".join(f"<h4>{title}</h4>{content}" for title, content in own.items())
+            own = {f"{escape(result.label)}: weights, versions, protocols, options": text}
+        parts += [f"<details><summary>{title}</summary>{content}</details>" for title, content in own.items()]
     return "\n".join(parts)
 
 

@@ -59,8 +59,8 @@ function curves(root, data, state) {
       add("text", {x: margin.left - 8, y: y(tick) + 4, "text-anchor": "end"}, number(tick, ticks[1] - ticks[0]));
     }
     const last = count - 1;
-    const marks = new Set([0, last, ...(width > 500 ? [0.25, 0.5, 0.75].map(part => Math.round(part * last)) : [])]);
-    for (const index of marks) {
+    const step = Math.max(Math.ceil(last / (width > 500 ? 4 : 2)), 1);
+    for (let index = 0; index <= last; index += step) {
       const anchor = index === 0 && count > 1 ? "start" : index === last && count > 1 ? "end" : "middle";
       add("text", {x: x(index), y: height - 8, "text-anchor": anchor}, state.clip.frames[index]);
     }

@@ -51,6 +51,8 @@ function viewer(root, data, state) {
 
   function buildLens(titles) {
     lens.replaceChildren();
+    const columns = [3, 2, 4].find(columns => titles.length % columns !== 1) ?? 3; // on a phone; none stands alone
+    lens.style.setProperty("--columns", columns);
     canvases = titles.map(title => {
       const figure = document.createElement("figure");
       const canvas = document.createElement("canvas");
