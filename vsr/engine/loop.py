@@ -53,8 +53,10 @@ def fit(trainer: Trainer) -> None:
     trainer.check_start()
     total, run, progress = trainer.train.total_iter, trainer.run, trainer.progress
     logs, place = run.logger, run.place
-    recorder = Recorder(run.folder, progress.iteration, total, logs, place.is_main, run.num_workers)
-    with StopSignals() as stop, recorder as record:
+    with (
+        StopSignals() as stop,
+        Recorder(run.folder, progress.iteration, total, logs, place.is_main, run.num_workers) as record,
+    ):
         if validation_is_due(trainer):  # the state was saved between a step and its validation
             record.rewind(progress.iteration, validation=True)
             if validate(trainer, record, stop) is None:
