@@ -18,7 +18,7 @@ from vsr.utils.errors import UserError
 
 ALL = [command for page in PAGES for command in commands(page)]
 # options files that a page tells to write
-MADE = {"my.yml", "holiday.yml", "films_test.yml", "films_real.yml", "options/my.yml", "FILE"}
+MADE = {"my.yml", "holiday.yml", "films_test.yml", "films_real.yml", "films_val.yml", "options/my.yml", "FILE"}
 
 
 class Parsed(Exception):
