@@ -84,7 +84,9 @@ def only(name: str, job: Job) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the parts and returns the exit code: 1 if one failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the script itself")
     parser.add_argument("--clips", type=Path, help="a data set in the layout of datasets/demo (synthetic clips)")
     parser.add_argument(

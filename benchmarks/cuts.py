@@ -39,7 +39,9 @@ def scenedetect_cuts(file: str) -> dict[str, set[int]]:
 
 def main(words: list[str] | None = None) -> None:
     """Prints a table of the films."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("films", nargs="+", metavar="FILM")
     print("| film | frames | cuts | ms per frame | PySceneDetect: cuts (only ours, only its) |\n|---|---|---|---|---|")
     for file in parser.parse_args(words).films:

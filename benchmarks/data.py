@@ -80,7 +80,9 @@ class Draws(Sampler[int]):
 
 def main() -> None:
     """Measures every loader and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gt", type=Path, default=Path("datasets/demo/train_sharp"))
     parser.add_argument("--lq", type=Path, default=Path("datasets/demo/train_sharp_bicubic/X4"))
     parser.add_argument("--meta", type=Path, default=Path("datasets/demo/meta_info_train.txt"))

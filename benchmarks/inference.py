@@ -109,7 +109,9 @@ def serve_frames(options: argparse.Namespace) -> None:
 
 def main(words: list[str] | None = None) -> None:
     """Measures, prints a table, and keeps it with ``--save``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--against", type=Path, metavar="PATH", help="another checkout of vsr, with its libraries")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     precisions = ["float32", "bf16", "fp16", "auto"]

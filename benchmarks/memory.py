@@ -70,7 +70,7 @@ CASES += [
 
 def main(words: list[str] | None = None) -> None:
     """Runs every case, or the one given, and writes the table and a JSON file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--read", choices=sorted({case.memory for case in CASES}), help="only this one")

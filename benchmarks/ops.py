@@ -274,7 +274,9 @@ def settings(device: str) -> list[tuple[str, torch.dtype, bool]]:
 
 def main(words: list[str] | None = None) -> None:
     """Prints the table, and keeps it with ``--save``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--shapes", type=int, help="only the first so many shapes")
     parser.add_argument("--only", default="", help="only the shapes whose description contains this: warp, 'g16'")

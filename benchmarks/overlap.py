@@ -92,7 +92,9 @@ def row(name: str, frames: Sequence[np.ndarray], whole: Sequence[np.ndarray], tr
 
 def main(words: list[str] | None = None) -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-opt", metavar="FILE", help="options file; not needed with --clip if the weights name theirs")
     parser.add_argument("--clip", metavar="PATH", help="film or folder of frames in place of the options' test set")
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE")

@@ -222,7 +222,9 @@ def about(machine: dict[str, Any]) -> str:
 
 def main(words: list[str] | None = None) -> None:
     """Measures where it is asked to, and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--measure", type=Path, metavar="PATH", help="another checkout of vsr, with its libraries")
     parser.add_argument("--note", default="", help="kept with the results: which commit PATH is, who used the machine")
     options = parser.parse_args(words)

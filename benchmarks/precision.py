@@ -51,7 +51,9 @@ def lines_of(rows: list[dict[str, Any]]) -> list[str]:
 
 def main(words: list[str] | None = None) -> None:
     """Trains and tests, prints the table, and keeps it with ``--save``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-opt", default="options/demo.yml", metavar="FILE", help="options whose val.metrics name psnr")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="overrides an option")

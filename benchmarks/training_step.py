@@ -84,7 +84,9 @@ def serve_steps(options: argparse.Namespace) -> None:
 
 def main(words: list[str] | None = None) -> None:
     """Measures, prints a table, and keeps it with ``--save``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--against", type=Path, metavar="PATH", help="another checkout of vsr, with its libraries")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")

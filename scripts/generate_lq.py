@@ -37,7 +37,9 @@ BD_SIZE = 12  # ceil(3 sigma) * 2 + 2
 
 def main(arguments: list[str] | None = None) -> None:
     """Makes what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--from", dest="source", type=Path, required=True, help="folder of GT clips, or LMDB")
     parser.add_argument("--to", type=folder_to_make, required=True, help="folder to make")
     parser.add_argument("--scale", type=int, choices=[2, 3, 4], default=4)

@@ -36,7 +36,9 @@ REDS_LISTS = {  # file: (clips, frames of each)
 
 def main(arguments: list[str] | None = None) -> None:
     """Writes what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     of_what = parser.add_mutually_exclusive_group()
     of_what.add_argument("--from", dest="source", type=Path, help="folder of clips or LMDB; without it, the REDS lists")
     of_what.add_argument("--vimeo", type=existing_file, metavar="LIST", help="sep_trainlist.txt or sep_testlist.txt")

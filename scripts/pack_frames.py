@@ -30,7 +30,9 @@ from vsr.utils.locks import sole_preparation
 
 def main(arguments: list[str] | None = None) -> int:
     """Does what the command line asks for; returns the exit code, 1 if a pack is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--from", dest="source", type=Path, help="folder of clips, or LMDB of images")
     parser.add_argument("--to", type=Path, help="LMDB to make")
     parser.add_argument("--meta", type=Path, help="only the clips and frames of this meta file")

@@ -35,7 +35,9 @@ VIDEOS, FRAMES, OFFICIAL_FRAMES = "Charades_v1_480", "Charades_v1_480_img", "Cha
 
 def main(arguments: list[str] | None = None) -> int:
     """Extracts what is missing, writes the lists and returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path("datasets/Charades"), help="(default: %(default)s)")
     parser.add_argument("--annotations", type=existing_folder, help="folder of the official CSVs, if elsewhere")
     parser.add_argument("--max-side", type=at_least_one, help="longest side in pixels; larger frames are shrunk")

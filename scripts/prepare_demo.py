@@ -63,7 +63,9 @@ ORIGINS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Makes what is missing of the demo set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--to", type=folder_to_make, default=Path("datasets/demo"), help="folder to make (default: %(default)s)"
     )

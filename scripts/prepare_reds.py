@@ -67,7 +67,9 @@ def parts() -> list[Part]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Prepares and checks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--from", dest="source", type=Path, help="folder with the zips or the unpacked folders")
     parser.add_argument("--to", type=Path, default=Path("datasets/REDS"), help="folder to make (default: %(default)s)")
     parser.add_argument("--mode", choices=["link", "move", "copy"], default="link", help="what to do with folders")

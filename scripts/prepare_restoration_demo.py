@@ -70,7 +70,9 @@ PLANS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Makes what is missing of the demo set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--to", type=folder_to_make, default=Path("datasets/demo_restoration"), help="(default: %(default)s)"
     )

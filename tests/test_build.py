@@ -16,7 +16,10 @@ class ReadsValues(nn.Module):
         super().__init__()
         self.spec = Spec()
         self.rates = read(torch.linspace(0, 0.1, 4))
-        self.conv = nn.Conv2d(3, num_feat, 3)
+        self.conv = nn.Conv2d(3, num_feat, 3, padding=1)
+
+    def forward(self, lq):
+        return self.conv(lq[:, 1])
 
 
 @pytest.mark.parametrize(
@@ -83,9 +86,66 @@ def test_a_network_that_is_not_what_it_says_is_refused(network, message):
         checked_network(network)
 
 
-def test_a_network_that_cannot_run_without_values_is_not_checked():
-    class NeedsValues(Enlarges):
-        def forward(self, lq):
-            return lq[:, 0] if lq.sum().item() else lq
+class ReadsInput(Enlarges):
+    def forward(self, lq):
+        return super().forward(lq) if lq.sum().item() == 0 else lq
 
-    assert checked_network(lambda: NeedsValues(Spec(scale=4))).spec.scale == 4
+
+def test_a_network_that_cannot_run_without_values_is_checked_on_the_cpu():
+    assert checked_network(lambda: ReadsInput(Spec(scale=4))).spec.scale == 4
+    with pytest.raises(ValueError, match=r"ReadsInput returns \(1, 3, 32, 32\) for an input"):
+        checked_network(lambda: ReadsInput(Spec(scale=4), factor=2))
+
+
+class Fails(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.spec, self.run, self.conv = Spec(), forward, nn.Conv2d(4, 3, 1)
+
+    def forward(self, lq):
+        return self.run(self, lq)
+
+
+def needs_cuda(network, lq):
+    raise RuntimeError("this operator needs a CUDA tensor")
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda network, lq: network.conv(lq[:, 1]), "RuntimeError: Given groups=1, weight of size"),
+        (lambda network, lq: lq[:, 1].sum().item() + network.conv(lq[:, 1]), "RuntimeError: Given groups=1, weight"),
+        (lambda network, lq: network.cnov(lq[:, 1]), "AttributeError: 'Fails' object has no attribute 'cnov'"),
+    ],
+)
+def test_a_network_that_fails_is_refused_with_its_line(forward, message):
+    line = forward.__code__.co_firstlineno
+    with pytest.raises(ValueError) as caught:
+        checked_network(lambda: Fails(forward))
+    assert str(caught.value).startswith(f"Fails fails on an input of (1, 3, 3, 16, 16): {message}")
+    assert str(caught.value).endswith(f"(test_build.py, line {line})")
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        needs_cuda,
+        lambda network, lq: nn.functional.pad(lq[:, 1], [20, 0], mode="reflect")[..., 20:],  # of at least 21 pixels
+    ],
+)
+def test_a_network_that_needs_a_gpu_or_more_pixels_is_accepted(forward):
+    assert checked_network(lambda: Fails(forward)).spec == Spec()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"reads": "windows"}, "the spec of Enlarges: reads: 'windows'; expected window or clip"),
+        ({"task": "denoising"}, "task: 'denoising'; expected super-resolution or next-frame"),
+        ({"scale": 0}, "scale: 0; expected a whole number of at least 1"),
+        ({"multiple": 2.5}, "multiple: 2.5; expected a whole number"),
+    ],
+)
+def test_a_spec_with_a_wrong_value_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        checked_network(lambda: Enlarges(Spec(**wrong)))

@@ -1,8 +1,10 @@
 """The command `vsr`: its list of commands, and what an unknown one says."""
 
+import ast
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 from training import small_options, write_options
@@ -62,3 +64,22 @@ def test_a_command_receives_its_arguments(tmp_path, clips):
     assert "options OK (small, EDVR)" in done.stdout
     with pytest.raises(UserError, match="does not exist"):
         commands.run(["test", "-opt", "none.yml"])
+
+
+@pytest.mark.parametrize("command", ["train", "test", "export"])
+def test_an_options_file_without_opt_is_explained(command):
+    with pytest.raises(UserError) as caught:
+        commands.run([command, "mine.yml", "--set", "a=b.yml"])
+    assert str(caught.value) == f"options files are given with -opt: vsr {command} -opt mine.yml"
+
+
+@pytest.mark.parametrize("folder", ["vsr", "scripts", "benchmarks"])
+def test_no_command_takes_abbreviated_options(folder):
+    """`vsr train --resume` was --resume_mode, which needs a value."""
+    files = (Path(commands.__file__).parents[1] / folder).rglob("*.py")
+    calls = [node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    parsers = [call for call in calls if ast.unparse(call.func).endswith("ArgumentParser")]
+    assert parsers
+    assert all("allow_abbrev=False" in ast.unparse(call) for call in parsers)
+    with pytest.raises(SystemExit):
+        commands.run(["train", "-opt", "a.yml", "--resume", "exact"])

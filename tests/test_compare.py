@@ -164,3 +164,23 @@ def test_other_frames_and_protocols_are_noted(folder, capsys):
     assert main(["results/first", "results/centre"]) == 0
     assert "note: set0: the frames differ (first 10, centre 2)" in capsys.readouterr().out
     assert "the frames differ" in Path("compare.html").read_text()
+
+
+def test_results_with_different_metrics_are_compared_by_those_that_they_share(folder, capsys):
+    psnr = {"type": "calculate_psnr", "crop_border": 0}
+    ssim = {"type": "calculate_ssim", "crop_border": 0}
+    small_test(folder, "psnr_mae", val__metrics={"psnr": psnr, "mae": {**psnr, "crop_border": 4}})
+    small_test(folder, "psnr_ssim", val__metrics={"psnr": psnr, "ssim": ssim})
+    capsys.readouterr()
+    assert main(["results/psnr_mae", "results/psnr_ssim", "-o", "metrics.html"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("psnr\n") and "nan" not in text
+    assert "\nmae\n" not in text and "\nssim\n" not in text
+    assert (
+        "note: set0: measured for one result only, so without a table here: mae of psnr_mae, ssim of psnr_ssim" in text
+    )
+    assert data_of(Path("metrics.html"))["sets"][0]["metrics"] == ["psnr", "ssim", "mae"]
+    small_test(folder, "ssim", val__metrics={"ssim": ssim})
+    assert main(["results/first", "results/psnr_mae", "results/psnr_ssim", "results/ssim"]) == 0
+    tables = capsys.readouterr().out.split("\n\n")
+    assert [table.splitlines()[2].split().count("–") for table in tables[:2]] == [1, 2]

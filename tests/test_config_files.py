@@ -36,7 +36,7 @@ SHARED = "metrics: {rgb: &m {type: ssim, crop: {border: 2}}, y: *m, z: {<<: *m, 
         ("name: !!python/tuple {a: 1}", "not valid YAML: expected a sequence node, but found mapping"),
         ("_base_: options.yml\nname: a", "_base_ leads back to the file itself"),
         ("_base_: 3", "_base_ has to name a file"),
-        ("_base_: missing.yml", "missing.yml does not exist"),
+        ("_base_: missing.yml", "options.yml: _base_: {folder}/missing.yml does not exist (relative to that file's"),
         ('_base_: "a\\0b"', "_base_ has to name a file, got 'a\\x00b'"),
         ("a: &a [*a]", "found unconstructable recursive node"),
         ("a: " + "[" * 3000, "nested too deeply"),
@@ -44,7 +44,15 @@ SHARED = "metrics: {rgb: &m {type: ssim, crop: {border: 2}}, y: *m, z: {<<: *m, 
     ],
 )
 def test_files_that_are_no_options_are_told(tmp_path, text, message):
-    assert message in mistakes(tmp_path, text)
+    assert message.replace("{folder}", str(tmp_path)) in mistakes(tmp_path, text)
+
+
+def test_a_key_that_a_base_gives_to_another_network_is_named_with_its_file(tmp_path, tree):
+    (tmp_path / "base.yml").write_text(yaml.safe_dump({**tree, "network_g": {**tree["network_g"], "with_tsa": True}}))
+    text = "_base_: base.yml\nnetwork_g: {type: EDVRMemory, with_tas: 1}"
+    text = mistakes(tmp_path, text)
+    assert "network_g.with_tsa: unknown key; it comes from the _base_ base.yml: `with_tsa: ~` removes it" in text
+    assert "network_g.with_tas: unknown key\n" in text + "\n"
 
 
 def test_files_that_cannot_be_read_are_told(tmp_path):

@@ -100,13 +100,14 @@ def test_what_was_not_loaded_is_named(caplog):
     num_missing = len(names) + 12 - len(weights)
     assert f"missing: fusion.* ({num_missing}); unexpected: head0.* (2), head1.* (2)" in caplog.text
     assert "head3.* (2) and 2 more; other shapes: conv_first.weight is (5, 3, 3, 3), here (8, 3, 3, 3)" in caplog.text
+    assert f"{num_missing} missing, 12 unexpected, 1 of another shape" in caplog.text
     caplog.clear()
     load_weights(build(), build().state_dict(), Path("same.pth"))
     assert caplog.text.rstrip().endswith("0 unexpected")
 
 
 def test_another_networks_weights_are_an_error():
-    with pytest.raises(UserError, match="matches nothing in EDVRMemory"):
+    with pytest.raises(UserError, match=r"matches nothing in EDVRMemory \(.*missing: .*; unexpected: other\)"):
         load_weights(build(), {"other": torch.zeros(1)}, Path("other.pth"), strict=False)
 
 

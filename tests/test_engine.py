@@ -307,3 +307,13 @@ def test_steps_after_a_validation_are_in_training_mode(tmp_path, clips, train):
     """Also where weights are not averaged, so that the network itself is validated."""
     train(small_options(clips, train__total_iter=3, val__val_freq=1, train__ema_decay=0, **BATCH_NORM))
     assert weights(tmp_path, "small", 3)["params"]["head.norm.num_batches_tracked"] == 3
+
+
+# gradients ------------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_without_gradient_are_named_once(tmp_path, clips, train):
+    changes = {"datasets__val": None, "imports": ["tiny_networks"], "train__total_iter": 3}
+    train(small_options(clips, network_g={"type": "WithUnused", "scale": 4}, **changes))
+    text = "WithUnused: unused.weight and 1 more got no gradient in the first step"
+    assert log_of(tmp_path, "small").count(text) == 1

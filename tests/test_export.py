@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -63,7 +64,10 @@ def test_edvr_runs_in_onnx_runtime_at_any_size(run, tmp_path):
     assert len(differences(report)) == 2
     assert max(differences(report)) < 1e-5
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
-    assert session.get_inputs()[0].name == "lq"
+    (lq,), (sr,) = session.get_inputs(), session.get_outputs()
+    assert lq.name == "lq" and lq.shape == [1, 3, 3, "height", "width"]
+    assert sr.name == "sr" and sr.shape == [1, 3, "4*height", "4*width"]
+    assert report[0] == f"exporting EDVR, {tmp_path}/random.safetensors"
     (frame,) = session.run(None, {"lq": np.zeros((1, 3, 3, 12, 40), np.float32)})
     assert frame.shape == (1, 3, 48, 160)
     assert "DeformConv" in operators(tmp_path / "net.onnx")
@@ -75,8 +79,11 @@ def test_the_deformable_convolution_can_be_decomposed(run, tmp_path):
     assert "DeformConv" not in operators(tmp_path / "net.onnx")
 
 
-def test_a_torch_program_gives_the_same_bits(run):
+@pytest.mark.filterwarnings("error")
+def test_a_torch_program_gives_the_same_bits_and_is_not_overwritten(run, tmp_path):
     assert max(differences(run(NETWORK, to="net.pt2"))) < 1e-6
+    with pytest.raises(UserError, match=r"net\.pt2 exists: --overwrite replaces it"):
+        run(NETWORK, to="net.pt2")
 
 
 @needs_compiled
@@ -197,10 +204,15 @@ def test_recurrent_torch_programs_give_the_same_bits(run, clips, network):
 
 
 @pytest.mark.slow
-def test_the_network_that_ships_is_exported_by_default(tmp_path, capsys):
+def test_the_network_that_ships_is_exported_by_default(tmp_path, capsys, monkeypatch):
     assert export.main(["--to", str(tmp_path / "small.onnx")]) == 0
     assert max(differences(capsys.readouterr().out.splitlines())) < 1e-4
-    network = export.network_of(None, [], None)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs/export.md").read_text()
+    names = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)  # the lines of ONNX Runtime
+    assert names["sr"].shape == (1, 3, 256, 384)
+    network, _ = export.network_of(None, [], None)
     session = onnxruntime.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
     for size in ((64, 96), (52, 72)):
         frames = photo(5, size)

@@ -114,8 +114,9 @@ def test_a_trainer_without_annotated_options_is_refused(tmp_path, monkeypatch, c
     [
         ("x = 1 / 0", "imports: raises: ZeroDivisionError: division by zero (raises.py, line 1)"),
         ("\n\nimport torch\ntorch.nn.Nothing", "imports: raises: AttributeError: module 'torch.nn' has no attribute"),
-        ("def f(:\n    pass", "imports: raises: SyntaxError: invalid syntax"),
-        ("import missing_package", "imports: 'raises' cannot be imported from"),
+        ("\ndef f(:\n    pass", "imports: raises: SyntaxError: invalid syntax (raises.py, line 2)"),
+        ("\nimport missing_package", "imports: raises: No module named 'missing_package' (raises.py, line 2)"),
+        ("from vsr import missing", "imports: raises: cannot import name 'missing' from 'vsr'"),
         (
             "from vsr.registry import register\nregister('arch')(type('EDVR', (), {}))",
             "imports: raises: arch 'EDVR' is registered twice: by vsr.archs.edvr and raises",
@@ -125,6 +126,25 @@ def test_a_trainer_without_annotated_options_is_refused(tmp_path, monkeypatch, c
 def test_a_module_that_raises_when_it_is_imported_is_refused(tmp_path, monkeypatch, clips, code, message):
     monkeypatch.delitem(sys.modules, "raises", raising=False)
     assert refusal(tmp_path, monkeypatch, small_options(clips), "raises", code).startswith(message)
+
+
+def test_names_that_a_failed_import_would_have_registered_are_not_reported(tmp_path, monkeypatch, clips):
+    options = small_options(clips, network_g={"type": "Own"}, trainer="OwnTrainer")
+    options["val"]["metrics"] = {"own": {"type": "calculate_own"}}
+    message = refusal(tmp_path, monkeypatch, options, "failing", "x = 1 / 0")
+    assert message == "imports: failing: ZeroDivisionError: division by zero (failing.py, line 1)"
+
+
+def test_a_module_beside_the_file_is_found_and_may_be_named_as_text(tmp_path, monkeypatch, clips):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside_the_file.py").write_text(NETWORK.replace('"Loose"', '"Beside"'))
+    options = small_options(clips, imports="beside_the_file", network_g={"type": "Beside"})
+    (tmp_path / "options.yml").write_text(yaml.safe_dump(options))
+    assert config.load(tmp_path / "options.yml").resolved.network_g.type == "Beside"
+    options["imports"] = "not_there"
+    (tmp_path / "options.yml").write_text(yaml.safe_dump(options))
+    with pytest.raises(UserError, match=f"'not_there' cannot be imported from .* or {tmp_path}: No module named"):
+        config.load(tmp_path / "options.yml")
 
 
 NETWORK = """

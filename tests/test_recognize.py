@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vsr import archs, convert
 from vsr.__main__ import run
@@ -186,4 +187,14 @@ def test_upscaling_needs_no_options_of_published_weights(tmp_path):
         load_network(str(file), None, [], torch.device("cpu"))
     torch.save(SpyNet().state_dict(), file)
     with pytest.raises(UserError, match="SpyNet"):
+        load_network(str(file), None, [], torch.device("cpu"))
+
+
+def test_a_network_of_ones_own_needs_its_options(tmp_path):
+    file = tmp_path / "net_g_60.safetensors"
+    save_file(BasicVSR(4, 1).state_dict(), file, {"vsr.network": '{"type": "MyWindow"}', "vsr.scale": "4"})
+    text = (
+        r"net_g_60.safetensors holds MyWindow, a network of your own: give -opt FILE, the options file whose `imports`"
+    )
+    with pytest.raises(UserError, match=text):
         load_network(str(file), None, [], torch.device("cpu"))

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import cv2
@@ -159,6 +160,13 @@ def test_a_killed_table_goes_on_where_it_stopped(small, tmp_path):
     assert tables.main([*arguments, "--resume"]) == 0
     assert "resumed from" in (begun / "train.log").read_text()
     assert Path("results/tables/demo_table3_6it.md").is_file()
+
+
+def test_a_stopped_table_names_its_own_option_to_go_on(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "main", lambda arguments: sys.exit(130))
+    with pytest.raises(SystemExit):
+        run_table(small)
+    assert "vsr tables with --resume goes on from there" in capsys.readouterr().out
 
 
 def test_changed_options_are_not_mixed_into_a_table(small):

@@ -34,6 +34,15 @@ class RepeatedPixels(nn.Module):
 
 
 @register("arch")
+class WithUnused(RepeatedPixels):
+    """Repeats pixels, and has parameters that it does not use."""
+
+    def __init__(self, scale: int = 1, num_frame: int = 3) -> None:
+        super().__init__(scale, num_frame)
+        self.unused = nn.Conv2d(3, 3, 1)
+
+
+@register("arch")
 class WindowMean(nn.Module):
     """Returns the mean of the window, which shows which frames it holds.
 

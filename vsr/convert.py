@@ -17,7 +17,9 @@ from vsr.utils.weight_files import read_weights
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the weights in another form, prints the network that they are of, and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="vsr convert", description="Converts weights of published networks.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="vsr convert", description="Converts weights of published networks."
+    )
     parser.add_argument("input", type=Path, help="a .pth or .safetensors file, in any of the three forms")
     parser.add_argument("output", type=Path, help="the file to write: .safetensors, or .pth in the form of --form")
     parser.add_argument("--form", choices=("basicsr", "mmagic"), default="basicsr", help="of a .pth file")

@@ -34,7 +34,9 @@ PACKAGES = [
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the report and returns the exit code."""
-    argparse.ArgumentParser(prog="vsr env", description=(__doc__ or "").split("\n")[0]).parse_args(arguments)
+    argparse.ArgumentParser(allow_abbrev=False, prog="vsr env", description=(__doc__ or "").split("\n")[0]).parse_args(
+        arguments
+    )
     lines = [
         f"vsr {vsr.__version__}",
         f"python {platform.python_version()} on {platform.platform()}",

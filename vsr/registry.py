@@ -105,7 +105,8 @@ def find(kind: Kind, name: str) -> Callable[..., object]:
     known = names(kind)
     if name not in known:
         hint = did_you_mean(name, known, likeness=0.75)
-        raise ValueError(f"unknown {kind} '{name}'{hint}; known: {', '.join(known)}")
+        own = f'; one of your own: imports: [its module], and @register("{kind}") above its definition'
+        raise ValueError(f"unknown {kind} '{name}'{hint}; known: {', '.join(known)}{'' if hint else own}")
     return _components[kind][name]
 
 
@@ -128,9 +129,18 @@ def _import_all(package: str) -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str], given: Container[str] = (), likeness: float = 0.6) -> str:
-    """Returns ``"; did you mean 'x'?"`` for the nearest known name; an empty string if it is ``given`` already."""
-    folded = {candidate.lower(): candidate for candidate in known}
-    folded_name = str(name).lower()
+    """Returns ``"; did you mean 'x'?"`` for the nearest known name, and says if it is ``given`` already.
+
+    A beginning that all names share, ``calculate_``, does not count.
+    """
+    known = list(known)
+    beginning = f"{str(name).partition('_')[0]}_"
+    shared = beginning if all(candidate.startswith(beginning) for candidate in known) else ""
+    folded = {candidate.removeprefix(shared).lower(): candidate for candidate in known}
+    folded_name = str(name).removeprefix(shared).lower()
     close = difflib.get_close_matches(folded_name, folded, cutoff=likeness)
     close.sort(key=lambda candidate: sorted(candidate) != sorted(folded_name))  # letters swapped: Adma is Adam
-    return f"; did you mean '{folded[close[0]]}'?" if close and folded[close[0]] not in given else ""
+    if not close:
+        return ""
+    nearest = folded[close[0]]
+    return f"; did you mean '{nearest}'{', which is given already' if nearest in given else ''}?"

@@ -138,7 +138,9 @@ def title_of(file: Path) -> str:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the command line's arguments."""
-    parser = argparse.ArgumentParser(prog="vsr tables", description="Trains, tests and tabulates experiments.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="vsr tables", description="Trains, tests and tabulates experiments."
+    )
     parser.add_argument("table", choices=[*TABLES, "all"])
     parser.add_argument("--base", choices=list(BASES), help="data: REDS at full scale; the demo clips; shots of films")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings per experiment: seeds 0 to N-1")
@@ -215,7 +217,11 @@ def carry_out(run: TableRun, options: Options) -> None:
     training = None
     if not final.exists():
         is_new, before = not run.experiment.exists(), processor_seconds()
-        train.main([*arguments, "--auto_resume"])
+        try:
+            train.main([*arguments, "--auto_resume"])
+        except SystemExit:
+            logger.info("vsr tables with --resume goes on from there")
+            raise
         training = processor_seconds() - before if is_new else None
     test.main([*arguments, "--set", "path.param_key_g=~", "--weights", str(final)])
     measure(run, options, final, training)

@@ -90,7 +90,7 @@ def _device(name: str) -> torch.device:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    result = argparse.ArgumentParser(prog="vsr upscale", description=DESCRIPTION)
+    result = argparse.ArgumentParser(allow_abbrev=False, prog="vsr upscale", description=DESCRIPTION)
     add = result.add_argument
     add("inputs", nargs="*", metavar="IN", help="video, folder of frames, glob, pattern such as f/%%08d.png, or -")
     add("-i", "--input", action="append", default=[], metavar="IN", help="the same")

@@ -35,7 +35,9 @@ TITLES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("weights", nargs="+", type=Path, metavar="WEIGHTS")
     parser.add_argument("--clip", required=True, metavar="FOLDER", help="the LQ frames of one clip")
     parser.add_argument("--frame", type=int, default=0, metavar="N", help="index of the restored frame (%(default)s)")

@@ -21,7 +21,7 @@ FLAGS = "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --virtual-t
 def main() -> None:
     """Writes the picture."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=formatter)
     parser.add_argument("report", type=Path)
     parser.add_argument("--size", type=int, nargs=2, default=[1280, 2030], metavar=("WIDTH", "HEIGHT"))
     args = parser.parse_args()

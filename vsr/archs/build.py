@@ -2,16 +2,29 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
-from vsr.contracts import HasSpec, Spec
+from vsr.contracts import HasSpec, Reads, Spec, Task, TestType
+from vsr.utils.errors import described
 
 # raised by PyTorch for values that a meta tensor does not have, and for sizes that it cannot count
 REFUSALS = (RuntimeError, TypeError, OverflowError)
 TESTED_SIZE = 16  # pixels; larger where the Spec says so
+LARGER_SIZE = 64  # for networks that need more pixels than their Spec says
+CHOICES = {"reads": get_args(Reads), "task": get_args(Task), "test_type": (None, *get_args(TestType))}
+COUNTS = "scale", "multiple", "min_size", "min_frames", "pixels_per_position"  # fields of a Spec, at least 1
+
+
+class NetworkError(ValueError):
+    """A network fails on an input that its Spec allows."""
+
+    def __init__(self, network: nn.Module, shape: tuple[int, ...], device: torch.device, error: Exception) -> None:
+        super().__init__(f"{type(network).__name__} fails on an input of {shape}: {described(error)}")
+        self.lacks_values = device.type == "meta"
+        self.lacks_gpu = any(word in str(error).lower() for word in ("cuda", "gpu", "could not run '"))
 
 
 def without_values(build: Callable[[], Any], mode: AbstractContextManager[object]) -> Any:
@@ -31,24 +44,44 @@ def without_values(build: Callable[[], Any], mode: AbstractContextManager[object
 def checked_network(build: Callable[[], nn.Module]) -> nn.Module:
     """Builds a network on the meta device and runs it once, to check its Spec.
 
+    A network that fails there may need values: a second one is built and runs on the CPU. One that needs a GPU is not
+    checked.
+
     Raises:
-        ValueError: its options are wrong, it has no ``spec``, or its output has another shape than its spec says.
+        ValueError: its options are wrong, it has no ``spec``, it fails on a small input, or its output has another
+            shape than its spec says.
     """
     try:
         network = without_values(build, torch.device("meta"))
     except REFUSALS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"it cannot be built with these sizes: {reason}") from None
-    check_output(network)
+    try:
+        try:
+            check_output(network)
+        except NetworkError as error:
+            if not error.lacks_values:
+                raise
+            check_output(build())
+    except NetworkError as error:
+        if not error.lacks_gpu:
+            raise
     return network
 
 
 def spec_of(network: nn.Module) -> Spec:
-    """Returns a network's Spec; raises ValueError if it has none."""
-    if isinstance(network, HasSpec) and isinstance(network.spec, Spec):
-        return network.spec
-    remedy = "set self.spec = Spec(reads=…, num_frames=…, scale=…) in its constructor; see docs/training.md"
-    raise ValueError(f"network {type(network).__name__} has no spec: {remedy}")
+    """Returns a network's Spec; raises ValueError if it has none, or one with a wrong value."""
+    name = type(network).__name__
+    if not (isinstance(network, HasSpec) and isinstance(network.spec, Spec)):
+        remedy = "set self.spec = Spec(reads=…, num_frames=…, scale=…) in its constructor; see docs/training.md"
+        raise ValueError(f"network {name} has no spec: {remedy}")
+    fields = network.spec._asdict()
+    for key in (key for key, choices in CHOICES.items() if fields[key] not in choices):
+        expected = " or ".join(str(choice) for choice in CHOICES[key])
+        raise ValueError(f"the spec of {name}: {key}: {fields[key]!r}; expected {expected}")
+    for key in (key for key in COUNTS if not isinstance(fields[key], int) or fields[key] < 1):
+        raise ValueError(f"the spec of {name}: {key}: {fields[key]!r}; expected a whole number of at least 1")
+    return network.spec
 
 
 def input_shapes(spec: Spec) -> list[tuple[int, ...]]:
@@ -65,23 +98,24 @@ def input_shapes(spec: Spec) -> list[tuple[int, ...]]:
 
 
 def check_output(network: nn.Module) -> None:
-    """Raises ValueError if the output of a small input has another shape than the network's spec says.
+    """Runs a network on a small input and compares its output with its spec.
 
-    A network that cannot run without values is not checked.
+    A network that fails is run on a larger input, if it reads inputs of any size.
+
+    Raises:
+        NetworkError: it fails.
+        ValueError: it refuses the input, or its output has another shape than its spec says.
     """
     spec, name = spec_of(network), type(network).__name__
     shapes = input_shapes(spec)
-    device = next((parameter.device for parameter in network.parameters()), torch.device("meta"))
-    was_training = network.training
     try:
-        with torch.no_grad():
-            output = network.eval()(*(torch.zeros(shape, device=device) for shape in shapes))
-    except ValueError as error:
-        raise ValueError(f"{name} refuses an input of {shapes[0]}, which its spec allows: {error}") from None
-    except REFUSALS:
-        return
-    finally:
-        network.train(was_training)
+        output = _run(network, shapes)
+    except NetworkError as error:
+        shapes = input_shapes(spec._replace(min_size=max(spec.min_size, LARGER_SIZE)))
+        try:
+            output = _run(network, shapes)
+        except ValueError:
+            raise error from None
     h, w = shapes[0][-2] * spec.scale, shapes[0][-1] * spec.scale
     if spec.task == "next-frame":
         output = output[0] if isinstance(output, tuple) else output
@@ -91,3 +125,19 @@ def check_output(network: nn.Module) -> None:
     got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if got != expected:
         raise ValueError(f"{name} returns {got} for an input of {shapes[0]}, but its spec says {expected}")
+
+
+def _run(network: nn.Module, shapes: list[tuple[int, ...]]) -> Any:
+    """Returns a network's output for black frames."""
+    device = next((parameter.device for parameter in network.parameters()), torch.device("meta"))
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            return network.eval()(*(torch.zeros(shape, device=device) for shape in shapes))
+    except ValueError as error:
+        name = type(network).__name__
+        raise ValueError(f"{name} refuses an input of {shapes[0]}, which its spec allows: {error}") from None
+    except Exception as error:  # the user's code may raise any
+        raise NetworkError(network, shapes[0], device, error) from None
+    finally:
+        network.train(was_training)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -17,10 +16,10 @@ from vsr.config.leftovers import MISSING, drop_leftovers
 from vsr.config.options import DatasetOptions, GeneralOptions, Options, PathOptions
 from vsr.config.schema import Report, check_value, describe, options_of, resolved
 from vsr.config.spellings import as_written, modernise
-from vsr.config.yaml_files import override, read_tree
+from vsr.config.yaml_files import base_of, override, read_tree
 from vsr.contracts import HasTask, TrainSection, mismatches, other_maps
 from vsr.registry import Kind, find, name_of, names
-from vsr.utils.errors import UserError
+from vsr.utils.errors import UserError, described
 
 SECTIONS = [field.name for field in dataclasses.fields(GeneralOptions)]
 KEYS = [*SECTIONS, "datasets", "trainer", "train"]
@@ -47,8 +46,8 @@ def load(
     tree = read_tree(file)
     for setting in overrides:
         override(tree, setting)
-    report = Report(features=MISSING)
-    import_own(tree.get("imports"), report)
+    report = Report(features=MISSING, base_of=lambda path: base_of(Path(file), path.split(".")))
+    import_own(tree.get("imports"), report, Path(file).resolve().parent)
     written: dict[str, str] = {}  # key paths as they stand in the file, by the present ones
     notes = edvr2019.translate(tree, written) + modernise(tree, written)
     notes += [as_written(note, written) for note in drop_leftovers(tree)]
@@ -56,7 +55,7 @@ def load(
     report.tree = defaults | tree
     for key in tree:
         if key not in KEYS:
-            report.mistake(str(key), report.unknown(key, KEYS, tree))
+            report.unknown(key, str(key), KEYS, tree)
     general = check_value({k: v for k, v in tree.items() if k in SECTIONS}, GeneralOptions, "", report)
     trainer, train = _check_training(tree, need, report)
     datasets = {} if need == "network" else open_datasets(tree, need, report)
@@ -96,24 +95,32 @@ def report_check(file: str, options: Options) -> int:
     return 0
 
 
-def import_own(modules: Any, report: Report) -> None:
-    """Imports the modules that the file names; they register components of one's own."""
+def import_own(modules: Any, report: Report, folder: Path | None = None) -> None:
+    """Imports the modules that the file names, a list or one name; they register components of one's own.
+
+    The file's ``folder`` is searched last.
+    """
+    modules = [modules] if isinstance(modules, str) else modules
     if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
         return  # reported with the other keys
     for kind in get_args(Kind):
         names(kind)  # ours come first: of a name that is taken twice, the message names the other module
+    if folder is not None and modules and str(folder) not in sys.path:
+        sys.path.append(str(folder))
     for module in modules:
         try:
             if not all(part.isidentifier() for part in module.split(".")):
-                raise ModuleNotFoundError("expected a name as in Python's import")
+                raise ModuleNotFoundError("expected a name as in Python's import", name=module)
             import_module(module)
+            continue
         except ModuleNotFoundError as error:
-            report.mistake("imports", f"'{module}' cannot be imported from {Path.cwd()} or PYTHONPATH: {error}")
+            is_missing = f"{module}.".startswith(f"{error.name}.")  # or a package of which it is a part
+            place = f"{Path.cwd()} or PYTHONPATH" if folder is None else f"{Path.cwd()}, PYTHONPATH or {folder}"
+            text = f"'{module}' cannot be imported from {place}: {error}"
+            report.mistake("imports", text if is_missing else f"{module}: {described(error)}")
         except Exception as error:  # any code may stand there
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            place = "" if "vsr" in Path(last.filename).parts else f" ({Path(last.filename).name}, line {last.lineno})"
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            report.mistake("imports", f"{module}: {kind}{error}{place}")
+            report.mistake("imports", f"{module}: {described(error)}")
+        report.imports_failed = True
 
 
 def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tuple[Any, Any]:
@@ -122,6 +129,8 @@ def _check_training(tree: Mapping[str, Any], need: Need, report: Report) -> tupl
     try:
         trainer = find("trainer", name if isinstance(name, str) else describe(name))
     except ValueError as error:
+        if report.imports_failed:
+            return None, None
         is_missing = isinstance(name, str) and name in MISSING
         report.mistake("trainer", f"unknown trainer '{name}': {MISSING[name]}" if is_missing else str(error))
         trainer = find("trainer", "ScratchTrainer")

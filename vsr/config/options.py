@@ -297,8 +297,8 @@ class GeneralOptions:
         scale: GT size / LQ size; passed to every component that takes it.
         manual_seed: the seed of everything random.
         num_gpu: ``auto`` takes a GPU if there is one; 0 runs on the CPU; a number asks for that many.
-        imports: modules of your own, ``[my_networks]`` for a my_networks.py in the folder where the command is run or
-            on PYTHONPATH: the components that they register can be named in the file.
+        imports: modules of your own, ``[my_networks]`` for a my_networks.py in the folder where the command is run, on
+            PYTHONPATH or beside the file: the components that they register can be named in the file.
     """
 
     name: str
@@ -306,7 +306,7 @@ class GeneralOptions:
     scale: Positive = 4
     manual_seed: NotNegative = 0
     num_gpu: NotNegative | Literal["auto"] = "auto"
-    imports: list[str] = field(default_factory=list)
+    imports: list[str] | str = field(default_factory=list)
     path: PathOptions = field(default_factory=PathOptions)
     val: ValOptions = field(default_factory=ValOptions)
     logger: LoggerOptions = field(default_factory=LoggerOptions)

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from vsr.registry import Component, Kind, Limit, Shared, did_you_mean, find, name_of
@@ -29,31 +30,43 @@ class Report:
     Args:
         tree: the file, where Shared parameters find their values.
         features: missing features, by the key that asks for them.
+        base_of: returns the ``_base_`` that gives a key, by its path; None for a key of the file itself.
         mistakes: all of them, ``key path: reason``.
         absent: files and folders that do not exist, ``key path: reason``.
         notes: settings that are allowed but may not be intended.
         warnings: settings that are allowed but make results wrong.
         changes: differences from the defaults.
         components: key path, kind and component of every valid ``type:``.
+        imports_failed: whether a module of ``imports`` is missing, and with it names that a ``type:`` may give.
     """
 
     tree: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, str] = field(default_factory=dict)
+    base_of: Callable[[str], Path | None] = field(default=lambda path: None)
     mistakes: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     components: list[tuple[str, Kind, "partial[Any]"]] = field(default_factory=list)
+    imports_failed: bool = False
 
     def mistake(self, path: str, text: str) -> None:
         """Adds ``key path: reason``; returns None, the value of an option that is wrong."""
         self.mistakes.append(f"{path}: {text}" if path else text)
 
-    def unknown(self, key: object, known: Iterable[str], given: Collection[Any]) -> str:
-        """Returns the message for an unknown key: the missing feature, or the nearest known key that is not given."""
-        feature = self.features.get(str(key))
-        return f"unknown key: {feature}" if feature else f"unknown key{did_you_mean(str(key), known, given)}"
+    def unknown(self, key: object, path: str, known: Iterable[str], given: Collection[Any]) -> None:
+        """Adds the mistake of an unknown key: with the missing feature, its base, or the nearest known key."""
+        if feature := self.features.get(str(key)):
+            self.mistake(path, f"unknown key: {feature}")
+        elif base := self.base_of(path):
+            self.mistake(path, f"unknown key; it comes from the _base_ {base.name}: `{key}: ~` removes it")
+        else:
+            self.mistake(path, f"unknown key{did_you_mean(str(key), known, given)}")
+
+    def attempt(self) -> "Report":
+        """Returns an empty report on the same file."""
+        return Report(self.tree, self.features, self.base_of, imports_failed=self.imports_failed)
 
     def refusal(self, error: Exception, path: str, options: Iterable[str]) -> None:
         """Adds each line of an error that a component raised; a first word that is an option joins the key path."""
@@ -119,7 +132,7 @@ def check_mapping(
     arguments: dict[str, Any] = {}
     for key in value:
         if key not in options:
-            report.mistake(join(path, key), report.unknown(key, (*options, *beside), {*value, *given}))
+            report.unknown(key, join(path, key), (*options, *beside), {*value, *given})
     for key, option in options.items():
         key_path, item, annotation, default = join(path, key), value.get(key), option.annotation, option.default
         shared = next(iter(_marks(annotation, Shared)), None)
@@ -174,7 +187,7 @@ def check_component(
     try:
         component = find(kind, value["type"])
     except ValueError as error:
-        return report.mistake(join(path, "type"), str(error))
+        return None if report.imports_failed else report.mistake(join(path, "type"), str(error))
     own = {key: item for key, item in value.items() if key != "type"}
     arguments = check_mapping(own, component, path, report, num_supplied(kind, component), beside, given)
     if arguments is None:
@@ -243,7 +256,7 @@ def _check_union(value: object, choices: tuple[Any, ...], path: str, report: Rep
         return None
     attempts = []
     for choice in [choice for choice in choices if choice is not type(None)]:
-        attempt = Report(report.tree, report.features)
+        attempt = report.attempt()
         result = check_value(value, choice, path, attempt)
         if not attempt.mistakes:
             report.absorb(attempt)

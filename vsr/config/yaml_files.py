@@ -1,6 +1,6 @@
 """Reads an options file's YAML: inheritance, overrides, plain values only."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,10 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
     try:
         tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"options file {file} does not exist") from None
+        if not parents:
+            raise UserError(f"options file {file} does not exist") from None
+        text = f"{parents[-1].name}: _base_: {path} does not exist (relative to that file's folder)"
+        raise UserError(text) from None
     except UnicodeDecodeError:
         raise UserError(f"options file {file} is not a text file in UTF-8") from None
     except OSError as error:
@@ -46,6 +49,26 @@ def read_tree(file: str | Path, parents: tuple[Path, ...] = ()) -> dict[str, Any
             raise UserError(f"{file}: _base_ has to name a file, got {describe(base)}")
         merged = _merge(merged, read_tree(path.parent / base, (*parents, path)))
     return _merge(merged, tree)
+
+
+def base_of(file: Path, keys: Sequence[str]) -> Path | None:
+    """Returns the base of a file that gives a key; None where the file itself gives it, or no file does.
+
+    The file is one that :func:`read_tree` has read.
+    """
+    found = _giver(file, keys)
+    return None if found == file else found
+
+
+def _giver(file: Path, keys: Sequence[str]) -> Path | None:
+    tree = value = _parse(file.read_text(encoding="utf-8"))
+    for key in keys:
+        value = value[key] if isinstance(value, dict) and key in value else None
+    if value is not None:
+        return file
+    bases = tree.get("_base_", [])
+    found = (_giver(file.parent / base, keys) for base in reversed(bases if isinstance(bases, list) else [bases]))
+    return next((base for base in found if base is not None), None)
 
 
 def _parse(text: str) -> Any:

@@ -67,6 +67,7 @@ def fit(trainer: Trainer) -> None:
             if place.is_main and not checkpoints.weights_file(trainer.run.folder, progress.iteration).exists():
                 trainer.save_weights()  # a stop came between the state and them
         clock, stream = Clock(), step_batches(trainer)
+        unwarned = list(trainer.players.values()) if place.world_size == 1 else []
         try:
             while progress.iteration < total:
                 batches = clock.wait_for(stream)
@@ -76,6 +77,7 @@ def fit(trainer: Trainer) -> None:
                     trainer.enter_phase(batches[0])
                     trainer.set_learning_rate()
                     output, last, answer, stopped = trainer.step(batches, stop)
+                unwarned = [player for player in unwarned if not player.warn_of_unused()]
                 record.bar.update(progress.iteration - record.bar.n)
                 if answer == "rollback" and trainer.roll_back():
                     record.rewind(progress.iteration)

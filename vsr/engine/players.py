@@ -18,6 +18,7 @@ from vsr.engine.options import TrainOptions
 from vsr.engine.recompute import recompute_blocks
 from vsr.utils.buffers import persistent_buffers
 from vsr.utils.distributed import Place
+from vsr.utils.log import logger
 
 # PyTorch 2.13 renamed DDP's option
 DDP_OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
@@ -127,6 +128,18 @@ class Player:
         if not gradients:  # a step of the other player alone
             return torch.zeros((), device=self.parameters[0].device)
         return nn.utils.get_total_norm(gradients)
+
+    def warn_of_unused(self) -> bool:
+        """Warns of trained parameters that a step left without gradient; False after a step of the other player."""
+        trained = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        unused = [name for name, parameter in trained.items() if parameter.grad is None]
+        if len(unused) == len(trained):
+            return False
+        if unused:
+            more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
+            text = "%s: %s%s got no gradient in the first step: the loss does not depend on them"
+            logger.warning(text, type(self.network).__name__, unused[0], more)
+        return True
 
     def update(self, norm: Tensor, largest_norm: float | None) -> None:
         """Updates parameters and average by gradients of this norm, which are first clipped to ``largest_norm``."""

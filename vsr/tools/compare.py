@@ -15,7 +15,7 @@ from pathlib import Path
 from vsr.evaluation.page.payload import common_sets, digits_of, protocol_text
 from vsr.evaluation.page.results import Result, read_result
 from vsr.evaluation.page.write import number, signed, write_comparison
-from vsr.evaluation.scores import Values, average
+from vsr.evaluation.scores import average
 from vsr.utils.errors import UserError, exit_cleanly
 from vsr.utils.log import start_log
 
@@ -23,7 +23,9 @@ from vsr.utils.log import start_log
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compares results and returns the exit code."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="vsr compare", description=__doc__, formatter_class=formatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="vsr compare", description=__doc__, formatter_class=formatter
+    )
     parser.add_argument("results", nargs="+", metavar="RESULT", type=Path, help="folder of a test, results/NAME")
     text = "page to write (compare.html)"
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, default=Path("compare.html"), help=text)
@@ -73,28 +75,38 @@ def differences(name: str, results: Sequence[Result]) -> list[str]:
     if len(set(texts.values())) > 1:
         own = "; ".join(f"{label}: {text}" for label, text in texts.items())
         notes.append(f"{name}: the protocols differ ({own}): compare with care")
+    alone = [f"{metric} of {own[0]}" for metric, own in measures(name, results).items() if len(own) == 1]
+    notes += [f"{name}: measured for one result only, so without a table here: {', '.join(alone)}"] if alone else []
     return notes
 
 
 def table(name: str, results: Sequence[Result]) -> str:
     """Returns the scores of a test set by clip as text, for each metric a table; differences are to the first."""
-    means = {result.label: _network(average(result.scores[name])) for result in results}
-    metrics = list(dict.fromkeys(metric for own in means.values() for values in own.values() for metric in values))
-    text = "" if metrics else f"{name}: no ground truth, so there are no scores\n"
-    for metric in metrics:
-        clips = [clip for clip, values in means[results[0].label].items() if metric in values]
-        rows = [[means[result.label].get(clip, {}).get(metric, math.nan) for result in results] for clip in clips]
+    means = [average(result.scores[name]).get("network", {}) for result in results]
+    measured = measures(name, results)
+    text = "" if measured else f"{name}: no ground truth, so there are no scores\n"
+    for metric in (metric for metric, own in measured.items() if len(own) > 1):
+        clips = dict.fromkeys(clip for own in means for clip, values in own.items() if metric in values)
+        clips = [*(clip for clip in clips if clip != "mean"), "mean"]
+        rows = [[own.get(clip, {}).get(metric, math.nan) for own in means] for clip in clips]
         digits = digits_of([value for row in rows for value in row])
         cells = [[name, *(result.label for result in results)]]
         for clip, row in zip(clips, rows, strict=True):
-            gaps = ["", *(f" ({signed(value - row[0], digits)})" for value in row[1:])]
-            cells.append([clip, *(number(value, digits) + gap for value, gap in zip(row, gaps, strict=True))])
+            gaps = [math.nan, *(value - row[0] for value in row[1:])]
+            texts = [f" ({signed(gap, digits)})" if math.isfinite(gap) else "" for gap in gaps]
+            cells.append([clip, *(number(value, digits) + text for value, text in zip(row, texts, strict=True))])
         text += f"{metric}\n" + _aligned(cells) + "\n"
     return text
 
 
-def _network(means: dict[str, Values]) -> Values:
-    return means.get("network", {})
+def measures(name: str, results: Sequence[Result]) -> dict[str, list[str]]:
+    """Returns the metrics of a test set, each with the labels of the results that have it."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        own = (score for score in result.scores[name] if score.method == "network")
+        for metric in dict.fromkeys(metric for score in own for metric in score.values):
+            found.setdefault(metric, []).append(result.label)
+    return found
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -34,7 +34,9 @@ ZSH = "#compdef vsr\nautoload -U +X bashcompinit && bashcompinit\n"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the script and returns the exit code."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="vsr completion", description=__doc__, formatter_class=formatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="vsr completion", description=__doc__, formatter_class=formatter
+    )
     parser.add_argument("shell", choices=["bash", "zsh", "fish"])
     shell = parser.parse_args(arguments).shell
     commands: dict[str, str] = import_module("vsr.__main__").COMMANDS  # which imports this module when it is called

@@ -32,7 +32,7 @@ from vsr.engine.saving.weights import load_weights
 from vsr.ops.export import DEFORM_CONV_OPSET, decomposed
 from vsr.test import find_weights
 from vsr.utils.errors import UserError, exit_cleanly
-from vsr.utils.weight_files import read_weights
+from vsr.utils.weight_files import read_entry
 from vsr.video.network import load_network
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -52,20 +52,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--opset", type=int, default=20, help="of ONNX (20)")
     text = "how ONNX holds deformable convolutions and warps: as operators of ONNX, or as gathers (operator)"
     parser.add_argument("--deform", choices=["operator", "decomposed"], default="operator", help=text)
+    parser.add_argument("--overwrite", action="store_true", help="replaces an existing file")
     args = parser.parse_args(arguments)
     if args.to.suffix not in (".onnx", ".pt2"):
         raise UserError(f"--to {args.to}: the file has to end in .onnx or .pt2")
+    if args.to.exists() and not args.overwrite:
+        raise UserError(f"--to {args.to} exists: --overwrite replaces it")
     if args.to.suffix == ".onnx":
         check_onnx(args.opset, args.deform)
-    network = network_of(args.opt, args.set, args.weights)
+    network, weights = network_of(args.opt, args.set, args.weights)
+    sys.stdout.write(f"exporting {type(network).__name__}, {weights}\n")
+    sys.stdout.flush()
     spec = spec_of(network) if args.fixed else spec_of_program(network)
     shapes = shapes_of(spec, args.size, args.frames)
     program = exported(network, shapes, None if args.fixed else spec)
     args.to.parent.mkdir(parents=True, exist_ok=True)
     if args.to.suffix == ".onnx":
-        write_onnx(program, args.to, args.opset, args.deform)
+        write_onnx(program, args.to, args.opset, args.deform, spec.scale)
     else:
-        torch.export.save(program, args.to)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.export.save(program, args.to)
     report = [f"{args.to}: {args.to.stat().st_size / 2**20:.1f} MiB"]
     for check in [shapes] if args.fixed else [shapes, larger(shapes, spec)]:
         difference = compare(network, args.to, check)
@@ -85,17 +92,22 @@ def check_onnx(opset: int, deform: str) -> None:
         raise UserError(f"--opset {opset}: expected {lowest} to {LARGEST_OPSET} with --deform {deform}")
 
 
-def network_of(options_file: str | None, overrides: Sequence[str], weights: str | None) -> nn.Module:
-    """Returns the network of an options file, or that of a weight file, by default the one that ships."""
+def network_of(options_file: str | None, overrides: Sequence[str], weights: str | None) -> tuple[nn.Module, str]:
+    """Returns the network of an options file, or that of a weight file, by default the one that ships.
+
+    The second value names its weights.
+    """
     if options_file is None:
         if overrides:
             raise UserError("--set changes an options file: name it with -opt FILE")
-        return load_network(weights, None, overrides, torch.device("cpu")).network
+        loaded = load_network(weights, None, overrides, torch.device("cpu"))
+        return loaded.network, str(loaded.weights)
     options = config.load(options_file, overrides, need="test", missing_data="note")
     network = options.network_g().eval()
     file, key = find_weights(options, weights)
-    load_weights(network, read_weights(file, key, prefer="params_ema"), file)
-    return network
+    entry, parameters = read_entry(file, key, prefer="params_ema")
+    load_weights(network, parameters, file)
+    return network, f"{file}{' (their average, EMA)' if entry == 'params_ema' else ''}"
 
 
 def spec_of_program(network: nn.Module) -> Spec:
@@ -166,8 +178,8 @@ class Frames(nn.Module):
         return output[0] if isinstance(output, tuple) else output
 
 
-def write_onnx(program: torch.export.ExportedProgram, file: Path, opset: int, deform: str) -> None:
-    """Writes a program as ONNX."""
+def write_onnx(program: torch.export.ExportedProgram, file: Path, opset: int, deform: str, scale: int) -> None:
+    """Writes a program as ONNX; the axes of a size that may differ are called ``height`` and ``width``."""
     from vsr.ops.onnx_nodes import translations  # only here: it needs onnxscript
 
     program = decomposed(program)
@@ -185,6 +197,11 @@ def write_onnx(program: torch.export.ExportedProgram, file: Path, opset: int, de
             verbose=False,
         )
     assert made is not None
+    for values, factor in ((made.model.graph.inputs, ""), (made.model.graph.outputs, f"{scale}*" if scale > 1 else "")):
+        for shape in (value.shape for value in values if value.shape is not None):
+            for axis, name in ((len(shape) - 2, "height"), (len(shape) - 1, "width")):
+                if not isinstance(shape[axis], int):
+                    shape[axis] = f"{factor}{name}"
     made.save(file)
 
 

@@ -23,7 +23,9 @@ from vsr.utils.files import write_text_atomically
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the schema and returns the exit code."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="vsr schema", description=__doc__, formatter_class=formatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="vsr schema", description=__doc__, formatter_class=formatter
+    )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="file to write; standard output by default")
     parser.add_argument("--component", metavar="TYPE", help="only the options of one component, such as EDVR")
     text = "a module of your own whose components are included; may be repeated"

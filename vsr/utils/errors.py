@@ -4,8 +4,11 @@ import logging
 import os
 import signal
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable
 from errno import EACCES, EDQUOT, EEXIST, EFBIG, EISDIR, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
+from pathlib import Path
 
 from vsr.utils.log import logger, outlive_the_terminal
 
@@ -20,6 +23,8 @@ REMEDIES = {  # by the system's error number
 }
 LOST_WORKER = "DataLoader worker (pid"  # PyTorch raises a plain RuntimeError, from a signal handler: anywhere
 LOST_WORKER_REMEDY = "It probably ran out of memory: lower num_worker_per_gpu, num_prefetch_queue or the batch size."
+# code that is not the user's: ours, and that of Python and of installed packages
+LIBRARIES = (Path(__file__).parents[1], *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 
 
 class UserError(Exception):
@@ -30,6 +35,19 @@ def refuse(mistakes: list[str]) -> None:
     """Raises ValueError with a line for each mistake, if there are any; a line begins with the option's name."""
     if mistakes:
         raise ValueError("\n".join(mistakes))
+
+
+def described(error: Exception) -> str:
+    """Returns an error that the user's code raised, "ZeroDivisionError: division by zero (bad.py, line 45)"."""
+    if isinstance(error, SyntaxError):
+        text, places = error.msg, [(error.filename, error.lineno)]
+    else:
+        text = (str(error).splitlines() or [""])[0]
+        places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    others = ("<", *(f"{folder}{os.sep}" for folder in LIBRARIES))
+    own = [(file, line) for file, line in places if file and not file.startswith(others)]
+    kind = "" if isinstance(error, ValueError | ImportError) else type(error).__name__
+    return ": ".join(filter(None, (kind, text))) + (f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else "")
 
 
 def tell(error: UserError | str) -> None:

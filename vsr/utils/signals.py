@@ -39,7 +39,7 @@ class StopSignals:
         The exit code is 0 after a scheduler's signal, so that it may start the job again.
         """
         name = self.received.name if self.received else "a signal to another process"
-        logger.info("stopped by %s at iteration %d; --auto_resume resumes (of vsr.tables: --resume)", name, iteration)
+        logger.info("stopped by %s at iteration %d; --auto_resume resumes it", name, iteration)
         raise SystemExit(128 + signal.SIGINT if self.received is signal.SIGINT else 0)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

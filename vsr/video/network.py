@@ -19,7 +19,7 @@ from vsr.config.schema import Report, check_value
 from vsr.contracts import Spec
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.weights import load_weights
-from vsr.registry import Component
+from vsr.registry import Component, names
 from vsr.utils.errors import UserError
 from vsr.utils.weight_files import read_weights
 
@@ -69,7 +69,10 @@ def load_network(weights: str | None, options: str | None, overrides: Sequence[s
     spec = spec_of(network)
     if spec.task != "super-resolution":
         raise UserError(f"{file}: {type(network).__name__} predicts next frames; vsr upscale needs super-resolution")
-    check_output(network)
+    try:
+        check_output(network)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     spec = spec._replace(num_frames=spec.num_frames or NUM_FRAMES)
     return Loaded(network.to(device).eval(), spec, file, digest, degradation)
@@ -103,6 +106,11 @@ def _described(file: Path) -> tuple["partial[Any]", str | None]:
             settings = recognize(read_weights(file, prefer="params_ema"), file).options
         except UnknownNetworkError as error:
             raise UserError(f"{error}; give the options file of its training with -opt FILE") from None
+    if settings["type"] not in names("arch"):
+        raise UserError(
+            f"{file} holds {settings['type']}, a network of your own: give -opt FILE, the options file whose `imports` "
+            "names its module"
+        )
     report = Report({"scale": int(about.get("vsr.scale", 4)), "network_g": settings})
     build = check_value(settings, Annotated[partial[Any], Component("arch")], "network_g", report)
     if build is None or report.mistakes:

@@ -27,9 +27,11 @@ class Match(NamedTuple):
     matched: list[str]
     missing: list[str]
     unexpected: list[str]
+    other_shapes: list[str]
 
     def __str__(self) -> str:
-        return f"{len(self.matched)} matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected"
+        text = f"{len(self.matched)} matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected"
+        return text + (f", {len(self.other_shapes)} of another shape" if self.other_shapes else "")
 
 
 def from_files(network: nn.Module, path: PathOptions) -> tuple[list[str], dict[str, str]]:
@@ -97,14 +99,15 @@ def load_weights(
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
     may_lack = tuple(f"{other}." for other in others)
     # torchvision's published files hold no counters, which BatchNorm does not need
-    missing = [k for k in own if k not in fitting and not k.startswith(may_lack) and not k.endswith(COUNTER)]
-    match = Match(list(fitting), missing, [key for key in weights if key not in fitting])
-    if not fitting:
-        raise UserError(
-            f"{file} matches nothing in {name} ({match}); is it for another network? {_held(weights)}".strip()
-        )
+    missing = [k for k in own if k not in weights and not k.startswith(may_lack) and not k.endswith(COUNTER)]
+    other_shapes = [key for key in weights if key in own and key not in fitting]
+    match = Match(list(fitting), missing, [key for key in weights if key not in own], other_shapes)
     left_out = _left_out(match, weights, own)
-    if strict and (missing or (match.unexpected and not prefix)):
+    if not fitting:
+        text = f"{file} matches nothing in {name} ({match}{left_out}); is it for another network? {_held(weights)}"
+        raise UserError(text.strip())
+    needed = missing or [key for key in other_shapes if not key.startswith(may_lack)]
+    if strict and (needed or ((match.unexpected or other_shapes) and not prefix)):
         raise UserError(
             f"{file} does not fit {name}: {match}{left_out}. {_held(weights)}Check network_{role} "
             f"(path.strict_load_{role}: false starts a training with the weights that fit)"
@@ -138,11 +141,11 @@ def _left_out(match: Match, weights: Mapping[str, Tensor], own: Mapping[str, Ten
     """Returns the names that do not fit, "; missing: fusion.* (26); other shapes: …"; "" where all fit."""
     partly = {name.split(".")[0] for name in match.matched}  # modules that are named by two parts of their names
     lists: dict[str, dict[str, list[str]]] = {"missing": {}, "unexpected": {}, "other shapes": {}}
-    for title, names, there in (("missing", match.missing, weights), ("unexpected", match.unexpected, own)):
-        for name in (name for name in names if name not in there):
+    for title, names in (("missing", match.missing), ("unexpected", match.unexpected)):
+        for name in names:
             parts = name.split(".")
             lists[title].setdefault(".".join(parts[: 2 if parts[0] in partly else 1]), []).append(name)
-    for name in (name for name in match.missing if name in weights):
+    for name in match.other_shapes:
         lists["other shapes"][name] = [f"{name} is {tuple(weights[name].shape)}, here {tuple(own[name].shape)}"]
     text = ""
     for title, groups in lists.items():

@@ -48,7 +48,7 @@ def set_data(name: str, results: Sequence[Result], shots: list[Shot], baselines_
         shots: with the pictures that fit into the page.
         baselines_first: whether differences are to the first baseline; else they are to the first result.
     """
-    entry = results[-1].report["datasets"][name]
+    entries = [result.report["datasets"][name] for result in reversed(results)]
     scores = {result.label: [s for s in result.scores[name] if s.method == "network"] for result in results}
     baselines: dict[str, list[FrameScore]] = {}
     for score in results[0].scores[name]:
@@ -57,10 +57,11 @@ def set_data(name: str, results: Sequence[Result], shots: list[Shot], baselines_
     by_method = {**baselines, **scores} if baselines_first else {**scores, **baselines}
     by_method = {method: own for method, own in by_method.items() if own}
     found = dict.fromkeys(metric for own in by_method.values() for score in own for metric in score.values)
-    metrics = sorted(found, key=list(entry.get("protocols", found)).index)  # in the order of the options
+    order = dict.fromkeys(metric for entry in entries for metric in entry.get("protocols", {}))
+    metrics = list({**{metric: None for metric in order if metric in found}, **found})  # in the order of the options
     means = {method: average(own)[own[0].method] for method, own in by_method.items()}
     labels = [result.label for result in results if result.label in by_method] or [result.label for result in results]
-    lower = set(entry.get("lower_is_better", []))
+    lower = {metric for entry in entries for metric in entry.get("lower_is_better", [])}
     clips = _clips(by_method, metrics, shots)
     data = {"name": name, "metrics": metrics, "methods": list(by_method), "results": labels, "clips": clips}
     texts = {result.label: protocol_text(result.report["datasets"][name]) for result in results}

@@ -118,7 +118,7 @@ def _tiles(own: SetData) -> str:
 def _table(own: SetData, metric: str) -> str:
     """Returns the table of a metric: a row for each clip, a column for each method."""
     methods = [method for method in own.methods if metric in own.means[method]["mean"]]
-    rows = [name for name in own.means[methods[0]] if name != "mean"]
+    rows = [name for name in dict.fromkeys(name for method in methods for name in own.means[method]) if name != "mean"]
     values = {clip: [own.means[m].get(clip, {}).get(metric, math.nan) for m in methods] for clip in [*rows, "mean"]}
     digits = digits_of([value for row in values.values() for value in row])
     rivals = [method in own.results or own.methods[0] not in own.results for method in methods]
@@ -133,7 +133,8 @@ def _table(own: SetData, metric: str) -> str:
         gaps = [math.nan, *(value - row[0] for value in row[1:])]
         cells = "".join(_cell(*cell, digits, is_lower) for cell in zip(row, gaps, is_best, strict=True))
         body.append(f'<tr{" class=mean" * (clip == "mean")}><th scope="row">{name}</th>{cells}</tr>')
-    hint = f"{'lower' if is_lower else 'higher'} is better; differences are to {methods[0]}"
+    hint = f"{'lower' if is_lower else 'higher'} is better"
+    hint += f"; differences are to {methods[0]}" if len(methods) > 1 else ""
     caption = f"<caption>{escape(metric)} <small>{escape(hint)}</small></caption>"
     head = f'<thead><tr><th scope="col">clip</th>{head}</tr></thead>'
     return (
