@@ -49,10 +49,10 @@ def test_files_that_are_no_options_are_told(tmp_path, text, message):
 
 def test_a_key_that_a_base_gives_to_another_network_is_named_with_its_file(tmp_path, tree):
     (tmp_path / "base.yml").write_text(yaml.safe_dump({**tree, "network_g": {**tree["network_g"], "with_tsa": True}}))
-    text = "_base_: base.yml\nnetwork_g: {type: EDVRMemory, with_tas: 1}"
+    text = "_base_: base.yml\nnetwork_g: {type: EDVRMemory, zzz: 1}"
     text = mistakes(tmp_path, text)
     assert "network_g.with_tsa: unknown key; it comes from the _base_ base.yml: `with_tsa: ~` removes it" in text
-    assert "network_g.with_tas: unknown key\n" in text + "\n"
+    assert "network_g.zzz: unknown key\n" in text + "\n"
 
 
 def test_files_that_cannot_be_read_are_told(tmp_path):
