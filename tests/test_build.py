@@ -130,7 +130,9 @@ def test_a_network_that_fails_is_refused_with_its_line(forward, message):
     "forward",
     [
         needs_cuda,
-        lambda network, lq: nn.functional.pad(lq[:, 1], [20, 0, 0, 0], mode="reflect")[..., 20:],  # of at least 21 pixels
+        lambda network, lq: nn.functional.pad(lq[:, 1], [20, 0, 0, 0], mode="reflect")[
+            ..., 20:
+        ],  # of at least 21 pixels
     ],
 )
 def test_a_network_that_needs_a_gpu_or_more_pixels_is_accepted(forward):

@@ -49,8 +49,8 @@ class SpyNet(nn.Module):
         h, w = ref.shape[-2:]
         size = -(-h // UNIT) * UNIT, -(-w // UNIT) * UNIT
         # exported, autocast would be a graph of its own, which cannot be saved: the ratio of the sizes enters it
-        is_exporting = torch.compiler.is_exporting()
-        with nullcontext() if is_exporting else torch.autocast(ref.device.type, enabled=False):
+        has_none = torch.compiler.is_exporting() or ref.is_meta
+        with nullcontext() if has_none else torch.autocast(ref.device.type, enabled=False):
             flow = self.pyramid(self.prepared(ref, size), self.prepared(supp, size))
             if not is_resized((h, w), size):
                 return flow

@@ -1,6 +1,7 @@
 """The deformable convolution layer that predicts its offsets and masks."""
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ class ModulatedDeformConvPack(nn.Module):
         if feature.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             predicted = self.conv_offset(feature)
         else:
-            with torch.autocast(feature.device.type, enabled=False):
+            with nullcontext() if feature.is_meta else torch.autocast(feature.device.type, enabled=False):
                 predicted = self.conv_offset(feature.to(self.weight.dtype))
         # Two views, no copy. The published code chunks into (offset 1, offset 2, mask) and concatenates the first two.
         offset, mask = predicted.split(self.offset_channels, dim=1)
