@@ -181,6 +181,7 @@ def test_results_with_different_metrics_are_compared_by_those_that_they_share(fo
     )
     assert data_of(Path("metrics.html"))["sets"][0]["metrics"] == ["psnr", "ssim", "mae"]
     small_test(folder, "ssim", val__metrics={"ssim": ssim})
+    capsys.readouterr()
     assert main(["results/first", "results/psnr_mae", "results/psnr_ssim", "results/ssim"]) == 0
     tables = capsys.readouterr().out.split("\n\n")
     assert [table.splitlines()[2].split().count("–") for table in tables[:2]] == [1, 2]

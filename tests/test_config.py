@@ -68,7 +68,7 @@ def test_a_right_file_is_read(tmp_path, tree):
         ("train.total_iters", 9, "train.total_iters: unknown key; did you mean 'total_iter', which is given already?"),
         ("trian", {}, "trian: unknown key; did you mean 'train', which is given already?"),
         ("network_g.type", "Toy", """one of your own: imports: [its module], and @register("arch") above its"""),
-        ("val", {"metrics": {"a": {"type": "calculate_vmaf"}}}, "metrics.a.type: unknown metric 'calculate_vmaf'; known"),
+        ("val", {"metrics": {"a": {"type": "calculate_vmaf"}}}, "metrics.a.type: unknown metric 'calculate_vmaf'; kn"),
         ("manual_sed", 1, "manual_sed: unknown key; did you mean 'manual_seed'?"),
         ("trainer", "ScrachTrainer", "trainer: unknown trainer 'ScrachTrainer'; did you mean 'ScratchTrainer'?"),
         ("datasets", "del", "datasets: missing"),
