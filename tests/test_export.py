@@ -67,7 +67,7 @@ def test_edvr_runs_in_onnx_runtime_at_any_size(run, tmp_path):
     (lq,), (sr,) = session.get_inputs(), session.get_outputs()
     assert lq.name == "lq" and lq.shape == [1, 3, 3, "height", "width"]
     assert sr.name == "sr" and sr.shape == [1, 3, "4*height", "4*width"]
-    assert report[0] == f"exporting EDVR, {tmp_path}/random.safetensors"
+    assert f"exporting EDVR, {tmp_path}/random.safetensors" in report
     (frame,) = session.run(None, {"lq": np.zeros((1, 3, 3, 12, 40), np.float32)})
     assert frame.shape == (1, 3, 48, 160)
     assert "DeformConv" in operators(tmp_path / "net.onnx")

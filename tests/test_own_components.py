@@ -137,10 +137,10 @@ def test_names_that_a_failed_import_would_have_registered_are_not_reported(tmp_p
 
 def test_a_module_beside_the_file_is_found_and_may_be_named_as_text(tmp_path, monkeypatch, clips):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "beside_the_file.py").write_text(NETWORK.replace('"Loose"', '"Beside"'))
-    options = small_options(clips, imports="beside_the_file", network_g={"type": "Beside"})
+    (tmp_path / "beside_the_file.py").write_text(NETWORK.replace('("arch", "', '("arch", "Beside'))
+    options = small_options(clips, imports="beside_the_file", network_g={"type": "BesideLoose"})
     (tmp_path / "options.yml").write_text(yaml.safe_dump(options))
-    assert config.load(tmp_path / "options.yml").resolved.network_g.type == "Beside"
+    assert config.load(tmp_path / "options.yml").resolved.network_g.type == "BesideLoose"
     options["imports"] = "not_there"
     (tmp_path / "options.yml").write_text(yaml.safe_dump(options))
     with pytest.raises(UserError, match=f"'not_there' cannot be imported from .* or {tmp_path}: No module named"):

@@ -70,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.to.suffix == ".onnx":
         write_onnx(program, args.to, args.opset, args.deform, spec.scale)
     else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.export.save(program, args.to)
+        torch.export.save(program, args.to)
     report = [f"{args.to}: {args.to.stat().st_size / 2**20:.1f} MiB"]
     for check in [shapes] if args.fixed else [shapes, larger(shapes, spec)]:
         difference = compare(network, args.to, check)
@@ -211,7 +209,10 @@ def compare(network: nn.Module, file: Path, shapes: list[tuple[int, ...]]) -> fl
     with torch.no_grad():
         expected = Frames(network)(*frames)
         if file.suffix == ".pt2":
-            return float((torch.export.load(file).module()(*frames) - expected).abs().max())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PyTorch reads the weights into memory that it calls not writable
+                program = torch.export.load(file)
+            return float((program.module()(*frames) - expected).abs().max())
     import onnxruntime  # only here: an optional package
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoSuchOperator
 
