@@ -105,15 +105,21 @@ def test_a_value_that_would_change_something_is_a_mistake_that_names_the_feature
 @pytest.mark.parametrize(
     ("key", "line"),
     [
-        ("network_k", "network_k: unknown key\n"),  # network_g is there
-        ("datasets.train.gt_sise", "datasets.train.gt_sise: unknown key\n"),
-        ("datasets.train.batch_size", "datasets.train.batch_size: unknown key\n"),
+        ("network_k", "network_k: unknown key; did you mean 'network_g', which is given already?\n"),
+        (
+            "datasets.train.gt_sise",
+            "datasets.train.gt_sise: unknown key; did you mean 'gt_size', which is given already?\n",
+        ),
+        (
+            "datasets.train.batch_size",
+            "datasets.train.batch_size: unknown key; did you mean 'batch_size_per_gpu', which is given already?\n",
+        ),
         ("datasets.val.batch_size", "datasets.val.batch_size: unknown key; did you mean 'batch_size_per_gpu'?\n"),
-        ("network_g.num_feats", "network_g.num_feats: unknown key\n"),
-        ("train.total_iters", "train.total_iters: unknown key\n"),
+        ("network_g.num_feats", "network_g.num_feats: unknown key; did you mean 'num_feat', which is given already?\n"),
+        ("train.total_iters", "train.total_iters: unknown key; did you mean 'total_iter', which is given already?\n"),
     ],
 )
-def test_a_hint_never_names_a_key_that_is_there(tmp_path, tree, key, line):
+def test_a_hint_says_if_the_key_is_there(tmp_path, tree, key, line):
     change(tree, key, 1)
     assert f"  {line}" in mistakes(tmp_path, tree) + "\n"
 
@@ -145,6 +151,9 @@ class Reader(nn.Module):
         super().__init__()
         self.spec = Spec(scale=4)
         self.path = spynet_path
+
+    def forward(self, lq):
+        return lq[:, 1].repeat_interleave(4, 2).repeat_interleave(4, 3)
 """
 
 
