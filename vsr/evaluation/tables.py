@@ -43,7 +43,8 @@ def write_table(file: Path, heading: str, remark: str, results: Results, options
     rows.append(summarise("bicubic", clip_scores(first, "bicubic"), reference, {}))
 
     metrics = list(next(iter(reference[0].values())))
-    text = markdown(heading, metrics, rows, [remark, *provenance(first, options, command)])
+    folders = [folder for own in results.values() for folder in own]
+    text = markdown(heading, metrics, rows, [remark, *provenance(folders, len(first), command)])
     write_text_atomically(file.with_suffix(".md"), text)
     columns = ["model", *metrics, *(f"{metric}_std" for metric in metrics), "difference", "half_interval", *COSTS]
     write_csv(file.with_suffix(".csv"), columns, rows, line_end="\n")
@@ -109,17 +110,19 @@ def markdown(heading: str, metrics: list[str], rows: list[dict[str, Any]], prove
     return "\n".join([*lines, "", NOTE, "", *(f"- {line}" for line in provenance), ""])
 
 
-def provenance(folders: list[Path], options: Options, command: str) -> list[str]:
-    """Returns the lines below the table: command, length, test set, device, versions."""
+def provenance(folders: list[Path], seeds: int, command: str) -> list[str]:
+    """Returns the lines below the table of all runs: command, length, test set, device, versions."""
     report = json.loads((folders[0] / "metrics.json").read_text())
     dataset, entry = list(report["datasets"].items())[-1]
-    device = json.loads((folders[0] / "costs.json").read_text())["device"]
+    costs = [json.loads((folder / "costs.json").read_text()) for folder in folders]
+    lengths = sorted({own["options"]["train"]["total_iter"] for own in costs})
     clips = len(clip_scores(folders[:1], "network")[0])
-    length = f"{options.train.total_iter} iterations, {len(folders)} seed(s)"
+    span = str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
     return [
         f"`{command}`, {date.today().isoformat()}",
-        f"{length}; test set {dataset}: {clips} clip(s); {protocol_names(entry['protocols'])}",
-        f"{device}; torch {report['versions']['torch']}, vsr {report['versions']['vsr']}",
+        f"{span} iterations, {seeds} seed(s); test set {dataset}: {clips} clip(s); "
+        f"{protocol_names(entry['protocols'])}",
+        f"{costs[0]['device']}; torch {report['versions']['torch']}, vsr {report['versions']['vsr']}",
     ]
 
 
