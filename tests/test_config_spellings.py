@@ -16,7 +16,7 @@ def test_old_spellings_are_read_and_told(tmp_path, tree):
     assert options.path.strict_load_g is False
     assert options.train.ema_decay == 0.999
     assert options.num_gpu == 2
-    assert len(options.notes) == 10  # with three on the data sets
+    assert len(options.notes) == 11  # with three on the data sets, and one on val_freq
 
 
 def test_a_mistake_names_the_key_as_the_file_has_it(tmp_path, tree):

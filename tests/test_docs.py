@@ -30,7 +30,7 @@ def test_links_and_bars_of_a_page_are_shown_as_such(site):
     pages = [re.sub(r"<pre.*?</pre>", "", file.read_text(), flags=re.DOTALL) for file in site.rglob("index.html")]
     assert not [found for page in pages for found in re.findall(r"\[[^\]<]*(?:\]\(| \(<code>)[^)]*\)", page)]
     assert not [found for page in pages for found in re.findall(r"<code>[^<]*\\\|[^<]*</code>", page)]
-    assert '<a href="../options/">Options</a>' in (site / "tour" / "index.html").read_text()
+    assert '<a href="../testing/">Testing</a>' in (site / "tour" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("kind", sorted(set(get_args(registry.Kind)) - {"trainer"}))

@@ -132,7 +132,7 @@ def test_a_table_is_trained_tested_and_written_and_nothing_is_done_twice(small):
 
 
 def test_networks_of_clips_and_of_windows_are_one_table(tmp_path):
-    clips = make_clips(tmp_path / "clips", num_clips=2, num_frames=6, gt_size=(48, 64))
+    clips = make_clips(tmp_path / "clips", num_clips=2, num_frames=7, gt_size=(48, 64))
     roots = {"dataroot_gt": clips.gt, "dataroot_lq": clips.lq, "meta_info_file": clips.meta, "num_worker_per_gpu": 0}
     own = [f"datasets.{phase}.{key}={value}" for phase in ("train", "test") for key, value in roots.items()]
     own += ["datasets.train.num_frame=5", "datasets.train.gt_size=32", "num_gpu=0", "val.pbar=false"]
