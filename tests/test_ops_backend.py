@@ -215,6 +215,7 @@ def test_the_report_names_everything():
         "flow_warp on cuda: ",
         "local_window_read on cpu: ",
         "local_window_read on cuda: ",
+        "on GPUs never yet, `bash scripts/check_gpu.sh`",
     ):
         assert fact in report
     for name in ("compiled", "triton", "reference"):

@@ -31,18 +31,22 @@ PACKAGES = [
     "onnxruntime",
 ]
 
+TESTED = (
+    "kernels tested: on CPUs, with AVX-512, AVX2 and without; on GPUs never yet, `bash scripts/check_gpu.sh` tests and "
+    "times them"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the report and returns the exit code."""
-    argparse.ArgumentParser(allow_abbrev=False, prog="vsr env", description=(__doc__ or "").split("\n")[0]).parse_args(
-        arguments
-    )
+    description = (__doc__ or "").split("\n")[0]
+    argparse.ArgumentParser(prog="vsr env", description=description, allow_abbrev=False).parse_args(arguments)
     lines = [
         f"vsr {vsr.__version__}",
         f"python {platform.python_version()} on {platform.platform()}",
     ]
     lines += [f"{name} {installed(name)}" for name in PACKAGES]
-    sys.stdout.write("\n".join([*lines, *devices(), *backends(), *libraries()]) + "\n")
+    sys.stdout.write("\n".join([*lines, *devices(), TESTED, *backends(), *libraries()]) + "\n")
     return 0
 
 
