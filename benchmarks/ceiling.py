@@ -54,7 +54,9 @@ def rate(dtype: torch.dtype, size: tuple[int, int], rounds: int) -> float:
 
 def main(words: list[str] | None = None) -> None:
     """Measures, prints a table, and keeps it with ``--save``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--size", type=int, nargs=2, default=(180, 320), metavar=("H", "W"), help="of the frame")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)

@@ -148,7 +148,9 @@ def rows_of(ms: dict[str, float]) -> list[dict[str, Any]]:
 
 def main(words: list[str] | None = None) -> None:
     """Measures, prints a table, and keeps it with ``--save``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("-opt", type=Path, default=HERE / "options/demo.yml", help="the training's options file")
     parser.add_argument("--set", action="append", metavar="A.B=VALUE", help="as of vsr train; train.amp=bf16")
     parser.add_argument("--warm_up", type=int, default=20, help="iterations left out")

@@ -120,7 +120,9 @@ def lines_of(rows: list[dict[str, Any]]) -> list[str]:
 
 def main(words: list[str] | None = None) -> None:
     """Measures, prints a table, and keeps it with ``--save``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     maps = ["x".join(map(str, row.size)) for row in ROWS]
     parser.add_argument("--maps", choices=maps, nargs="+", default=maps, help="only these")
     parser.add_argument("--precision", choices=list(DTYPES), nargs="+", default=list(DTYPES), help="one after another")

@@ -304,8 +304,8 @@ def test_a_mistake_is_one_message_with_its_key(tmp_path, clips, changes, message
 def test_files_that_only_training_reads_are_notes_otherwise(tmp_path, clips):
     vgg = {"type": "PerceptualLoss", "weights": "nowhere/vgg19.pth"}
     tree = gan_options(clips, train__perceptual_opt=vgg, path__pretrain_network_d="nowhere/d.pth")
-    notes = config.load(write_options(tmp_path, tree), missing_data="note").notes
-    assert any(note.startswith("train.perceptual_opt: weights 'nowhere/vgg19.pth' does not exist") for note in notes)
+    absent = config.load(write_options(tmp_path, tree), missing_data="note").absent
+    assert any(note.startswith("train.perceptual_opt: weights 'nowhere/vgg19.pth' does not exist") for note in absent)
     config.load(write_options(tmp_path, tree), need="test")
     del tree["train"]["perceptual_opt"]
     notes = config.load(write_options(tmp_path, tree)).notes
@@ -372,7 +372,7 @@ def test_a_file_of_basicsrs_videorecurrentganmodel_is_read(tmp_path, clips):
     (tmp_path / "vrgan.yml").write_text(yaml.safe_dump(stock))
     options = config.load(tmp_path / "vrgan.yml", missing_data="note")
     assert options.trainer.__name__ == "GANTrainer"
-    assert options.train is None and any("vgg19-dcbb9e9d.pth' does not exist" in note for note in options.notes)
+    assert options.train is None and any("vgg19-dcbb9e9d.pth' does not exist" in text for text in options.absent)
     del stock["train"]["perceptual_opt"]
     (tmp_path / "vrgan.yml").write_text(yaml.safe_dump(stock))
     options = config.load(tmp_path / "vrgan.yml", missing_data="note")

@@ -186,8 +186,8 @@ def test_a_test_set_of_ones_own_is_validated_on_and_tested(tmp_path, clips, monk
         (["no_such_module"], "imports: 'no_such_module' cannot be imported from"),
         (["../my_networks.py"], "expected a name as in Python's import"),
         (["taken"], "imports: taken: arch 'EDVR' is registered twice"),
-        ("my_networks", "imports: expected a list"),
-        ([3], r"imports\[0\]: expected text"),
+        ("no_such_module", "imports: 'no_such_module' cannot be imported from"),
+        ([3], r"imports: expected a list or text, got \[3\]"),
     ],
 )
 def test_modules_that_cannot_be_imported_are_told(tmp_path, clips, monkeypatch, imports, message):
@@ -255,12 +255,12 @@ from vsr.registry import register
 
 
 @register("metric")
-def mean_error(first: np.ndarray, second: np.ndarray) -> float:
-    mean_error.values -= 1
-    return mean_error.values
+def falling_error(first: np.ndarray, second: np.ndarray) -> float:
+    falling_error.values -= 1
+    return falling_error.values
 
 
-mean_error.values, mean_error.lower_is_better = 100.0, True
+falling_error.values, falling_error.lower_is_better = 100.0, True
 """
 
 
@@ -269,13 +269,13 @@ def test_the_best_value_of_a_metric_may_be_the_lowest(tmp_path, clips, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     options = small_options(clips, imports=["my_metric"], train__total_iter=2, val__val_freq=1)
-    options["val"]["metrics"] = {"error": {"type": "mean_error", "better": "lower"}}
+    options["val"]["metrics"] = {"error": {"type": "falling_error", "better": "lower"}}
     file = tmp_path / "options.yml"
     file.write_text(yaml.safe_dump(options))
     assert train(["-opt", str(file)]) == 0
     assert "val.metrics.error.better has no effect here: metrics know it themselves" in log_of(tmp_path)
     values = [float(row[2]) for row in rows(tmp_path, "small") if row[1] == "val/clips/error"]
-    assert values[0] > values[1] and f"(best {values[1]:.4f})" in log_of(tmp_path).splitlines()[-2]
+    assert values[0] > values[1] and f"(best {values[1]:.4f})" in log_of(tmp_path)
 
 
 BROKEN_LOSS = """

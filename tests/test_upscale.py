@@ -198,7 +198,7 @@ def test_windows_stay_inside_a_shot(tmp_path, capsys):
     given = film(tmp_path / "a.mkv", np.concatenate([dark, bright]), "ffv1", "bgr0")
     mean = network(tmp_path, "WindowMean")
     run(given, *mean, "--codec", "ffv1", "--pix-fmt", "bgr0", "-o", tmp_path / "b.mkv")
-    assert "1 cut" in capsys.readouterr().out
+    assert "2 shots" in capsys.readouterr().out
     assert [int(frame[0, 0, 0]) for frame in pictures(tmp_path / "b.mkv")] == [20] * 8 + [220] * 8
     run(given, *mean, "--codec", "ffv1", "--pix-fmt", "bgr0", "-o", tmp_path / "c.mkv", "--scene-cut", "off")
     assert [int(frame[0, 0, 0]) for frame in pictures(tmp_path / "c.mkv")][7:9] == [87, 153]
