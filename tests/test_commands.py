@@ -10,6 +10,7 @@ import pytest
 from training import small_options, write_options
 
 from vsr import __main__ as commands
+from vsr import __version__
 from vsr.utils.errors import UserError
 
 
@@ -22,6 +23,11 @@ def test_the_help_lists_every_command(capsys, arguments):
     assert commands.run(arguments) == 0
     text = capsys.readouterr().out
     assert all(f"\n  {name} " in text for name in commands.COMMANDS)
+
+
+def test_the_version_is_printed(capsys):
+    assert commands.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"vsr {__version__}\n"
 
 
 def test_the_installation_brings_the_command():

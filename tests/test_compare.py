@@ -166,6 +166,14 @@ def test_other_frames_and_protocols_are_noted(folder, capsys):
     assert "the frames differ" in Path("compare.html").read_text()
 
 
+def test_only_a_page_is_replaced():
+    Path("mine.txt").write_text("keep me")
+    with pytest.raises(UserError, match=r"-o mine\.txt exists and is no page"):
+        main(["results/first", "results/second", "-o", "mine.txt"])
+    assert Path("mine.txt").read_text() == "keep me"
+    assert main(["results/first", "results/second"]) == main(["results/first", "results/second"]) == 0
+
+
 def test_results_with_different_metrics_are_compared_by_those_that_they_share(folder, capsys):
     psnr = {"type": "calculate_psnr", "crop_border": 0}
     ssim = {"type": "calculate_ssim", "crop_border": 0}
@@ -174,7 +182,7 @@ def test_results_with_different_metrics_are_compared_by_those_that_they_share(fo
     capsys.readouterr()
     assert main(["results/psnr_mae", "results/psnr_ssim", "-o", "metrics.html"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("psnr\n") and "nan" not in text
+    assert text.startswith("psnr\n") and "nan" not in text and "the protocols differ" not in text
     assert "\nmae\n" not in text and "\nssim\n" not in text
     assert (
         "note: set0: measured for one result only, so without a table here: mae of psnr_mae, ssim of psnr_ssim" in text

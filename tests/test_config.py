@@ -40,7 +40,7 @@ def test_a_right_file_is_read(tmp_path, tree):
         ("network_g.num_feat", 0, "network_g.num_feat: expected a whole number of at least 1, got 0"),
         ("network_g.num_in_ch", 4, "network_g.num_in_ch: expected 3, got 4"),
         ("network_g.num_extract_block", -1, "network_g.num_extract_block: expected a whole number of at least 0, got"),
-        ("network_g.num_feat", 2**50, "network_g: it cannot be built with these sizes"),
+        ("network_g.num_feat", 2**50, "network_g: it cannot be built with these options"),
         ("network_g.num_feat", 1e300, "network_g.num_feat: 1e+300 (a number) is out of range"),
         ("network_g.num_frame", 7, "datasets.train.num_frame: 5, but network_g.num_frame is 7"),
         ("path", {"type": "x"}, "path.type: unknown key"),

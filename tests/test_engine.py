@@ -152,14 +152,15 @@ def test_the_average_has_the_layout_of_the_network(clips, train, monkeypatch):
     ("decay", "start", "warns"), [(0.999, None, True), (0.2, None, False), (0.999, "first", False)]
 )
 def test_an_average_of_mostly_random_weights_is_named(tmp_path, clips, train, decay, start, warns):
-    options = small_options(clips, train__total_iter=2, train__ema_decay=decay, datasets__val=None)
+    saves = {"logger__save_checkpoint_freq": 1}
+    options = small_options(clips, train__total_iter=2, train__ema_decay=decay, datasets__val=None, **saves)
     if start is not None:
         train(small_options(clips, name=start, train__total_iter=1, train__ema_decay=0, datasets__val=None))
         options["path"] = {"pretrain_network_g": f"experiments/{start}/models/net_g_1.pth"}
     train(options)
-    text = "the average in net_g_2.pth is still 100 % the random weights at the start (train.ema_decay 0.999)"
+    text = "the average in net_g_1.pth is still 100 % the random weights at the start (train.ema_decay 0.999)"
     assert (text in log_of(tmp_path, "small")) == warns
-    assert ("the random weights" in log_of(tmp_path, "small")) == warns
+    assert log_of(tmp_path, "small").count("the random weights") == (warns or decay == 0.2), "once a training"
 
 
 def test_a_state_without_loss_scaling_goes_on_with_it(clips, train, monkeypatch):

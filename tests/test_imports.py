@@ -185,6 +185,7 @@ def test_a_test_set_of_ones_own_is_validated_on_and_tested(tmp_path, clips, monk
     [
         (["no_such_module"], "imports: 'no_such_module' cannot be imported from"),
         (["../my_networks.py"], "expected a name as in Python's import"),
+        (["my_networks.py"], "expected a name as in Python's import: my_networks"),
         (["taken"], "imports: taken: arch 'EDVR' is registered twice"),
         ("no_such_module", "imports: 'no_such_module' cannot be imported from"),
         ([3], r"imports: expected a list or text, got \[3\]"),
@@ -362,3 +363,15 @@ def test_a_next_frame_trainer_of_ones_own_needs_no_options_of_ours(tmp_path, mon
     file.write_text(yaml.safe_dump(options))
     assert train(["-opt", str(file)]) == 0
     assert "val/val/loss" in [row[1] for row in rows(tmp_path, "small")]
+
+
+def test_a_metric_that_is_no_number_is_named(tmp_path, clips, monkeypatch):
+    text = OWN_METRIC.replace("falling_error", "map_error").replace("return map_error.values", "return first - second")
+    (tmp_path / "map_metric.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = small_options(clips, imports=["map_metric"], train__total_iter=1)
+    options["val"]["metrics"] = {"error": {"type": "map_error"}}
+    (tmp_path / "options.yml").write_text(yaml.safe_dump(options))
+    with pytest.raises(UserError, match=r"cannot be measured: only .* arrays can be converted"):
+        train(["-opt", str(tmp_path / "options.yml")])

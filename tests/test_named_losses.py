@@ -1,9 +1,12 @@
 """Losses as a named sum, each with its own reduction; pixel_opt is the loss pixel."""
 
 import pytest
+import torch
 from training import log_of, rows, small_options, write_options
 
 from vsr import config
+from vsr.engine.players import Turn
+from vsr.engine.trainer import check_scalars
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -49,3 +52,9 @@ def test_a_training_without_losses_is_told(tmp_path, clips):
     options["train"]["losses"] = {}
     with pytest.raises(UserError, match=r"train\.losses: empty; name one"):
         config.load(write_options(tmp_path, options))
+
+
+def test_a_loss_that_is_a_map_is_named():
+    check_scalars(Turn("g", {"pixel": torch.tensor(1.0), "edge": torch.ones(1)}))
+    with pytest.raises(UserError, match=r"the loss 'edge' returns \(1, 3, 8, 8\), not one number: return its mean"):
+        check_scalars(Turn("g", {"pixel": torch.tensor(1.0), "edge": torch.ones(1, 3, 8, 8)}))

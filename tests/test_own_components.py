@@ -143,7 +143,9 @@ def test_a_module_beside_the_file_is_found_and_may_be_named_as_text(tmp_path, mo
     assert config.load(tmp_path / "options.yml").resolved.network_g.type == "BesideLoose"
     options["imports"] = "not_there"
     (tmp_path / "options.yml").write_text(yaml.safe_dump(options))
-    with pytest.raises(UserError, match=f"'not_there' cannot be imported from .* or {tmp_path}: No module named"):
+    with pytest.raises(
+        UserError, match=f"'not_there' cannot be imported from .*, {tmp_path} or PYTHONPATH: No module named"
+    ):
         config.load(tmp_path / "options.yml")
 
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+import vsr
 from vsr.registry import did_you_mean
 from vsr.utils.errors import UserError, exit_cleanly
 
@@ -33,6 +34,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("-h", "--help"):
         sys.stdout.write(HELP)
+        return 0
+    if command == "--version":
+        sys.stdout.write(f"vsr {vsr.__version__}\n")
         return 0
     if command not in COMMANDS:
         known = ", ".join(COMMANDS)

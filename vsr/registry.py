@@ -131,11 +131,11 @@ def _import_all(package: str) -> None:
 def did_you_mean(name: str, known: Iterable[str], given: Container[str] = (), likeness: float = 0.6) -> str:
     """Returns ``"; did you mean 'x'?"`` for the nearest known name, and says if it is ``given`` already.
 
-    A beginning that all names share, ``calculate_``, does not count.
+    A beginning that several names share, ``calculate_``, does not count.
     """
     known = list(known)
     beginning = f"{str(name).partition('_')[0]}_"
-    shared = beginning if all(candidate.startswith(beginning) for candidate in known) else ""
+    shared = beginning if sum(candidate.startswith(beginning) for candidate in known) > 1 else ""
     folded = {candidate.removeprefix(shared).lower(): candidate for candidate in known}
     folded_name = str(name).removeprefix(shared).lower()
     close = difflib.get_close_matches(folded_name, folded, cutoff=likeness)

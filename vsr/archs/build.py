@@ -22,7 +22,10 @@ class NetworkError(ValueError):
     """A network fails on an input that its Spec allows."""
 
     def __init__(self, network: nn.Module, shape: tuple[int, ...], device: torch.device, error: Exception) -> None:
-        super().__init__(f"{type(network).__name__} fails on an input of {shape}: {described(error)}")
+        text = f"{type(network).__name__} fails on an input of {shape}: {described(error)}"
+        is_free = isinstance(network, HasSpec) and network.spec.reads == "window" and network.spec.num_frames is None
+        advice = "; one that needs a certain number of frames says Spec(num_frames=…)"
+        super().__init__(text + (advice if is_free and "channels" in str(error) else ""))
         self.lacks_values = device.type == "meta"
         self.lacks_gpu = any(word in str(error).lower() for word in ("cuda", "gpu", "could not run '"))
 
@@ -53,9 +56,10 @@ def checked_network(build: Callable[[], nn.Module]) -> nn.Module:
     """
     try:
         network = without_values(build, torch.device("meta"))
-    except REFUSALS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"it cannot be built with these sizes: {reason}") from None
+    except ValueError:
+        raise
+    except Exception as error:  # the user's code may raise any
+        raise ValueError(f"it cannot be built with these options: {described(error)}") from None
     try:
         try:
             check_output(network)

@@ -109,13 +109,15 @@ def import_own(modules: Any, report: Report, folder: Path | None = None) -> None
         sys.path.append(str(folder))
     for module in modules:
         try:
-            if not all(part.isidentifier() for part in module.split(".")):
-                raise ModuleNotFoundError("expected a name as in Python's import", name=module)
+            if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
+                hint = f": {module.removesuffix('.py')}" if module.removesuffix(".py").isidentifier() else ""
+                raise ModuleNotFoundError(f"expected a name as in Python's import{hint}", name=module)
             import_module(module)
             continue
         except ModuleNotFoundError as error:
             is_missing = f"{module}.".startswith(f"{error.name}.")  # or a package of which it is a part
-            place = f"{Path.cwd()} or PYTHONPATH" if folder is None else f"{Path.cwd()}, PYTHONPATH or {folder}"
+            others = "" if folder in (None, Path.cwd()) else f", {folder}"
+            place = f"{Path.cwd()}{others} or PYTHONPATH"
             text = f"'{module}' cannot be imported from {place}: {error}"
             report.mistake("imports", text if is_missing else f"{module}: {described(error)}")
         except Exception as error:  # any code may stand there

@@ -59,6 +59,7 @@ class Trainer:
         self.autocast_type = autocast_type(train.amp, run.place.device)
         self.scales_loss = self.autocast_type is torch.float16
         self.channels_last = None if train.channels_last == "auto" else train.channels_last  # None until measured
+        self.has_warned = False  # of an average that is mostly the weights at the start
         self.phase: int | None = None  # of the parameters that are trained, see phase_of
         self.players = self.make_players(network)
         self.guard = guards.OffsetGuard(self.players["g"].network, train, run.place)
@@ -284,6 +285,7 @@ class Trainer:
                         turn = next(turns, None)
                     if turn is None:
                         break
+                    check_scalars(turn)
                     # DDP takes means of gradients over the processes
                     factors = {name: place.world_size if name in self.sums else 1 / accumulate for name in turn.losses}
                     parts = {name: value * factors[name] for name, value in turn.losses.items()}
@@ -380,7 +382,8 @@ class Trainer:
             checkpoints.save_safetensors(file.with_suffix(".safetensors"), player.evaluated.state_dict(), about)
             average = {} if player.ema is None else {"params_ema": player.ema.state_dict()}
             checkpoints.save(file, {"params": player.network.state_dict(), **average})
-            self.warn_of_start(file, player)
+            if not self.has_warned:
+                self.warn_of_start(file, player)
 
     def warn_of_start(self, file: Path, player: Player) -> None:
         """Warns where much of an average still is the random weights at the start, after a short training."""
@@ -390,6 +393,7 @@ class Trainer:
                 "the average in %s is still %.0f %% the random weights at the start (train.ema_decay %g): train longer "
                 "or lower it; --weights %s --set path.param_key_g=params tests the weights without average"
             )
+            self.has_warned = True
             logger.warning(text, file.name, 100 * share, player.ema_decay, file)
 
     def state_dict(self) -> dict[str, Any]:
@@ -429,3 +433,10 @@ class Trainer:
         self.progress.losses = {name: value.to(device) for name, value in self.progress.losses.items()}
         same = same_validation(state["settings"], self.run.settings)
         self.progress.best = dict(self.progress.best) if same else {}
+
+
+def check_scalars(turn: Turn) -> None:
+    """Raises a UserError for a loss that is not one number."""
+    for name, value in turn.losses.items():
+        if value.numel() != 1:
+            raise UserError(f"the loss '{name}' returns {tuple(value.shape)}, not one number: return its mean")

@@ -162,10 +162,10 @@ def _measured(
         try:
             for metric, call in metrics.items():
                 if traits_of(call).reads == "frame":
-                    values[metric] = call(image, gt)
+                    values[metric] = float(call(image, gt))
                 elif before is not None:
-                    values[metric] = call(image, gt, earlier[method], before[1])
-        except ValueError as error:
+                    values[metric] = float(call(image, gt, earlier[method], before[1]))
+        except (ValueError, TypeError) as error:
             raise UserError(f"{clip}/{name} cannot be measured: {error}") from error
         scores.append(FrameScore(method, clip, name, values))
     return restored, scores

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, default=Path("compare.html"), help=text)
     args = parser.parse_args(arguments)
     start_log()
+    if args.output.is_file() and not args.output.read_bytes().lstrip()[:9].lower().startswith(b"<!doctype"):
+        raise UserError(f"-o {args.output} exists and is no page: give another file")
     if len(args.results) < 2:
         raise UserError(f"one result, {args.results[0]}: name at least two; its own page is report.html in that folder")
     results = [read_result(folder, label) for folder, label in zip(args.results, labels(args.results), strict=True)]
@@ -71,9 +73,10 @@ def differences(name: str, results: Sequence[Result]) -> list[str]:
     if any(own != frames[0] for own in frames):
         counts = ", ".join(f"{result.label} {len(own)}" for result, own in zip(results, frames, strict=True))
         notes.append(f"{name}: the frames differ ({counts}): the means are not of the same frames")
-    texts = {result.label: protocol_text(result.report["datasets"][name]) for result in results}
-    if len(set(texts.values())) > 1:
-        own = "; ".join(f"{label}: {text}" for label, text in texts.items())
+    shared = [metric for metric, own in measures(name, results).items() if len(own) > 1]
+    own_texts = [protocol_text(result.report["datasets"][name], shared) for result in results]
+    if len({text for text in own_texts if text}) > 1:
+        own = "; ".join(f"{result.label}: {text}" for result, text in zip(results, own_texts, strict=True))
         notes.append(f"{name}: the protocols differ ({own}): compare with care")
     alone = [f"{metric} of {own[0]}" for metric, own in measures(name, results).items() if len(own) == 1]
     notes += [f"{name}: measured for one result only, so without a table here: {', '.join(alone)}"] if alone else []

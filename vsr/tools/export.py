@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_onnx(program, args.to, args.opset, args.deform, spec.scale)
     else:
         torch.export.save(program, args.to)
-    report = [f"{args.to}: {args.to.stat().st_size / 2**20:.1f} MiB"]
+    size = args.to.stat().st_size
+    report = [f"{args.to}: {size / 1e6:.1f} MB" if size >= 1e6 else f"{args.to}: {size / 1e3:.0f} kB"]
     for check in [shapes] if args.fixed else [shapes, larger(shapes, spec)]:
         difference = compare(network, args.to, check)
         report.append(f"{' and '.join(map(str, check))}: largest difference {difference:.1e}")

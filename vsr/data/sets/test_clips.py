@@ -27,7 +27,7 @@ from vsr.registry import Positive, Shared, register
 from vsr.utils.log import counted
 
 _SEPTUPLET = tuple(f"im{number}" for number in range(1, 8))  # Vimeo-90K's frames
-_REMEDY = "Give the folder that holds one folder of frames or one video per clip; docs/data.md says how to get REDS"
+_REMEDY = "Give the folder that holds one folder of frames or one video per clip, see docs/data.md"
 _Cache = dict[str, np.ndarray]  # frames by "ROOT/000/00000014"
 
 _log = logging.getLogger(__name__)

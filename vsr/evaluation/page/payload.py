@@ -1,7 +1,7 @@
 """What a page shows of results, as plain data: its sets, methods, clips, curves and pictures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from vsr.evaluation.page.album import Shot
@@ -68,9 +68,13 @@ def set_data(name: str, results: Sequence[Result], shots: list[Shot], baselines_
     return SetData(name, metrics, lower, list(by_method), labels, means, texts, data)
 
 
-def protocol_text(entry: dict[str, Any]) -> str:
-    """Returns how a test set was measured, "psnr reds4-rgb, ssim reds4-rgb"; empty where nothing was."""
-    return ", ".join(f"{metric} {protocol['name']}" for metric, protocol in entry.get("protocols", {}).items())
+def protocol_text(entry: dict[str, Any], metrics: Collection[str] | None = None) -> str:
+    """Returns how a test set was measured, "psnr reds4-rgb, ssim reds4-rgb"; empty where nothing was.
+
+    ``metrics`` are those that are named; None names all.
+    """
+    protocols = {k: v["name"] for k, v in entry.get("protocols", {}).items() if metrics is None or k in metrics}
+    return ", ".join(f"{metric} {name}" for metric, name in protocols.items())
 
 
 def _clips(by_method: dict[str, list[FrameScore]], metrics: list[str], shots: list[Shot]) -> list[dict[str, Any]]:
