@@ -2,7 +2,7 @@
 
     git worktree add --detach ../old COMMIT && (cd ../old && python setup.py build_ext --inplace)
     bash scripts/demo.sh                                 # once, for the clips of the training loop
-    python benchmarks/performance.py --measure ../old    # about forty minutes on two cores; then writes the page
+    python benchmarks/performance.py --measure ../old    # about an hour on two cores; then writes the page
     python benchmarks/performance.py                     # writes the page from benchmarks/results/*_performance*.json
 
 Each measurement is a benchmark of its own, whose processes take turns, so that both packages meet the same machine.
