@@ -5,8 +5,7 @@ import torch
 from training import log_of, rows, small_options, write_options
 
 from vsr import config
-from vsr.engine.players import Turn
-from vsr.engine.trainer import check_scalars
+from vsr.engine.players import Turn, check_scalars
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")

@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,11 +19,13 @@ from vsr.engine.options import TrainOptions
 from vsr.engine.recompute import recompute_blocks
 from vsr.utils.buffers import persistent_buffers
 from vsr.utils.distributed import Place
+from vsr.utils.errors import UserError
 from vsr.utils.log import logger
 
 # PyTorch 2.13 renamed DDP's option
 DDP_OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
 SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in DDP_OPTIONS else "broadcast_buffers"
+LARGEST_START = 0.05  # of an average's weights, from the start
 
 
 class Turn(NamedTuple):
@@ -37,6 +40,13 @@ class Turn(NamedTuple):
     player: str
     losses: dict[str, Tensor]
     output: Tensor | None = None
+
+
+def check_scalars(turn: Turn) -> None:
+    """Raises a UserError for a loss that is not one number."""
+    for name, value in turn.losses.items():
+        if value.numel() != 1:
+            raise UserError(f"the loss '{name}' returns {tuple(value.shape)}, not one number: return its mean")
 
 
 class Player:
@@ -84,6 +94,7 @@ class Player:
         self.main_group = self.base_rates.index(rate) if rate in self.base_rates else 0
         self.buffers = persistent_buffers(self.network)
         self.model: Any = None
+        self.has_warned = False  # of an average that is mostly the weights at the start
         if train.channels_last is True:
             self.set_layout(True)
 
@@ -140,6 +151,18 @@ class Player:
             text = "%s: %s%s got no gradient in the first step: the loss does not depend on them"
             logger.warning(text, type(self.network).__name__, unused[0], more)
         return True
+
+    def warn_of_start(self, file: Path, iteration: int) -> None:
+        """Warns once where much of the average still is the random weights at the start, after a short training."""
+        share = self.ema_decay**iteration
+        if self.ema is None or share <= LARGEST_START or self.has_warned:
+            return
+        self.has_warned = True
+        text = (
+            "the average in %s is still %.0f %% the random weights at the start (train.ema_decay %g): train longer "
+            "or lower it; --weights %s --set path.param_key_g=params tests the weights without average"
+        )
+        logger.warning(text, file.name, 100 * share, self.ema_decay, file)
 
     def update(self, norm: Tensor, largest_norm: float | None) -> None:
         """Updates parameters and average by gradients of this norm, which are first clipped to ``largest_norm``."""

@@ -6,7 +6,6 @@ A trainer of one's own overrides ``losses``; with several networks, also ``make_
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from vsr.engine.guards import Answer
 from vsr.engine.optim.rules import ParameterRule, phase_of
 from vsr.engine.optim.schedules import learning_rate
 from vsr.engine.options import TrainOptions, built_loss
-from vsr.engine.players import Player, Turn
+from vsr.engine.players import Player, Turn, check_scalars
 from vsr.engine.precision import autocast_type, is_faster_channels_last, kept_type, set_switches
 from vsr.engine.record import Recorder
 from vsr.engine.run import Progress, Run, Validation
@@ -38,7 +37,6 @@ from vsr.utils.files import failing_is_told, sync
 from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
 
-LARGEST_START = 0.05  # of an average's weights, from the start
 SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
 
 
@@ -59,7 +57,6 @@ class Trainer:
         self.autocast_type = autocast_type(train.amp, run.place.device)
         self.scales_loss = self.autocast_type is torch.float16
         self.channels_last = None if train.channels_last == "auto" else train.channels_last  # None until measured
-        self.has_warned = False  # of an average that is mostly the weights at the start
         self.phase: int | None = None  # of the parameters that are trained, see phase_of
         self.players = self.make_players(network)
         self.guard = guards.OffsetGuard(self.players["g"].network, train, run.place)
@@ -382,19 +379,8 @@ class Trainer:
             checkpoints.save_safetensors(file.with_suffix(".safetensors"), player.evaluated.state_dict(), about)
             average = {} if player.ema is None else {"params_ema": player.ema.state_dict()}
             checkpoints.save(file, {"params": player.network.state_dict(), **average})
-            if not self.has_warned:
-                self.warn_of_start(file, player)
-
-    def warn_of_start(self, file: Path, player: Player) -> None:
-        """Warns where much of an average still is the random weights at the start, after a short training."""
-        share = player.ema_decay**self.progress.iteration
-        if player.ema is not None and share > LARGEST_START and not self.progress.loaded:
-            text = (
-                "the average in %s is still %.0f %% the random weights at the start (train.ema_decay %g): train longer "
-                "or lower it; --weights %s --set path.param_key_g=params tests the weights without average"
-            )
-            self.has_warned = True
-            logger.warning(text, file.name, 100 * share, player.ema_decay, file)
+            if not self.progress.loaded:
+                player.warn_of_start(file, self.progress.iteration)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next step depends on: tensors and plain values."""
@@ -433,10 +419,3 @@ class Trainer:
         self.progress.losses = {name: value.to(device) for name, value in self.progress.losses.items()}
         same = same_validation(state["settings"], self.run.settings)
         self.progress.best = dict(self.progress.best) if same else {}
-
-
-def check_scalars(turn: Turn) -> None:
-    """Raises a UserError for a loss that is not one number."""
-    for name, value in turn.losses.items():
-        if value.numel() != 1:
-            raise UserError(f"the loss '{name}' returns {tuple(value.shape)}, not one number: return its mean")
