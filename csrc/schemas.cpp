@@ -10,6 +10,9 @@ STABLE_TORCH_LIBRARY(vsr, m) {
       "deform_conv2d_backward(Tensor grad_output, Tensor input, Tensor offset, Tensor weight, Tensor? mask, "
       "int[2] stride, int[2] padding, int[2] dilation, bool[4] needed, bool deterministic) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("conv3x3(Tensor input, Tensor weight, Tensor? bias) -> Tensor");
+  m.def(
+      "conv3x3_backward(Tensor grad_output, Tensor input, Tensor weight, bool[3] needed) -> (Tensor, Tensor, Tensor)");
   m.def("local_window_read(Tensor query, Tensor keys, Tensor? values, Tensor? valid, int window) -> (Tensor, Tensor)");
   m.def(
       "local_window_read_backward(Tensor grad_read, Tensor query, Tensor keys, Tensor? values, Tensor? valid, "

@@ -56,6 +56,7 @@ namespace avx512 {
 #else
 #pragma GCC pop_options
 #endif
+#undef VSR_AVX512
 #endif  // __x86_64__
 
 // The kernels for the widest instruction set that this machine has and VSR_CPU_ISA allows.

@@ -44,7 +44,7 @@ template <bool Edge, typename F>
 VSR_INLINE void visit_samples(const Problem16& p, int64_t n, int64_t first, int64_t count, Scratch16& scratch,
                               F visit) {
   const Shape& s = p.s;
-  int64_t pitch, mask_pitch, width = s.group_channels();
+  int64_t pitch, mask_pitch;
   const float* offset = lines(p.offset, n, first, count, scratch.offset.get(), pitch);
   const float* mask = lines(p.mask, n, first, count, scratch.mask.get(), mask_pitch);
   find_bases(s, first, count, scratch.samples);

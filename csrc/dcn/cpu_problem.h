@@ -1,6 +1,7 @@
 // The data of the CPU kernels: packed copies of the tensors, and the scratch memory of one thread.
 #pragma once
 
+#include "../cpu/bits16.h"
 #include "../cpu/memory.h"
 #include "shape.h"
 
@@ -101,11 +102,6 @@ struct Problem {
     if (group >= s.offset_groups) return s.c - 1;
     return group * s.group_channels() + (rest < s.group_channels() ? rest : s.group_channels() - 1);
   }
-};
-
-// A number of bfloat16.
-struct Bits16 {
-  uint16_t bits;
 };
 
 // Where one block of positions reads for one group and tap, bilinear.

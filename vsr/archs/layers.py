@@ -3,6 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vsr import ops
+from vsr.ops import Conv3x3
+
 
 class ResidualBlock(nn.Module):
     """Adds conv–ReLU–conv to its input; no batch normalisation, the initial branch scaled by 0.1.
@@ -14,8 +17,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv1 = conv3x3(num_feat, num_feat)
+        self.conv2 = conv3x3(num_feat, num_feat)
         he_normal(self.conv1, 0.1)
         he_normal(self.conv2, 0.1)
 
@@ -39,6 +42,8 @@ def residual_blocks(num_blocks: int, num_feat: int) -> nn.Sequential:
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     """Returns a 3×3 convolution that keeps the size (stride 1) or halves it, rounding up (stride 2)."""
+    if stride == 1:
+        return Conv3x3(in_channels, out_channels)
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
 
 
@@ -48,22 +53,22 @@ def conv_with_reference(conv: nn.Module, frames: Tensor, reference: Tensor, half
     A convolution is linear, so the reference's half is computed once per clip rather than once per frame.
 
     Args:
-        conv: a Conv2d of 2·c channels, the frame's before the reference's.
+        conv: a Conv3x3 of 2·c channels, the frame's before the reference's.
         frames: (b, t, c, h, w).
         reference: (b, c, h, w); the result is (b·t, c_out, h, w).
         half: ``half_conv(conv, frames)``, (b, t, c_out, h, w), if it is known.
     """
-    assert isinstance(conv, nn.Conv2d), "a ModuleDict does not say what it holds"
+    assert isinstance(conv, Conv3x3), "a ModuleDict does not say what it holds"
     b, t, c = frames.shape[:3]
     own = half_conv(conv, frames.flatten(0, 1)).unflatten(0, (b, t)) if half is None else half
-    shared = F.conv2d(reference, conv.weight[:, c:], conv.bias, conv.stride, conv.padding)
+    shared = ops.conv3x3(reference, conv.weight[:, c:], conv.bias)
     return (own + shared.unsqueeze(1)).flatten(0, 1)
 
 
 def half_conv(conv: nn.Module, frames: Tensor) -> Tensor:
     """Returns the frames' half of ``conv_with_reference``, for frames (n, c, h, w)."""
-    assert isinstance(conv, nn.Conv2d), "a ModuleDict does not say what it holds"
-    return F.conv2d(frames, conv.weight[:, : frames.shape[1]], None, conv.stride, conv.padding)
+    assert isinstance(conv, Conv3x3), "a ModuleDict does not say what it holds"
+    return ops.conv3x3(frames, conv.weight[:, : frames.shape[1]])
 
 
 def lrelu(x: Tensor) -> Tensor:

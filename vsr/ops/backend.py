@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -25,10 +24,11 @@ from torch import Tensor
 from vsr.utils.errors import UserError
 
 Backend = Literal["triton", "compiled", "reference"]  # in the order of preference
-Operator = Literal["deform_conv2d", "flow_warp", "local_window_read"]
+Operator = Literal["conv3x3", "deform_conv2d", "flow_warp", "local_window_read"]
 
 # Devices for which csrc contains kernels of the operator.
 COMPILED: dict[Operator, tuple[str, ...]] = {
+    "conv3x3": ("cpu",),
     "deform_conv2d": ("cpu", "cuda"),
     "flow_warp": ("cpu",),
     "local_window_read": ("cpu",),
@@ -156,11 +156,16 @@ def choose(operator: Operator, device_type: str) -> Choice:
     return choices[key]
 
 
+def operators(device_type: str) -> list[Operator]:
+    """Returns the operators that have back ends for a device type: PyTorch itself computes ``conv3x3`` on GPUs."""
+    return [name for name in get_args(Operator) if name != "conv3x3" or device_type in COMPILED[name]]
+
+
 def choose_all() -> None:
     """Fills ``choices`` for every operator and device type."""
-    device_types = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-    for operator, device_type in product(get_args(Operator), device_types):
-        choose(operator, device_type)
+    for device_type in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        for operator in operators(device_type):
+            choose(operator, device_type)
 
 
 def _decide(operator: Operator, device_type: str) -> Choice:
@@ -228,7 +233,7 @@ def _log_once(line: str) -> None:
 @cache
 def announce(device_type: str) -> None:
     """Logs the back ends of a device type once, as a warning if a faster one is unavailable."""
-    choices = {operator: choose(operator, device_type) for operator in get_args(Operator)}
+    choices = {operator: choose(operator, device_type) for operator in operators(device_type)}
     chosen = ", ".join(f"{operator} {choice.backend or 'nothing'}" for operator, choice in choices.items())
     best = "triton" if device_type == "cuda" else "compiled"
     problems = {choice.reason for choice in choices.values() if choice.backend != best}

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from vsr.ops.conv3x3.layer import Conv3x3
 from vsr.ops.deform_conv.checks import Pair, pair
 from vsr.ops.deform_conv.op import deform_conv2d
 
@@ -73,8 +74,11 @@ class ModulatedDeformConvPack(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         bound = 1 / math.sqrt(in_channels * taps)
         nn.init.uniform_(self.weight, -bound, bound)
-        self.conv_offset: nn.Module = nn.Conv2d(
-            in_channels, sum(self.offset_channels), self.kernel_size, self.stride, self.padding, self.dilation
+        geometry = self.kernel_size, self.stride, self.padding, self.dilation
+        self.conv_offset: nn.Module = (
+            Conv3x3(in_channels, sum(self.offset_channels))
+            if geometry == ((3, 3), (1, 1), (1, 1), (1, 1))
+            else nn.Conv2d(in_channels, sum(self.offset_channels), *geometry)
         )
         for parameter in self.conv_offset.parameters():
             nn.init.zeros_(parameter)

@@ -1,0 +1,1 @@
+"""Convolution of 3×3 taps on CPUs: schema and rules (op), and the layer."""
