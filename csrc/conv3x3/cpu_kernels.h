@@ -1,65 +1,6 @@
 // The kernels of the 3×3 convolution. cpu/instruction_sets.h includes this file once per instruction set.
 
-constexpr int kLanes = VSR_VECTOR_BYTES / 4;
-#if VSR_VECTOR_BYTES == 64
-constexpr int kRegisters = 4, kRows = 6;  // of sums: 24 of the 32 registers
-#else
-constexpr int kRegisters = 2, kRows = 4;  // 8 of 16
-#endif
-typedef typename Vector<float>::Wide Floats;
-typedef uint32_t Words __attribute__((vector_size(VSR_VECTOR_BYTES), aligned(4), may_alias));
-typedef uint16_t Halves __attribute__((vector_size(VSR_VECTOR_BYTES / 2), aligned(2), may_alias));
-
-// Features to float32 and back.
-VSR_INLINE Floats load(const float* p) { return wide(p); }
-VSR_INLINE void store(float* p, Floats x) { wide(p) = x; }
-VSR_INLINE Floats load(const Bits16* p) {
-  return (Floats)(__builtin_convertvector(*(const Halves*)p, Words) << 16);
-}
-#if defined(VSR_AVX512_BF16) && VSR_VECTOR_BYTES == 64
-VSR_INLINE Words rounded(Floats x) { return (Words)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)x)); }
-VSR_INLINE void store(Bits16* p, Floats x) { *(__m256i_u*)p = (__m256i)_mm512_cvtneps_pbh((__m512)x); }
-#else
-VSR_INLINE Words rounded(Floats x) {
-  Words bits = (Words)x, nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  return x == x ? nearest : (bits >> 16 | 0x40);  // a NaN stays one
-}
-VSR_INLINE void store(Bits16* p, Floats x) { *(Halves*)p = __builtin_convertvector(rounded(x), Halves); }
-#endif
-
-// The first of a register's numbers, where memory holds no more.
-template <typename T>
-VSR_INLINE Floats load_some(const T* p, int64_t count) {
-  if (count >= kLanes) return load(p);
-  T all[kLanes] = {};
-  for (int64_t i = 0; i < count; i++) all[i] = p[i];
-  return load(all);
-}
-template <typename T>
-VSR_INLINE void store_some(T* p, Floats x, int64_t count) {
-  if (count >= kLanes) return store(p, x);
-  T all[kLanes];
-  store(all, x);
-  for (int64_t i = 0; i < count; i++) p[i] = all[i];
-}
-
-// Words of factors that are multiplied together.
-VSR_INLINE void store_words(float* p, const Floats (&x)[1]) { store(p, x[0]); }
-VSR_INLINE void store_words(uint32_t* p, const Floats (&x)[2]) { *(Words*)p = rounded(x[0]) | rounded(x[1]) << 16; }
-
-// sum += factor · words.
-VSR_INLINE void multiply(Floats& sum, float factor, Floats words) { sum += factor * words; }
-#if defined(VSR_AVX512_BF16) && VSR_VECTOR_BYTES == 64
-VSR_INLINE void multiply(Floats& sum, uint32_t factor, Words words) {
-  sum = (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)factor), (__m512bh)words);
-}
-#else
-VSR_INLINE void multiply(Floats& sum, uint32_t factor, Words words) {
-  Words both = factor - Words{};
-  sum += (Floats)(both << 16) * (Floats)(words << 16);
-  sum += (Floats)(both & 0xffff0000u) * (Floats)(words & 0xffff0000u);
-}
-#endif
+#include "../cpu/products.h"
 
 // Winograd's transforms of a line, at the points 0, ±1 and infinity (M = 2), and ±2 as well (M = 4): F(2, 3) and F(4, 3)
 // of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
@@ -133,61 +74,6 @@ VSR_INLINE void transform(const Floats (&in)[In][In], Floats (&out)[Out][Out]) {
   for (int i = 0; i < Out; i++) Transform::apply(half[i], out[i]);
 }
 
-// sums (Rows, Registers) = or += Σ over words k of a[row, k] · b[k].
-template <int Rows, int Registers, bool Add, typename Word>
-static void multiply_block(const Word* a, int64_t row, int64_t word, const Word* b, int64_t line, int64_t depth,
-                           float* to, int64_t width) {
-  Floats sums[Rows][Registers];
-#pragma GCC unroll 6
-  for (int r = 0; r < Rows; r++)
-#pragma GCC unroll 4
-    for (int i = 0; i < Registers; i++) sums[r][i] = Add ? load(to + r * width + i * kLanes) : Floats{};
-  for (int64_t k = 0; k < depth; k++, a += word, b += line) {
-    typename Vector<Word>::Wide words[Registers];
-#pragma GCC unroll 4
-    for (int i = 0; i < Registers; i++) words[i] = wide(b + i * kLanes);
-#pragma GCC unroll 6
-    for (int r = 0; r < Rows; r++)
-#pragma GCC unroll 4
-      for (int i = 0; i < Registers; i++) multiply(sums[r][i], a[r * row], words[i]);
-  }
-#pragma GCC unroll 6
-  for (int r = 0; r < Rows; r++)
-#pragma GCC unroll 4
-    for (int i = 0; i < Registers; i++) store(to + r * width + i * kLanes, sums[r][i]);
-}
-
-template <int Registers, bool Add, typename Word>
-static void multiply_rows(const Word* a, int64_t rows, int64_t row, int64_t word, const Word* b, int64_t line,
-                          int64_t depth, float* to, int64_t width) {
-  int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows)
-    multiply_block<kRows, Registers, Add>(a + r * row, row, word, b, line, depth, to + r * width, width);
-  for (; r + 2 <= rows; r += 2)
-    multiply_block<2, Registers, Add>(a + r * row, row, word, b, line, depth, to + r * width, width);
-  for (; r < rows; r++)
-    multiply_block<1, Registers, Add>(a + r * row, row, word, b, line, depth, to + r * width, width);
-}
-
-// to (rows, width) = or += a (rows, depth) · b (depth, width). An element of a is at row * i + word * k, a line of b
-// at line * k; width is that of a panel.
-template <bool Add, typename Word>
-static void multiply_panel(const Word* a, int64_t rows, int64_t row, int64_t word, const Word* b, int64_t line,
-                           int64_t depth, float* to, int64_t width) {
-  switch (width / kLanes) {
-    case 1:
-      return multiply_rows<1, Add>(a, rows, row, word, b, line, depth, to, width);
-    case 2:
-      return multiply_rows<2, Add>(a, rows, row, word, b, line, depth, to, width);
-#if VSR_VECTOR_BYTES == 64
-    case 3:
-      return multiply_rows<3, Add>(a, rows, row, word, b, line, depth, to, width);
-    case 4:
-      return multiply_rows<4, Add>(a, rows, row, word, b, line, depth, to, width);
-#endif
-  }
-}
-
 // A square of pixels of one tile, from `before` pixels above and left of its first output; null outside the frame.
 template <typename T, int Side>
 struct Square {
@@ -201,12 +87,26 @@ struct Square {
       for (int j = 0; j < Side; j++) pixels[i][j] = x.has(top + i, left + j) ? x.at(n, top + i, left + j) : nullptr;
   }
 
-  // The channels from c on, `count` or more where they fill a register.
+  // The channels from c on; memory holds `count` more.
   inline __attribute__((always_inline)) void read(int64_t c, int64_t count, Floats (&to)[Side][Side]) const {
 #pragma GCC unroll 6
     for (int i = 0; i < Side; i++)
 #pragma GCC unroll 6
       for (int j = 0; j < Side; j++) to[i][j] = pixels[i][j] ? load_some(pixels[i][j] + c, count) : Floats{};
+  }
+
+  // The channels from c on, one after another in words.
+  inline __attribute__((always_inline)) void read_words(int64_t c, int64_t count, Floats (&to)[1][Side][Side]) const {
+    read(c, count, to[0]);
+  }
+  inline __attribute__((always_inline)) void read_words(int64_t c, int64_t count, Floats (&to)[2][Side][Side]) const {
+#pragma GCC unroll 6
+    for (int i = 0; i < Side; i++)
+#pragma GCC unroll 6
+      for (int j = 0; j < Side; j++) {
+        Words both = pixels[i][j] ? load_some_pairs(pixels[i][j] + c, count) : Words{};
+        to[0][i][j] = low(both), to[1][i][j] = high(both);
+      }
   }
 };
 
@@ -245,26 +145,32 @@ static void convolve(const Sizes<T>& sizes, const Features<const T>& in, const t
                      const float* bias, const Features<T>& out, int64_t first, int64_t count, T* pixels,
                      float* products) {
   typedef typename Method<T>::Word Word;
-  constexpr int side = kSide<T>, m = Method<T>::kTile;
+  constexpr int side = kSide<T>, m = Method<T>::kTile, factors = Method<T>::kFactors;
   for (int64_t t = 0; t < count; t++) {
     const Square<T, side> square(in, first + t, 1);
-    for (int64_t c = 0; c < in.channels; c += kLanes) {
-      Floats read[side][side], points[side][side];
-      square.read(c, in.channels - c, read);
-      transform<OfPixels>(read, points);
-      T* to = pixels + t * sizes.channels + c;
+    for (int64_t c = 0; c < in.channels; c += factors * kLanes) {
+      Floats read[factors][side][side], words[kPoints<T>][factors];
+      square.read_words(c, in.channels - c, read);
+#pragma GCC unroll 2
+      for (int factor = 0; factor < factors; factor++) {
+        Floats points[side][side];
+        transform<OfPixels>(read[factor], points);
+#pragma GCC unroll 36
+        for (int point = 0; point < kPoints<T>; point++) words[point][factor] = points[point / side][point % side];
+      }
+      Word* to = (Word*)(pixels + t * sizes.channels + c);
 #pragma GCC unroll 36
       for (int point = 0; point < kPoints<T>; point++)
-        store(to + point * sizes.pixels_of_point(), points[point / side][point % side]);
+        store_words(to + point * (sizes.pixels_of_point() / factors), words[point]);
     }
   }
   const Tiles<T> tiles(out);
   for (int64_t panel = 0; panel < sizes.outputs; panel += sizes.panel) {
     const int64_t width = sizes.width(panel);
-    const Word* factors = weights + panel * kPoints<T> * sizes.words;
+    const Word* taps = weights + panel * kPoints<T> * sizes.words;
     for (int point = 0; point < kPoints<T>; point++)
       multiply_panel<false>((const Word*)(pixels + point * sizes.pixels_of_point()), count, sizes.words, 1,
-                            factors + point * sizes.words * width, width, sizes.words,
+                            taps + point * sizes.words * width, width, sizes.words,
                             products + point * sizes.products_of_point(), width);
     for (int64_t t = 0; t < count; t++) {
       const int64_t n = (first + t) / (tiles.rows * tiles.columns), at = (first + t) % (tiles.rows * tiles.columns);

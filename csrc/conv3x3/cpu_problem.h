@@ -72,7 +72,7 @@ struct Sizes {
   int64_t channels, outputs, words, panel;  // rounded up; channels in words
 
   Sizes(int64_t in, int64_t out, int64_t lanes, int64_t panel_registers)
-      : channels(round_up(in, lanes)),
+      : channels(round_up(in, lanes * Method<T>::kFactors)),
         outputs(round_up(out, lanes)),
         words(channels / Method<T>::kFactors),
         panel(lanes * panel_registers) {}

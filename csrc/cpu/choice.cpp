@@ -58,4 +58,13 @@ bool multiplies_16_bits() {
   return limit.in_16_bits || (limit.set.empty() && widest_instruction_set() == InstructionSet::kAvx512Bf16);
 }
 
+bool vectors_multiply_16_bits() {
+#if defined(__x86_64__)
+  bool has_amx = has_feature(0, 3, 22) && has_feature(0, 3, 24);  // amx_bf16, amx_tile
+  return widest_instruction_set() == InstructionSet::kAvx512Bf16 && !has_amx;
+#else
+  return false;
+#endif
+}
+
 }  // namespace vsr

@@ -13,4 +13,7 @@ InstructionSet widest_instruction_set();
 // +bf16 it asks to do as if not.
 bool multiplies_16_bits();
 
+// Whether our kernels multiply bfloat16 as fast as the machine can: it has instructions for vectors of them, and no AMX.
+bool vectors_multiply_16_bits();
+
 }  // namespace vsr

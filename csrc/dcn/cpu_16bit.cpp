@@ -1,5 +1,6 @@
 // CPU deformable convolution of bfloat16 features: blocks of positions are sampled to columns of all taps, which
-// PyTorch's bfloat16 product multiplies, with the matrix units where the machine has them (oneDNN: AMX, AVX512-BF16).
+// PyTorch's bfloat16 product multiplies, with the matrix units where the machine has them (oneDNN: AMX). With
+// AVX512-BF16 and no AMX, a product of our own does it in the forward pass.
 //
 // Coordinates, weights of the corners and sums of gradients are float32. Both passes share (image, block); the backward
 // pass gives each share of an image gradients of its own, summed in order, so that results do not depend on timing.
@@ -116,6 +117,27 @@ Tensor pack_weight(const Shape& s, const Tensor& weight) {
   return packed;
 }
 
+// The packed weight as panels (word, output) and the bias, which the product of our own reads; outputs are filled up
+// with zeros to whole registers.
+struct Factors {
+  Tensor panels, added;
+
+  Factors(const Shape& s, const Kernels<float>& kernels, const Tensor& rows, const std::optional<Tensor>& bias) {
+    int64_t words = s.taps() * s.c / 2, outputs = round_up(s.co, kernels.lanes);
+    int64_t panel = kernels.lanes * kernels.panel_registers;
+    panels = st::empty({outputs * words}, ScalarType::Int), added = zero_workspace<float>(outputs);
+    const uint32_t* from = data<uint32_t>(rows);
+    for (int64_t o = 0; o < outputs; o++) {
+      int64_t first = o / panel * panel, width = std::min(panel, outputs - first);
+      uint32_t* to = data<uint32_t>(panels) + first * words + o - first;
+      for (int64_t k = 0; k < words; k++) to[k * width] = o < s.co ? from[o * words + k] : 0;
+    }
+    if (!bias) return;
+    Tensor floats = st::to(*bias, ScalarType::Float);
+    std::copy(data<float>(floats), data<float>(floats) + s.co, data<float>(added));
+  }
+};
+
 // How many parts each of n images is split into so that the threads have equally much to do; each part costs memory.
 int64_t count_parts(int64_t n, int64_t threads, int64_t blocks) {
   int64_t best = 1;
@@ -143,19 +165,26 @@ Tensor forward_16bit(const Shape& s, const Tensor& input, const Tensor& offset, 
   if (bias) dense = st::contiguous(*bias);
   bool in_place = is_channels_last(output);
   auto kernels = choose_kernels<float>();
+  std::optional<Factors> factors;
+  if (vectors_multiply_16_bits()) factors.emplace(s, kernels, rows, dense);
   int64_t blocks = (s.positions() + kPositions - 1) / kPositions, depth = s.taps() * s.c;
   st::parallel_for(0, s.n * blocks, 1, [&](int64_t begin, int64_t end) {
     Scratch16 scratch(s, kPositions, false);
     Buffer<Bits16> product(in_place ? 0 : kPositions * s.co);
+    Buffer<float> sums(factors ? kPositions * kernels.lanes * kernels.panel_registers : 0);
     Tensor factor = matrix(bits(rows), s.co, depth, depth);
     std::optional<Tensor> added;
     if (dense) added = view(bits(*dense), {s.co}, {1});
     for (int64_t i = begin; i < end; i++) {
       int64_t n = i / blocks, first = i % blocks * kPositions, count = std::min(kPositions, s.positions() - first);
       kernels.gather(p, n, first, count, scratch);
-      const Bits16* to = in_place ? bits(output) + (n * s.positions() + first) * s.co : product.get();
-      Tensor columns = matrix(scratch.columns.get(), count, depth, depth);
-      multiply_and_add(columns, factor, added, matrix(to, count, s.co, s.co));
+      Bits16* to = in_place ? data<Bits16>(output) + (n * s.positions() + first) * s.co : product.get();
+      if (factors)
+        kernels.multiply(scratch.columns.get(), count, data<uint32_t>(factors->panels), depth / 2,
+                         data<float>(factors->added), s.co, sums.get(), to);
+      else
+        multiply_and_add(matrix(scratch.columns.get(), count, depth, depth), factor, added,
+                         matrix(to, count, s.co, s.co));
       if (in_place) continue;
       Planes<Bits16> out = planes<Bits16>(output);
       for (int64_t o = 0; o < s.co; o++)

@@ -42,8 +42,13 @@ struct Scratch16 {
 // The kernels compiled for one instruction set.
 template <typename T>
 struct Kernels {
+  int lanes, panel_registers;
   // The columns of positions first ... first + count of image n, in scratch.columns.
   void (*gather)(const Problem16&, int64_t n, int64_t first, int64_t count, Scratch16&);
+  // to (count, outputs) = rows (count, 2 words) · factors + bias; the factors are panels (word, output), and they and
+  // the bias are filled up to whole registers. `sums` holds (count, outputs of a panel).
+  void (*multiply)(const Bits16* rows, int64_t count, const uint32_t* factors, int64_t words, const float* bias,
+                   int64_t outputs, float* sums, Bits16* to);
   // From scratch.grad_columns: the columns, the gradients of offset and mask, and the input's, added to grad_image
   // (group, frame) unless it is null.
   void (*scatter)(const Problem16&, int64_t n, int64_t first, int64_t count, float* grad_image, Scratch16&);

@@ -5,6 +5,7 @@
 
 #include "cpu_sampling.h"
 #include "cpu_lines.h"
+#include "../cpu/products.h"
 
 // Lines of all channels at count positions from `first` on, `pitch` apart: the numbers in memory where they are floats
 // in lines, else copied.
@@ -72,6 +73,24 @@ static void gather_16bit(const Problem16& p, int64_t n, int64_t first, int64_t c
   }
 }
 
+static void multiply_16bit(const Bits16* rows, int64_t count, const uint32_t* factors, int64_t words, const float* bias,
+                           int64_t outputs, float* sums, Bits16* to) {
+  const int64_t panel = kRegisters * kLanes, depth = 96;  // words whose factors stay in the L1 cache
+  const uint32_t* from = (const uint32_t*)rows;
+  for (int64_t first = 0; first < outputs; first += panel) {
+    const int64_t left = outputs - first, width = left < panel ? (left + kLanes - 1) / kLanes * kLanes : panel;
+    const uint32_t* own = factors + first * words;
+    for (int64_t k = 0; k < words; k += depth) {
+      const int64_t some = words - k < depth ? words - k : depth;
+      auto multiply_some = k == 0 ? multiply_panel<false, uint32_t> : multiply_panel<true, uint32_t>;
+      multiply_some(from + k, count, words, 1, own + k * width, width, some, sums, width);
+    }
+    for (int64_t t = 0; t < count; t++)
+      for (int64_t o = 0; o < width; o += kLanes)
+        store_some(to + t * outputs + first + o, load(sums + t * width + o) + load(bias + first + o), left - o);
+  }
+}
+
 static void scatter_16bit(const Problem16& p, int64_t n, int64_t first, int64_t count, float* grad_image,
                           Scratch16& scratch) {
   const int64_t width = p.s.group_channels();
@@ -112,7 +131,7 @@ static void sum_16bit(const float* from, int64_t parts, int64_t step, int64_t wi
 
 template <typename T>
 static Kernels<T> kernels() {
-  return {gather_16bit, scatter_16bit, add_16bit, sum_16bit};
+  return {kLanes, kRegisters, gather_16bit, multiply_16bit, scatter_16bit, add_16bit, sum_16bit};
 }
 
 #undef VSR_SHUFFLE4

@@ -62,7 +62,9 @@ def is_faster(input: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     if dtype not in MIN_CHANNELS or input.dim() != 4 or torch.compiler.is_exporting():
         return False
     outputs, channels, *taps = weight.shape
-    if taps != [3, 3] or channels != input.shape[1] or min(outputs, channels) < MIN_CHANNELS[dtype]:
+    needs_gradient = torch.is_grad_enabled() and input.requires_grad  # whose channels are the outputs
+    fewest = min(outputs, channels) if needs_gradient else channels
+    if taps != [3, 3] or channels != input.shape[1] or fewest < MIN_CHANNELS[dtype]:
         return False
     if input.shape[0] * input.shape[2] * input.shape[3] < MIN_PIXELS or backend.require("conv3x3", "cpu") != "compiled":
         return False
