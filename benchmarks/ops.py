@@ -1,4 +1,4 @@
-"""Times the deformable convolution against torchvision's, and the warp against grid_sample, side by side in one run.
+"""Times the operators beside PyTorch's and torchvision's in one run: deformable and 3×3 convolution, and the warp.
 
     python benchmarks/ops.py                         CPU, the shapes of EDVR's and BasicVSR++'s patches and frames
     python benchmarks/ops.py --device cuda           GPU: fp32 and bf16, with and without TF32
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsr.engine.precision import has_bf16_units
-from vsr.ops import backend, deform_conv2d, flow_warp
+from vsr.ops import backend, conv3x3, deform_conv2d, flow_warp
 from vsr.ops.deform_conv import reference as deform_conv_reference
 from vsr.ops.flow_warp import reference as flow_warp_reference
 
@@ -60,7 +60,21 @@ class Warp(NamedTuple):
         return f"warp {self.n}x{self.c}x{self.h}x{self.w} {self.padding}"
 
 
-SHAPES: dict[str, list[Shape | Warp]] = {
+class Conv(NamedTuple):
+    """A plain 3×3 convolution of n images of c channels, h × w, to co channels; channels_last, as it is fastest."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    co: int
+
+    def __str__(self) -> str:
+        return f"conv {self.n}x{self.c}x{self.h}x{self.w} to {self.co}"
+
+
+Case = Shape | Warp | Conv
+SHAPES: dict[str, list[Case]] = {
     "cpu": [
         Shape(5, 64, 64, 64, 8),
         Shape(1, 64, 64, 64, 8),
@@ -72,6 +86,10 @@ SHAPES: dict[str, list[Shape | Warp]] = {
         Warp(1, 64, 180, 320, "zeros"),
         Warp(1, 64, 64, 64, "zeros"),
         Warp(1, 3, 180, 320, "border"),  # SpyNet's
+        Conv(5, 64, 64, 64, 64),
+        Conv(5, 64, 64, 64, 216),  # of the offsets and masks
+        Conv(5, 64, 16, 16, 64),  # the coarsest level of the pyramid
+        Conv(1, 64, 180, 320, 64),
     ],
     "cuda": [
         *(Shape(n, c, h, w, 8) for c in (64, 128) for n, h, w in ((20, 64, 64), (40, 64, 64), (5, 180, 320))),
@@ -121,6 +139,22 @@ def make_warp(warp: Warp, device: str, dtype: torch.dtype, std: float) -> tuple[
     x, grad = (torch.randn(*warp[:4], generator=generator).to(device, dtype) for _ in range(2))
     flow = torch.randn(warp.n, 2, warp.h, warp.w, generator=generator) * std
     return x, flow.to(device), grad
+
+
+def make_conv(conv: Conv, device: str, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Returns input, weight, bias and the output's gradient, channels_last."""
+    generator = torch.Generator().manual_seed(0)
+    n, c, h, w, co = conv
+    sizes = (n, c, h, w), (co, c, 3, 3), (co,), (n, co, h, w)
+    tensors = [torch.randn(size, generator=generator).to(device, dtype) for size in sizes]
+    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in tensors)
+
+
+def convs() -> dict[str, Callable[..., Tensor]]:
+    """Returns what is compared: each takes (input, weight, bias)."""
+    chosen = backend.require("conv3x3", "cpu")
+    compared = {"plain conv2d": lambda x, weight, bias: F.conv2d(x, weight, bias, padding=1)}
+    return {f"vsr {chosen}": conv3x3, **compared} if chosen == "compiled" else compared
 
 
 def warps(device: str, padding: Literal["zeros", "border"]) -> dict[str, Callable[..., Tensor]]:
@@ -231,13 +265,13 @@ def peak_mib(run: Callable[[], object], device: str) -> float:
     return (max(sizes) - sizes[0]) / 2**20
 
 
-def measure(
-    shape: Shape | Warp, device: str, dtype: torch.dtype, setting: str, options: argparse.Namespace
-) -> list[Row]:
+def measure(shape: Case, device: str, dtype: torch.dtype, setting: str, options: argparse.Namespace) -> list[Row]:
     """Returns the rows of one shape. Rounds go on for ``--seconds``, at least three, after one to warm up."""
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     if isinstance(shape, Warp):
         tensors, compared = make_warp(shape, device, dtype, options.std), warps(device, shape.padding)
+    elif isinstance(shape, Conv):
+        tensors, compared = make_conv(shape, device, dtype), convs()
     else:
         tensors, compared = make(shape, device, dtype, options.std), implementations(device, dtype)
     runs = {(name, step): run for name, op in compared.items() for step, run in steps(op, tensors).items()}
@@ -257,7 +291,9 @@ def measure(
 
 def print_rows(rows: list[Row]) -> None:
     """Prints the rows of one shape, with how many times faster than PyTorch's operator or torchvision's each is."""
-    base = {row.step: row.median for row in rows if row.name in ("torchvision", "grid_sample")}
+    names = {row.name for row in rows}
+    first = next(name for name in ("torchvision", "grid_sample", "plain conv2d") if name in names)
+    base = {row.step: row.median for row in rows if row.name == first}
     for row in rows:
         quartiles, times = f"{row.quartile_1:.2f} – {row.quartile_3:.2f}", base[row.step] / row.median
         line = f"| {row.shape:25} | {row.setting:11} | {row.name:13} | {row.step:16} | {row.fastest:8.2f} "

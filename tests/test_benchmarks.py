@@ -28,7 +28,11 @@ checkout = load_script("machine", BENCHMARKS).checkout
 def test_ops(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
     ops = load_script("ops", BENCHMARKS)
-    monkeypatch.setattr(ops, "SHAPES", {"cpu": [ops.Shape(1, 16, 4, 5, 2, 8), ops.Warp(1, 3, 4, 5, "border")]})
+    monkeypatch.setattr(
+        ops,
+        "SHAPES",
+        {"cpu": [ops.Shape(1, 16, 4, 5, 2, 8), ops.Warp(1, 3, 4, 5, "border"), ops.Conv(1, 16, 4, 5, 16)]},
+    )
     monkeypatch.setattr(ops, "RESULTS", tmp_path)
     operators = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     changed = [(operator, operator.fp32_precision) for operator in operators]

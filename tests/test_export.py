@@ -80,8 +80,8 @@ def test_the_deformable_convolution_can_be_decomposed(run, tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_torch_program_gives_the_same_bits_and_is_not_overwritten(run, tmp_path):
-    assert max(differences(run(NETWORK, to="net.pt2"))) < 1e-6
+def test_a_torch_program_gives_the_same_values_and_is_not_overwritten(run, tmp_path):
+    assert max(differences(run(NETWORK, to="net.pt2"))) < 2e-5  # its 3×3 convolutions are PyTorch's
     with pytest.raises(UserError, match=r"net\.pt2 exists: --overwrite replaces it"):
         run(NETWORK, to="net.pt2")
 
@@ -197,10 +197,10 @@ def test_recurrent_networks_run_in_onnx_runtime_at_any_size(run, tmp_path, clips
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", RECURRENT, ids=lambda network: network["type"])
-def test_recurrent_torch_programs_give_the_same_bits(run, clips, network):
+def test_recurrent_torch_programs_give_the_same_values(run, clips, network):
     options = small_options(clips, network_g=network)
     options["datasets"]["train"]["gt_frames"] = "all"
-    assert max(differences(run(network, "--frames", "2", to="net.pt2", options=options))) < 1e-5
+    assert max(differences(run(network, "--frames", "2", to="net.pt2", options=options))) < 1e-4
 
 
 @pytest.mark.slow

@@ -209,6 +209,7 @@ def test_the_report_names_everything():
         f"torch {torch.__version__.split('+')[0]}",
         "python 3",
         "threads",
+        "conv3x3 on cpu: ",
         "deform_conv2d on cpu: ",
         "deform_conv2d on cuda: ",
         "flow_warp on cpu: ",
@@ -218,8 +219,9 @@ def test_the_report_names_everything():
         "on GPUs never yet, `bash scripts/check_gpu.sh`",
     ):
         assert fact in report
+    assert "conv3x3 on cuda: " not in report
     for name in ("compiled", "triton", "reference"):
-        assert report.count(f"  {name}: ") == 6
+        assert report.count(f"  {name}: ") == 7
 
 
 def test_a_truncated_library_costs_one_line(tmp_path):

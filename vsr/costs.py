@@ -68,14 +68,18 @@ def num_macs(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> int:
                 window = 1 if isinstance(module, PixSentence) else module.window
                 module.hops.addressing.register_forward_hook(partial(add_read, window))
         attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        counted = {torch.ops.vsr.deform_conv2d: _deform_conv_flops, attention: lambda *x, **_: sdpa_flop_count(*x[:3])}
+        counted = {
+            torch.ops.vsr.conv3x3: lambda _, weight, *__, out_shape: _conv_flops(weight, out_shape),
+            torch.ops.vsr.deform_conv2d: lambda _, __, weight, *___, out_shape: _conv_flops(weight, out_shape),
+            attention: lambda *x, **_: sdpa_flop_count(*x[:3]),
+        }
         with FlopCounterMode(display=False, custom_mapping=counted) as counter:
             network(*(torch.empty(shape) for shape in shapes))
     return counter.get_total_flops() // 2 + reads
 
 
-def _deform_conv_flops(x: Any, offset: Any, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
-    return 2 * out_shape[0] * out_shape[2:].numel() * weight.numel()
+def _conv_flops(weight: torch.Size, output: torch.Size) -> int:
+    return 2 * output[0] * output[2:].numel() * weight.numel()
 
 
 if __name__ == "__main__":

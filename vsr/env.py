@@ -74,8 +74,9 @@ def devices() -> list[str]:
 def backends() -> list[str]:
     """Returns which kernels run each operator on each kind of device, and why the others do not."""
     lines: list[str] = []
-    places = [(operator, device_type) for device_type in ("cpu", "cuda") for operator in backend.operators(device_type)]
-    for operator, device_type in sorted(places):
+    for operator, device_type in product(get_args(backend.Operator), ("cpu", "cuda")):
+        if operator not in backend.operators(device_type):
+            continue
         choice = backend.choose(operator, device_type)
         lines.append(f"{operator} on {device_type}: {choice.backend or 'none, ' + choice.reason}")
         for name in get_args(backend.Backend):

@@ -4,7 +4,7 @@
 // product over the channels replaces the nine taps: (M + 2)² multiplications for M² outputs, 2.25 times fewer than
 // nine each for M = 2, 4 times fewer for M = 4. Float32 takes M = 4. Bfloat16 takes M = 2, whose transforms add and
 // subtract only: it rounds the transformed pixels and weights to 8 bits, and the coefficients of M = 4 would enlarge
-// that error fivefold.
+// that error several times.
 #pragma once
 
 #include <algorithm>

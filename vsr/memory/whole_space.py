@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from vsr.ops.local_window.shifts import masked_softmax
+from vsr.ops.tensors import exporting
 
 # Scores held at once where the back end computes them in full; 5 × 180 × 320 positions would need 62 GiB.
 _MAX_SCORES_BYTES = 2**28
@@ -42,7 +43,7 @@ def whole_space_read(query: Tensor, keys: Tensor, values: Tensor | None, valid: 
     if valid is not None:
         nothing = ~valid.any(1)[:, None, None, None]
         mask = (valid[:, None, None, :] | nothing).repeat_interleave(h * w, -1)  # (b, 1, 1, t·h·w)
-    if torch.compiler.is_exporting():  # sizes may be symbolic, and other runtimes choose for themselves
+    if exporting():  # sizes may be symbolic, and other runtimes choose for themselves
         queries, in_full = [q], False
     else:
         with _repeatable(q):

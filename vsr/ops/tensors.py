@@ -20,6 +20,11 @@ def layout_of(x: Tensor) -> torch.memory_format:
     return torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
 
 
+def exporting() -> bool:
+    """Returns whether torch.export traces (not strictly); PyTorch 2.11's function also says so of torch.compile."""
+    return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
+
+
 def check_tensors(required: dict[str, Tensor], optional: dict[str, Tensor | None]) -> None:
     """Raises ValueError if an argument is not a tensor or is on another device than the first."""
     first, like = next(iter(required.items()))

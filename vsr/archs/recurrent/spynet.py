@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsr.ops import flow_warp
+from vsr.ops.tensors import exporting
 from vsr.registry import Positive
 
 NUM_LEVELS = 6
@@ -49,7 +50,7 @@ class SpyNet(nn.Module):
         h, w = ref.shape[-2:]
         size = -(-h // UNIT) * UNIT, -(-w // UNIT) * UNIT
         # exported, autocast would be a graph of its own, which cannot be saved: the ratio of the sizes enters it
-        has_none = torch.compiler.is_exporting() or ref.is_meta
+        has_none = exporting() or ref.is_meta
         with nullcontext() if has_none else torch.autocast(ref.device.type, enabled=False):
             flow = self.pyramid(self.prepared(ref, size), self.prepared(supp, size))
             if not is_resized((h, w), size):
@@ -85,7 +86,7 @@ class SpyNet(nn.Module):
 
 def is_resized(size: Sequence[int], to: Sequence[int]) -> bool:
     """Returns whether frames are resized; in an exported network always, since one program serves every size."""
-    return torch.compiler.is_exporting() or tuple(size) != tuple(to)
+    return exporting() or tuple(size) != tuple(to)
 
 
 class FlowLevel(nn.Module):

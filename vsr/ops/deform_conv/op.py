@@ -15,7 +15,7 @@ from torch import Tensor
 from vsr.ops import backend
 from vsr.ops.deform_conv import reference
 from vsr.ops.deform_conv.checks import Pair, check_arguments, extents, output_size, pair
-from vsr.ops.tensors import check_tensors, layout_of
+from vsr.ops.tensors import check_tensors, exporting, layout_of
 
 _library = torch.library.Library("vsr", "FRAGMENT")
 backend.define(
@@ -77,7 +77,7 @@ def deform_conv2d(
         input, weight, bias = _autocast(input, weight, bias, device_type)
     check_arguments(input, offset, weight, bias, mask, *geometry)
     sizes = [size for x in (input, offset, offset if mask is None else mask) for size in extents(x)]
-    if not (input.is_meta or torch.compiler.is_exporting()) and backend.use_reference("deform_conv2d", input, sizes):
+    if not (input.is_meta or exporting()) and backend.use_reference("deform_conv2d", input, sizes):
         with torch.autocast(device_type, enabled=False) if is_autocast else nullcontext():
             return reference.deform_conv2d(input, offset, weight, bias, mask, *geometry)
     return torch.ops.vsr.deform_conv2d(input, offset, weight, bias, mask, *geometry)

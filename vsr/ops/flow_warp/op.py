@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vsr.ops import backend
 from vsr.ops.flow_warp import reference
-from vsr.ops.tensors import check_float, check_tensors, layout_of
+from vsr.ops.tensors import check_float, check_tensors, exporting, layout_of
 
 _library = torch.library.Library("vsr", "FRAGMENT")
 backend.define(_library, "flow_warp(Tensor x, Tensor flow, bool border) -> Tensor")
@@ -51,9 +51,7 @@ def flow_warp(x: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = "ze
         raise ValueError(f"flow has shape {tuple(flow.shape)}; expected {tuple(expected)}, (x, y) for each pixel of x")
     if padding not in ("zeros", "border"):
         raise ValueError(f"padding is {padding!r}; expected 'zeros' or 'border'")
-    if not (x.is_meta or torch.compiler.is_exporting()) and backend.use_reference(
-        "flow_warp", x, [math.prod(x.shape[1:])]
-    ):
+    if not (x.is_meta or exporting()) and backend.use_reference("flow_warp", x, [math.prod(x.shape[1:])]):
         return reference.flow_warp(x, flow, padding == "border")
     return torch.ops.vsr.flow_warp(x, flow, padding == "border")
 

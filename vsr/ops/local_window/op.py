@@ -20,7 +20,7 @@ from vsr.ops import backend
 from vsr.ops.local_window import reference
 from vsr.ops.local_window.reference import without_invalid
 from vsr.ops.local_window.shifts import allowed_candidates, masked_softmax, window_scores
-from vsr.ops.tensors import accumulator, check_float, check_tensors, layout_of
+from vsr.ops.tensors import accumulator, check_float, check_tensors, exporting, layout_of
 
 _library = torch.library.Library("vsr", "FRAGMENT")
 # Returns the read and log_sum = log Σ exp(s) over the allowed candidates: (b, h, w), +∞ where there is none, so that
@@ -79,9 +79,7 @@ def local_window_read(
         values = values.to(dtype)
     query, keys = query.to(dtype), keys.to(dtype)
     sizes = [math.prod(x.shape[-3:]) for x in (keys, keys if values is None else values)]
-    if not (query.is_meta or torch.compiler.is_exporting()) and backend.use_reference(
-        "local_window_read", query, sizes
-    ):
+    if not (query.is_meta or exporting()) and backend.use_reference("local_window_read", query, sizes):
         read, weights = reference.local_window_read(query, keys, values, window, valid)
         return WindowRead(read, weights if return_weights else None)
     read, _ = torch.ops.vsr.local_window_read(query, keys, values, valid, window)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsr.ops.tensors import accumulator
+from vsr.ops.tensors import accumulator, exporting
 
 # Products stored at once. On a CPU, 2^20 keeps them in the cache (180×320, 128 channels, 125 candidates: 0.59 s instead
 # of 0.86 s); on a GPU, launches would cost more than the cache saves.
@@ -34,7 +34,7 @@ def window_scores(query: Tensor, frames: Tensor, window: int) -> Tensor:
         frames: (b, t, c, h, w).
         window: R, odd.
     """
-    if torch.compiler.is_exporting():
+    if exporting():
         return scores_by_slices(query, frames, window)
     dtype = torch.promote_types(query.dtype, frames.dtype)
     return _Contraction.apply(None, query.to(dtype), frames.to(dtype), window)
@@ -48,7 +48,7 @@ def window_sum(weights: Tensor, frames: Tensor, window: int) -> Tensor:
         frames: (b, t, c, h, w).
         window: R, odd.
     """
-    if torch.compiler.is_exporting():
+    if exporting():
         return sum_by_slices(weights, frames, window)
     return _Contraction.apply(weights, None, frames, window)
 
