@@ -50,7 +50,9 @@ def kernels(x, weight, bias, grad, needed=(True, True, True)):
 
 
 def errors(got, expected):
-    return [float((a.detach().double() - b).norm() / b.norm()) for a, b in zip(got, expected, strict=True)]
+    return [
+        float((a.detach().double() - b.detach()).norm() / b.detach().norm()) for a, b in zip(got, expected, strict=True)
+    ]
 
 
 @every_type
