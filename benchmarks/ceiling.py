@@ -1,12 +1,11 @@
-"""Measures how fast this machine multiplies, and how long EDVR-M's multiplications alone would take at that rate.
+"""Measures how fast PyTorch convolves here, and how long EDVR-M's multiplications alone would take at that rate.
 
     python benchmarks/ceiling.py                # seconds
     python benchmarks/ceiling.py --save NAME    # keeps benchmarks/results/ceiling_NAME.json
 
 The rate is that of PyTorch's 3 × 3 convolution of 64 channels at 180 × 320, the network's commonest. A step takes three
 times the multiplications of its forward pass. A frame is restored with its neighbours' features at hand, as
-``vsr upscale`` does. No version of this package can be faster without fewer multiplications; a smaller type, or units
-that multiply it faster, raise the rate.
+``vsr upscale`` does. Only fewer multiplications, as in ``vsr.ops.conv3x3``, can be faster than that.
 """
 
 import argparse

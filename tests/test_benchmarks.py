@@ -284,7 +284,7 @@ def test_the_performance_page_names_machine_ratios_and_losses(tmp_path, monkeypa
     assert "| 64×64 | f+b | bf16 | vsr | 2.2 | 0.1 | 1.10 | 32 | 6 |" in text
     assert "| bf16 | 40.0 | 30.0 | 12345 |\n| float32 | 71.2 | 30.0 | 12345 |" in text
     assert "| bf16 | float32 | 31.500, 31.700 | 31.600 | +0.0100 (-0.0100 to +0.0300) |" in text
-    assert "| bf16 | 112 | 600 | 75% | 1.50 | 75% |" in text and "100·10⁹ times, a frame" in text
+    assert "| bf16 | 112 | 600 | 800 | 1.50 | 2.00 |" in text and "100·10⁹ times, a frame" in text
     assert "| forward | 60.00 | 32.50% |" in text and "workers take 35 ms" in text
     assert "2026-11-29, x86_64 Some CPU, 2 threads, torch 2.11.0; busy." in text
     assert "| bf16, channels_last | 800 | 600 | 0.75 | 1.25 | 900 against 800 |" in text
@@ -294,14 +294,23 @@ def test_the_performance_page_names_machine_ratios_and_losses(tmp_path, monkeypa
 def test_the_performance_script_measures(tmp_path, monkeypatch):
     benchmark = load_script("performance", BENCHMARKS)
     calls = []
-    monkeypatch.setattr(benchmark, "run", lambda script, words: calls.append((script, words)))
+    monkeypatch.setattr(benchmark, "run", lambda script, words, name="": calls.append((script, words)))
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     monkeypatch.setattr(benchmark, "PAGE", tmp_path / "performance.md")
     benchmark.main(["--measure", str(ROOT)])
-    once = ["inference", "precision", "ceiling", "training_loop", "whole_space"]
-    scripts = ["training_step"] * 3 + once + ["inference"] * 2
+    once = ["precision", "ceiling", "training_loop", "whole_space"]
+    scripts = ["training_step"] * 4 + ["inference"] * 2 + once + ["inference"] * 2
     assert [script for script, _ in calls] == scripts
-    assert all(words[words.index("--against") + 1] == str(ROOT) for _, words in calls[:4])
+    assert all(words[words.index("--against") + 1] == str(ROOT) for _, words in calls[:6])
+
+
+def test_the_performance_script_takes_instructions_away(monkeypatch):
+    benchmark = load_script("performance", BENCHMARKS)
+    calls = []
+    monkeypatch.setattr(benchmark.subprocess, "run", lambda command, check, env: calls.append(env))
+    benchmark.run("ops", [])
+    benchmark.run("ops", [], "performance_avx2")
+    assert calls[0] is None and calls[1]["VSR_CPU_ISA"] == "avx2"
 
 
 def test_precisions_train_and_restore_each_seed_once(tmp_path, monkeypatch, capsys):
