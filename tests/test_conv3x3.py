@@ -22,9 +22,9 @@ SHAPES = {
     "one channel, one output": (1, 1, 6, 5, 1),
     "more tiles than a block": (2, 16, 50, 51, 16),
 }
-# Root of the mean squared error, relative. Winograd's coefficients enlarge float32's rounding about tenfold; in
-# bfloat16 half a unit in the last place is at most 0.2 % of a number, and pixels, weights and results are rounded.
-BOUNDS = {torch.float32: 5e-6, torch.bfloat16: 6e-3}
+# Root of the mean squared error, relative. In bfloat16 half a unit in the last place is at most 0.2 % of a number;
+# transformed pixels and weights, and results, are rounded.
+BOUNDS = {torch.float32: 3e-6, torch.bfloat16: 1.2e-2}
 
 pytestmark = compiled
 every_type = pytest.mark.parametrize("dtype", BOUNDS, ids=str)
@@ -247,12 +247,6 @@ class TestTheFunction:
         assert output.dtype == torch.bfloat16 and {leaf.grad.dtype for leaf in leaves} == {torch.float32}
         expected = exact(*(tensor.detach() for tensor in leaves), grad)
         assert max(errors([output, *(leaf.grad for leaf in leaves)], expected)) < 1e-2
-
-    def test_amx_is_left_to_pytorch(self, monkeypatch):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-        for has_amx in (True, False):
-            monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_amx=has_amx: has_amx)
-            assert op._multiplies_16_bits() != has_amx
 
     def test_compiled_programs_call_it_and_exported_ones_do_not(self):
         network = nn.Sequential(Conv3x3(32, 32), nn.ReLU(), Conv3x3(32, 32)).eval()

@@ -6,6 +6,7 @@ from deform_conv_cases import oracle
 from torch.nn import functional as F
 
 from vsr.ops import ModulatedDeformConvPack
+from vsr.ops.deform_conv import pack as pack_module
 
 
 def test_the_pack_starts_as_half_a_convolution():
@@ -34,7 +35,8 @@ def test_the_pack_equals_the_published_formula():
 
 
 @pytest.mark.parametrize("pixels", [1, 16, 64])
-def test_offsets_in_16_bits_are_off_by_a_small_part_of_their_size(pixels):
+def test_offsets_in_16_bits_are_off_by_a_small_part_of_their_size(pixels, monkeypatch):
+    monkeypatch.setattr(pack_module, "HAS_AMX", True)  # which have them
     torch.manual_seed(pixels)
     pack = ModulatedDeformConvPack(16, 8, 3, padding=1, deformable_groups=4)
     torch.nn.init.normal_(pack.conv_offset.weight, std=pixels / 12)  # the offsets' standard deviation is `pixels`
@@ -48,6 +50,18 @@ def test_offsets_in_16_bits_are_off_by_a_small_part_of_their_size(pixels):
     assert ((offset.float() - exact).abs() <= exact.abs() / 400 + 0.01 * pixels).all()
     assert (offset.float() - exact).abs().mean() < 0.003 * pixels
     assert (mask.float() - exact_mask).abs().max() < 0.005 * pixels
+
+
+def test_without_amx_offsets_are_those_of_float32(monkeypatch):
+    monkeypatch.setattr(pack_module, "HAS_AMX", False)
+    pack = ModulatedDeformConvPack(64, 64, 3, padding=1, deformable_groups=8)
+    torch.nn.init.normal_(pack.conv_offset.weight)
+    feature = torch.randn(1, 64, 20, 20).bfloat16()
+    with torch.no_grad():
+        expected = pack.predict(feature.float())
+        with torch.autocast("cpu", torch.bfloat16):
+            got = pack.predict(feature)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 def test_offsets_are_measured_only_when_asked():
