@@ -1,5 +1,7 @@
 """The 3×3 convolution on CPUs: its kernels beside PyTorch's convolution in float64, and when they are used."""
 
+from functools import partial
+
 import pytest
 import torch
 from back_ends import compiled, insist_on
@@ -229,6 +231,30 @@ class TestTheFunction:
         with pytest.raises(RuntimeError):
             conv3x3(x, weight.float(), bias.float())
 
+    @pytest.mark.parametrize(
+        ("is_autocast", "name", "dtype"),
+        [
+            (False, "bias", torch.float64),
+            (False, "bias", torch.bfloat16),
+            (True, "input", torch.int32),
+            (True, "weight", torch.float64),
+            (True, "bias", torch.float64),
+        ],
+        ids=str,
+    )
+    def test_types_that_do_not_fit_are_refused_as_by_pytorch(self, is_autocast, name, dtype, monkeypatch):
+        monkeypatch.setattr(op, "MULTIPLIES_16_BITS", True)
+        tensors = dict(zip(("input", "weight", "bias"), make(1, 32, 16, 16, 32)[:3], strict=True))
+        tensors[name] = tensors[name].to(dtype)
+        for function in (conv3x3, partial(F.conv2d, padding=1)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast), pytest.raises(RuntimeError, match="type"):
+                function(**tensors)
+
+    def test_a_weight_without_taps_is_refused_as_by_pytorch(self):
+        x, _, bias, _ = make(1, 32, 16, 16, 32)
+        with pytest.raises(RuntimeError, match="weight"):
+            conv3x3(x, bias)
+
     def test_the_reference_is_pytorchs(self, monkeypatch):
         x, weight, bias, _ = make(1, 32, 16, 16, 32)
         insist_on("reference", monkeypatch)
@@ -256,6 +282,21 @@ class TestTheFunction:
         compiled_network = torch.compile(network, backend="aot_eager", fullgraph=True)
         assert "vsr::conv3x3" in self.called(lambda: compiled_network(x))
         assert torch.equal(compiled_network(x), network(x))
+
+    def test_traced_programs_do_not_call_it(self):
+        network = nn.Sequential(Conv3x3(32, 32), Conv3x3(32, 3))  # only the first is faster in training
+        x = torch.rand(1, 32, 16, 16)
+        traced = torch.jit.trace(network, x)
+        assert "vsr::" not in str(traced.inlined_graph)
+        assert errors([traced(x)], [network(x)])[0] < BOUNDS[torch.float32]
+
+    def test_forward_mode_derivatives_are_pytorchs(self):
+        x, weight, bias, _ = make(1, 32, 16, 16, 32)
+        got, expected = (
+            torch.func.jvp(partial(function, weight=weight, bias=bias), (x,), (x,))[1]
+            for function in (conv3x3, partial(F.conv2d, padding=1))
+        )
+        assert torch.equal(got, expected) and expected.any()
 
 
 def test_layers_keep_the_names_of_weights():

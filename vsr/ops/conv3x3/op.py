@@ -27,6 +27,7 @@ HAS_VECTORS = torch.backends.cpu.get_cpu_capability().startswith("AVX")
 HAS_AMX = torch.cpu._is_amx_tile_supported()
 MULTIPLIES_16_BITS = torch.cpu._is_avx512_bf16_supported() and not HAS_AMX
 MIN_CHANNELS = {torch.float32: 16, torch.bfloat16: 32}  # of input and output; with fewer, PyTorch's is as fast
+CASTABLE = {torch.float32, torch.float16, torch.bfloat16}  # by autocast
 MIN_PIXELS = 256  # of all images; with fewer, transforming the weight takes most of the time
 
 
@@ -54,18 +55,21 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
         https://arxiv.org/abs/1509.09308
     """
-    if input.device.type != "cpu":
+    tensors = [input, weight] if bias is None else [input, weight, bias]
+    dtypes = {x.dtype for x in tensors}
+    if torch.is_autocast_enabled("cpu") and dtypes <= CASTABLE:
+        dtypes = {torch.get_autocast_dtype("cpu")}
+    if input.device.type != "cpu" or len(dtypes) > 1:
         return F.conv2d(input, weight, bias, padding=1)
-    is_autocast = torch.is_autocast_enabled("cpu")
-    dtype = torch.get_autocast_dtype("cpu") if is_autocast and input.dtype != torch.float64 else input.dtype
-    if not is_faster(input, weight, dtype) or not (is_autocast or input.dtype == weight.dtype):
+    (dtype,) = dtypes
+    if not is_faster(input, weight, dtype):
         return F.conv2d(input, weight, bias, padding=1)
     return torch.ops.vsr.conv3x3(input.to(dtype), weight, bias)
 
 
 def is_faster(input: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     """Returns whether the kernels can run on this CPU, computing in ``dtype``, and are faster than PyTorch's."""
-    if dtype not in MIN_CHANNELS or input.dim() != 4 or exporting() or not HAS_VECTORS:
+    if dtype not in MIN_CHANNELS or input.dim() != 4 or weight.dim() != 4 or not HAS_VECTORS or _is_transformed():
         return False
     outputs, channels, *taps = weight.shape
     needs_gradient = torch.is_grad_enabled() and input.requires_grad  # whose channels are the outputs
@@ -78,6 +82,12 @@ def is_faster(input: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     ):
         return False
     return dtype == torch.float32 or MULTIPLIES_16_BITS
+
+
+def _is_transformed() -> bool:
+    """Returns whether a program is exported, or forward-mode derivatives are taken: the operator has none."""
+    is_traced = exporting() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return is_traced or torch.autograd.forward_ad._current_level >= 0
 
 
 @torch.library.register_fake("vsr::conv3x3", lib=_library)
