@@ -5,7 +5,7 @@ import torch
 from training import assert_same_weights, log_of, small_options, weights
 
 from vsr.config.options import ValOptions
-from vsr.engine import precision, trainer
+from vsr.engine import precision
 from vsr.evaluation.plan import with_precision
 from vsr.utils.distributed import Place
 from vsr.utils.errors import UserError
@@ -66,7 +66,7 @@ def test_the_layout_is_measured_once_and_kept(tmp_path, clips, train, monkeypatc
         calls.append(place)
         return faster, "1 s against 2 s a step"
 
-    monkeypatch.setattr(trainer, "is_faster_channels_last", measured)
+    monkeypatch.setattr("vsr.engine.step.is_faster_channels_last", measured)
     options = {"datasets__val": None, "logger__save_checkpoint_freq": 1}
     train(small_options(clips, train__total_iter=1, train__channels_last="auto", **options))
     assert f"auto is {'on' if faster else 'off'}: 1 s against 2 s a step" in log_of(tmp_path)

@@ -27,6 +27,7 @@ from training import (
 from vsr import config
 from vsr.archs.discriminator import UNetDiscriminatorWithSpectralNorm, VGGStyleDiscriminator
 from vsr.engine.run import Run
+from vsr.engine.step import backward, enter_phase, make_step, set_learning_rate
 from vsr.losses import PerceptualLoss
 from vsr.utils.distributed import take_place
 from vsr.utils.errors import UserError
@@ -101,9 +102,9 @@ def steps_of(trainer, first=1):
     for number in range(first, first + STEPS):
         trainer.progress.iteration = number
         batch = made_batch(number)
-        trainer.enter_phase(batch)
-        trainer.set_learning_rate()
-        trainer.step([batch], [])
+        enter_phase(trainer, batch)
+        set_learning_rate(trainer)
+        make_step(trainer, [batch], [])
 
 
 def test_steps_equal_a_plain_loop(tmp_path, clips):
@@ -141,7 +142,7 @@ def test_the_generators_losses_do_not_train_the_discriminator(tmp_path, clips):
     tree = gan_options(clips, train__gan_opt={"type": "GANLoss", "loss_weight": 100.0})
     trainer = make_gan(tmp_path, config.load(write_options(tmp_path, tree)))
     trainer.progress.iteration, batch = 1, made_batch(1)
-    trainer.enter_phase(batch)
+    enter_phase(trainer, batch)
     batch = {**batch, "lq": torch.rand(2, 3, 3, 8, 8), "gt": torch.rand(2, 3, 32, 32)}
     batch.pop("gt_original")
     turns = trainer.losses(batch)
@@ -152,7 +153,7 @@ def test_the_generators_losses_do_not_train_the_discriminator(tmp_path, clips):
         def of_judge():
             return [parameter.grad is None for parameter in judge.parameters()]
 
-        trainer.backward([batch])
+        backward(trainer, [batch])
     assert all(seen[1]), "after the generator's backward pass"
     assert not any(seen[2]), "after the discriminator's first"
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from training import BATCH_NORM, assert_same_weights, log_of, rows, small_options, weights
 
+from vsr.engine import loop
 from vsr.engine.guards import OffsetGuard, is_out_of_memory
 from vsr.engine.saving.checkpoints import states
 from vsr.engine.trainers.variants import ScratchTrainer
@@ -153,13 +154,13 @@ def runaway(monkeypatch):
         return result
 
     monkeypatch.setattr(ModulatedDeformConvPack, "forward", shifted)
-    step = ScratchTrainer.step
+    make_step = loop.make_step
 
-    def watched(self, *arguments):
-        switch["on"] = self.progress.samples == 8  # the fourth batch
-        return step(self, *arguments)
+    def watched(trainer, *arguments):
+        switch["on"] = trainer.progress.samples == 8  # the fourth batch
+        return make_step(trainer, *arguments)
 
-    monkeypatch.setattr(ScratchTrainer, "step", watched)
+    monkeypatch.setattr(loop, "make_step", watched)
 
 
 OFFSETS = {"train__offset_freq": 1, "logger__save_checkpoint_freq": 1, "train__total_iter": 6}
@@ -198,14 +199,14 @@ def test_rolling_back_goes_further_each_time(tmp_path, clips, train, monkeypatch
         return result
 
     lost.samples = 0
-    step = ScratchTrainer.step
+    make_step = loop.make_step
 
-    def watched(self, *arguments):
-        lost.samples = self.progress.samples
-        return step(self, *arguments)
+    def watched(trainer, *arguments):
+        lost.samples = trainer.progress.samples
+        return make_step(trainer, *arguments)
 
     monkeypatch.setattr(ModulatedDeformConvPack, "forward", lost)
-    monkeypatch.setattr(ScratchTrainer, "step", watched)
+    monkeypatch.setattr(loop, "make_step", watched)
     options = {"train__offset_guard": "rollback", "train__scheduler": None, "logger__keep_states": 9, **OFFSETS}
     train(small_options(clips, **options))
     assert re.findall(r"rolled back to \S+/(\d+)\.state", log_of(tmp_path)) == ["4", "3", "2", "1"]
@@ -226,15 +227,15 @@ def test_curves_forget_what_was_rolled_back(tmp_path, clips, train, runaway):
 def test_a_stop_does_not_lose_a_rollback(tmp_path, clips, train, runaway, monkeypatch):
     options = {"train__offset_guard": "rollback", "train__scheduler": None, **OFFSETS}
     train(small_options(clips, name="whole", **options))
-    step = ScratchTrainer.step
+    make_step = loop.make_step
 
-    def stopping(self, *arguments):
-        if self.progress.samples == 8:  # as the offsets run away
+    def stopping(trainer, *arguments):
+        if trainer.progress.samples == 8:  # as the offsets run away
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *arguments)
+        return make_step(trainer, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ScratchTrainer, "step", stopping)
+        patch.setattr(loop, "make_step", stopping)
         with pytest.raises(SystemExit):
             train(small_options(clips, **options))
     train(small_options(clips, **options), "--auto_resume")

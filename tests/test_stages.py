@@ -4,7 +4,7 @@ import pytest
 from training import assert_same_weights, log_of, rows, small_options, weights, write_options
 
 from vsr import config
-from vsr.engine import trainer
+from vsr.engine import step
 from vsr.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -26,9 +26,9 @@ def options(clips, monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_clips_crops_and_batches_grow_in_their_iterations(options, train, monkeypatch, workers):
-    shapes, to_device = [], trainer.to_device
+    shapes, to_device = [], step.to_device
     monkeypatch.setattr(
-        trainer, "to_device", lambda batch, device: shapes.append(batch["gt"].shape) or to_device(batch, device)
+        step, "to_device", lambda batch, device: shapes.append(batch["gt"].shape) or to_device(batch, device)
     )
     train(options(datasets__train__num_worker_per_gpu=workers))
     assert [tuple(shape) for shape in shapes] == [

@@ -11,6 +11,7 @@ from vsr.data.stream.loader import Batch, grouped
 from vsr.engine.record import Recorder
 from vsr.engine.run import Validation
 from vsr.engine.saving import checkpoints
+from vsr.engine.step import enter_phase, make_step, set_learning_rate
 from vsr.engine.trainer import Trainer
 from vsr.utils.allocator import peak_memory
 from vsr.utils.distributed import any_rank, over_ranks
@@ -74,9 +75,9 @@ def fit(trainer: Trainer) -> None:
                 progress.iteration += 1
                 progress.samples += trainer.run.stage_of(progress.iteration).effective_batch
                 with trainer.saved_on_mistake(can_save=False):  # it may end within an update
-                    trainer.enter_phase(batches[0])
-                    trainer.set_learning_rate()
-                    output, last, answer, stopped = trainer.step(batches, stop)
+                    enter_phase(trainer, batches[0])
+                    set_learning_rate(trainer)
+                    output, last, answer, stopped = make_step(trainer, batches, stop)
                 unwarned = [player for player in unwarned if not player.warn_of_unused()]
                 record.bar.update(progress.iteration - record.bar.n)
                 if answer == "rollback" and trainer.roll_back():

@@ -1,11 +1,11 @@
-"""A training: its networks, losses and steps; the loop is loop.py.
+"""A training: its networks, losses, validation and states; step.py makes its steps, loop.py repeats them.
 
 A trainer of one's own overrides ``losses``; with several networks, also ``make_players``.
 """
 
 import math
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,28 +16,24 @@ from torch import Tensor, nn
 from vsr.config.schema import settings_of
 from vsr.contracts import Task
 from vsr.data.degrade.apply import degraded
-from vsr.data.stream.loader import Batch, to_device
+from vsr.data.stream.loader import Batch
 from vsr.engine import guards
-from vsr.engine.guards import Answer
-from vsr.engine.optim.rules import ParameterRule, phase_of
-from vsr.engine.optim.schedules import learning_rate
+from vsr.engine.optim.rules import ParameterRule
 from vsr.engine.options import TrainOptions, built_loss
-from vsr.engine.players import Player, Turn, check_scalars
-from vsr.engine.precision import autocast_type, is_faster_channels_last, kept_type, set_switches
+from vsr.engine.players import Player, Turn
+from vsr.engine.precision import autocast_type, kept_type, set_switches
 from vsr.engine.record import Recorder
 from vsr.engine.run import Progress, Run, Validation
 from vsr.engine.saving import checkpoints
 from vsr.engine.saving.resume import same_validation
 from vsr.engine.saving.weights import metadata
 from vsr.utils import rng
-from vsr.utils.buffers import remember, share_buffers
-from vsr.utils.distributed import any_rank, over_ranks
+from vsr.utils.buffers import share_buffers
+from vsr.utils.distributed import over_ranks
 from vsr.utils.errors import UserError
 from vsr.utils.files import failing_is_told, sync
 from vsr.utils.log import logger
 from vsr.utils.signals import StopSignals
-
-SMALLEST_SCALE = 2.0**-16  # of a loss in fp16: even sums over many pixels need no smaller one
 
 
 class Trainer:
@@ -142,174 +138,11 @@ class Trainer:
                 raise guards.out_of_memory(iteration, self.run.folder, validating) from error
             raise
 
-    def enter_phase(self, batch: Batch) -> None:
-        """Freezes and unfreezes parameters where the phase changes, then distributes and compiles the models anew."""
-        iteration, place, rules = self.progress.iteration, self.run.place, self.rules()
-        phase = phase_of(rules, iteration)
-        if phase == self.phase:
-            return
-        is_first, self.phase = self.phase is None, phase
-        count = sum(player.freeze(rules if name == "g" else [], iteration) for name, player in self.players.items())
-        if count == 0:
-            raise UserError(f"iteration {iteration}: every parameter is frozen; there is nothing to train")
-        total = sum(p.numel() for player in self.players.values() for p in player.network.parameters())
-        if count < total or not is_first:
-            logger.info("from iteration %d on, %s parameters are trained", iteration, f"{count:,}")
-        if self.channels_last is None:
-            faster, times = is_faster_channels_last(lambda: self.try_step(batch), self.set_layout, place)
-            self.set_layout(faster)
-            logger.info("train.channels_last: auto is %s: %s", "on" if faster else "off", times)
-        if place.world_size > 1:
-            has_unused = self.try_step(batch)
-            for name, player in self.players.items():
-                player.distribute(any_rank(has_unused[name], place))
-            self.try_step(batch)  # DDP orders its buckets, and sums, by its first step: none that counts be that
-        if self.train.compile:
-            logger.info("compiling: the first steps take minutes")
-            torch.compiler.reset()  # else code of the phase before, with its gradients, is used again
-            for player in self.players.values():
-                player.model = torch.compile(player.model)
-
     def set_layout(self, channels_last: bool) -> None:
         """Orders the networks' weights channels last or not."""
         self.channels_last = channels_last
         for player in self.players.values():
             player.set_layout(channels_last)
-
-    def try_step(self, batch: Batch) -> dict[str, bool]:
-        """Makes a step that changes nothing; returns whether it left a player's trained parameters without gradient."""
-        undo = self.undoing()
-        self.backward([batch])
-        unused = {
-            name: any(p.requires_grad and p.grad is None for p in player.parameters)
-            for name, player in self.players.items()
-        }
-        undo()
-        return unused
-
-    def undoing(self) -> Callable[[], None]:
-        """Returns a function that undoes a step without an update: gradients, buffers and RNG state."""
-        device = self.run.place.device
-        random_state = rng.get_state(device)
-        restore_buffers = remember([buffer for player in self.players.values() for buffer in player.buffers])
-
-        def undo() -> None:
-            rng.set_state(random_state, device)
-            restore_buffers()
-            for player in self.players.values():
-                player.optimizer.zero_grad(set_to_none=True)
-
-        return undo
-
-    def set_learning_rate(self) -> None:
-        """Sets every group's rate for this iteration."""
-        iteration, train = self.progress.iteration - 1, self.train
-        for player in self.players.values():
-            for group, rate in zip(player.optimizer.param_groups, player.base_rates, strict=True):
-                group["lr"] = learning_rate(iteration, rate, train.scheduler, train.warmup_iter)
-
-    def step(self, batches: list[Batch], stop: StopSignals) -> tuple[Tensor, Batch, Answer, bool]:
-        """Makes one optimiser step of every player; skips it where a loss, gradient or offset is out of range.
-
-        Returns:
-            The network's output for the last batch; that batch on its device; the offset guard's answer; and whether
-            some rank was asked to stop.
-        """
-        progress = self.progress
-        self.guard.watch(progress.iteration)
-        undo = self.undoing()
-
-        def go_back() -> None:
-            undo()
-            progress.samples -= self.run.stage_of(progress.iteration).effective_batch
-            progress.iteration -= 1
-
-        with self.saved_on_mistake(go_back):  # parameters, averages and moments have not changed yet
-            losses, output, batch = self.backward(batches)
-        norms = {name: player.gradient_norm() for name, player in self.players.items()}
-        loss, norm = losses[""], torch.stack(list(norms.values())).sum()
-        is_bad, loss_is_bad, stopped = self.flags(~torch.stack([loss + norm, loss]).isfinite(), stop)
-        answer = self.guard.answer(progress.iteration)
-        if is_bad:
-            self.count_bad_step(batches, float(loss), float(norm), loss_is_bad)
-        if is_bad or answer != "ok":
-            undo()
-        else:
-            for name, player in self.players.items():
-                player.update(norms[name], self.train.clip_grad_norm)
-            progress.losses = {name: progress.losses.get(name, 0) + value for name, value in losses.items()}
-            progress.loss_steps += 1
-            progress.bad_steps = 0
-        for player in self.players.values():
-            player.scaler.update()
-        return output, batch, answer, stopped
-
-    def flags(self, flags: Tensor, stop: StopSignals) -> list[bool]:
-        """Returns flags, and whether to stop, as true where some rank's are; the step's one wait and one collective."""
-        if self.run.place.world_size > 1:
-            flags = torch.cat([flags, flags.new_tensor([bool(stop)])])
-            return over_ranks(flags.int(), self.run.place, "max").bool().tolist()
-        return [*flags.tolist(), bool(stop)]
-
-    def backward(self, batches: list[Batch]) -> tuple[dict[str, Tensor], Tensor, Batch]:
-        """Accumulates the gradients of a step.
-
-        Returns:
-            Its losses by name, float64, "" being their sum; the network's output for the last batch; and that batch.
-        """
-        place, players, is_alone = self.run.place, self.players, len(self.players) == 1
-        dtype, accumulate = self.autocast_type, self.train.accumulate
-        restores_clips = players["g"].network.spec.reads == "clip"  # type: ignore[union-attr]  # a Spec
-        for player in players.values():
-            if not player.network.training:  # after a validation; train() visits every module
-                player.model.train()
-            player.optimizer.zero_grad(set_to_none=True)
-        losses = {"": torch.zeros((), dtype=torch.float64, device=place.device)}
-        output = torch.zeros(())
-        for number, batch in enumerate(batches, start=1):
-            batch = to_device(batch, place.device)
-            batch = self.prepare(batch, batch["keys"])
-            if not restores_clips:  # the middle of (b, k, 3, H, W)
-                clips = {key: batch[key] for key in ("gt", "gt_original") if key in batch and batch[key].ndim == 5}
-                batch = {**batch, **{key: clip[:, clip.shape[1] // 2] for key, clip in clips.items()}}
-            with ExitStack() as stack:
-                if number < len(batches) and place.world_size > 1:
-                    for player in players.values():
-                        stack.enter_context(player.model.no_sync())
-                turns = iter(self.losses(batch))
-                while True:
-                    with torch.autocast(place.device.type, dtype, enabled=dtype is not None):
-                        turn = next(turns, None)
-                    if turn is None:
-                        break
-                    check_scalars(turn)
-                    # DDP takes means of gradients over the processes
-                    factors = {name: place.world_size if name in self.sums else 1 / accumulate for name in turn.losses}
-                    parts = {name: value * factors[name] for name, value in turn.losses.items()}
-                    loss = sum(parts.values())
-                    assert isinstance(loss, Tensor), "a turn has losses"
-                    player = players[turn.player]
-                    trained = None if is_alone else [p for p in player.parameters if p.requires_grad]
-                    player.scaler.scale(loss).backward(inputs=trained)
-                    for name, part in {"": loss, **parts}.items():
-                        losses[name] = losses.get(name, 0) + part.detach().double()
-                    output = output if turn.output is None else turn.output.detach()
-        return losses, output, batch
-
-    def count_bad_step(self, batches: list[Batch], loss: float, norm: float, loss_is_bad: bool) -> None:
-        """Warns of a step whose loss or gradient norm is not finite; too many in a row end the training."""
-        progress = self.progress
-        progress.bad_steps += 1
-        keys = ", ".join(str(key) for batch in batches for key in batch.get("key", []))
-        text = "iteration %d skipped: loss %g, gradient norm %g on %s (%d in a row)"
-        logger.warning(text, progress.iteration, loss, norm, keys, progress.bad_steps)
-        # fp16's scaler halves a scale that is too high after each such step
-        scales = [player.scaler.get_scale() for player in self.players.values() if self.scales_loss]
-        is_scaling = not loss_is_bad and any(scale > SMALLEST_SCALE for scale in scales)
-        if progress.bad_steps >= self.train.max_bad_steps and not is_scaling:
-            file = self.run.folder / f"bad_batch_{progress.iteration}_rank{self.run.place.rank}.pth"
-            checkpoints.save(file, {"batches": batches, "network": self.players["g"].network.state_dict()})
-            raise UserError(guards.DIVERGED.format(steps=progress.bad_steps, file=file))
 
     def roll_back(self) -> bool:
         """Goes back to the newest state with good offsets, other data and half the rates; False if there is none."""
