@@ -10,6 +10,7 @@ constexpr int kRegisters = 2, kRows = 4;  // 8 of 16
 #endif
 typedef typename Vector<float>::Wide Floats;
 typedef uint32_t Words __attribute__((vector_size(VSR_VECTOR_BYTES), aligned(4), may_alias));
+typedef uint32_t PairsOfHalves __attribute__((vector_size(VSR_VECTOR_BYTES), aligned(2), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(VSR_VECTOR_BYTES / 2), aligned(2), may_alias));
 
 // Features to float32 and back.
@@ -45,10 +46,10 @@ VSR_INLINE Floats load_some(const T* p, int64_t count) {
   return load(all);
 }
 VSR_INLINE Words load_some_pairs(const Bits16* p, int64_t count) {
-  if (count >= 2 * kLanes) return *(const Words*)p;
+  if (count >= 2 * kLanes) return *(const PairsOfHalves*)p;
   Bits16 all[2 * kLanes] = {};
   for (int64_t i = 0; i < count; i++) all[i] = p[i];
-  return *(const Words*)all;
+  return *(const PairsOfHalves*)all;
 }
 template <typename T>
 VSR_INLINE void store_some(T* p, Floats x, int64_t count) {
