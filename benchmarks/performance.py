@@ -52,7 +52,8 @@ version is faster. Processor time is what a busy machine disturbs least.
 On CPUs without these units bfloat16 is emulated: correct, and slower than float32. AVX512-BF16 multiplies bfloat16
 twice as fast as float32, but float32's 3×3 convolutions multiply less often ([ops.md](ops.md#the-33-convolution)), so
 that bfloat16 gains less; the tables below name the machine. AMX multiplies bfloat16 several times as fast; there 3×3
-convolutions of bfloat16 are PyTorch's. It has not been measured.
+convolutions of bfloat16 are PyTorch's. It has not been measured. "AVX2 only" takes wider instructions from both packages
+by `VSR_CPU_ISA=avx2`, `ONEDNN_MAX_CPU_ISA=AVX2` and `ATEN_CPU_CAPABILITY=avx2`.
 """
 
 

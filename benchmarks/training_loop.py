@@ -27,26 +27,27 @@ import torch
 from torch import Tensor
 
 from vsr import train
-from vsr.engine import loop, trainer
+from vsr.engine import loop, step
 from vsr.engine.guards import OffsetGuard
 from vsr.engine.players import Player
+from vsr.engine.trainer import Trainer
 
 HERE = Path(__file__).parents[1]
 RESULTS = HERE / "benchmarks/results"
 STEP = ("forward", "backward", "update")
 WORKERS = "the loader's workers, beside it"
 PARTS: list[tuple[Any, str, str]] = [  # functions, and the part that their time counts for
-    (trainer.Trainer, "restored", "forward"),
+    (Trainer, "restored", "forward"),
     (Tensor, "backward", "backward"),
     (Player, "gradient_norm", "update"),
     (Player, "update", "update"),
     (loop.Clock, "wait_for", "batches from the loader"),
-    (trainer, "to_device", "batches to the device"),
-    (trainer.Trainer, "undoing", "state to undo the step"),
-    (trainer.Trainer, "flags", "flags: finite, stop"),
+    (step, "to_device", "batches to the device"),
+    (step, "undoing", "state to undo the step"),
+    (step, "flags_of_ranks", "flags: finite, stop"),
     (OffsetGuard, "answer", "offset guard"),
     (loop, "log", "log"),
-    (trainer.Trainer, "save", "states and weights"),
+    (Trainer, "save", "states and weights"),
 ]
 
 

@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
     with suppress(AttributeError):  # musl and macOS have no mallopt
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX in malloc.h
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
 def peak_memory(device: torch.device) -> float:
